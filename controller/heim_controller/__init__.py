@@ -1,0 +1,1 @@
+"""heim-controller turns Ingress objects and CRDs into configuration. Arrives with Kubernetes."""

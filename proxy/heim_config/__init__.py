@@ -1,0 +1,1 @@
+"""The configuration model that every Heim program and tool agrees on."""

@@ -1,0 +1,1 @@
+"""heim-proxy: the identity-aware reverse proxy that listens on 443."""

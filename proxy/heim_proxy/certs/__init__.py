@@ -1,0 +1,1 @@
+"""Certificates: chosen by SNI, reloaded while serving, the last good ones kept."""

@@ -1,0 +1,1 @@
+"""Who is asking: login, sessions, and the assertion we give to upstreams."""

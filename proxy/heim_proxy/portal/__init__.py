@@ -1,0 +1,1 @@
+"""People's pages and their API: an ordinary aiohttp application behind the edge."""

@@ -1,0 +1,192 @@
+"""Which backend answers for a host and a path: pure tables, built once per snapshot.
+
+A host is exact or a one-label wildcard (``*.example.com`` matches ``a.example.com`` but neither
+``example.com`` nor ``a.b.example.com``); exact beats wildcard. Within a host an exact path beats
+every prefix, and the longest prefix wins. Prefixes end at segment borders: ``/app`` covers
+``/app`` and ``/app/x``, never ``/apple``. Hosts are given in the canonical form of
+`heim_proxy.edge.target.canonical_host`, paths in the canonical form of
+`heim_proxy.edge.target.canonicalise`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+__all__ = [
+    "RESERVED_PREFIX",
+    "Backend",
+    "Cors",
+    "Endpoint",
+    "ForwardPath",
+    "HostRoutes",
+    "PathMatch",
+    "Route",
+    "RouteTable",
+    "Timeouts",
+    "UpstreamTls",
+    "under",
+]
+
+# Every host keeps this prefix for Heim itself; no backend can be configured or answer under it.
+RESERVED_PREFIX: Final = b"/.heim"
+
+
+class PathMatch(enum.Enum):
+    """How a route's path is compared with a request's canonical path."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+
+
+class ForwardPath(enum.Enum):
+    """Which view of the path an upstream receives; `RAW` needs both views allowed."""
+
+    CANONICAL = "canonical"
+    RAW = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadlines towards one backend, in seconds. There is no total timeout."""
+
+    connect: float = 5.0
+    first_byte: float = 60.0
+    idle: float = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How an https upstream is verified. `server_name` is the SNI and the name that is checked."""
+
+    ca_file: str | None = None
+    server_name: str | None = None
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address that connections are dialled to; equal endpoints share a connection pool.
+
+    `scheme` is http, https or unix; for unix, `host` is the socket's path and `port` is 0.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    tls: UpstreamTls | None = None
+
+    def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix:{self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """A declarative CORS policy, answered by the proxy. `max_age` is in seconds."""
+
+    allow_origins: frozenset[str]
+    allow_methods: tuple[str, ...]
+    allow_headers: tuple[str, ...]
+    expose_headers: tuple[str, ...]
+    allow_credentials: bool
+    max_age: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backend:
+    """A protected thing people reach, as the data plane needs it. `max_session_age` is in seconds."""
+
+    name: str
+    public: bool = False
+    allow_http: bool = False
+    dialects: tuple[str, ...] = ("heimdallr",)
+    max_session_age: float | None = None
+    cors: Cors | None = None
+    allowed_origins: frozenset[str] = frozenset()
+    forward_path: ForwardPath = ForwardPath.CANONICAL
+    upgrades: frozenset[bytes] = frozenset((b"websocket",))
+    timeouts: Timeouts = Timeouts()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """One path of a backend and where its traffic goes. `path` is canonical, without a query."""
+
+    backend: Backend
+    path: bytes
+    match: PathMatch
+    endpoints: tuple[Endpoint, ...]
+    strip_prefix: bool = False
+
+    def upstream_path(self, path: bytes) -> bytes:
+        """The path sent upstream for a matched canonical `path`: the prefix removed if so asked."""
+        if not self.strip_prefix or self.path == b"/":
+            return path
+        return path[len(self.path.rstrip(b"/")) :] or b"/"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostRoutes:
+    """The routes of one host or wildcard, longest prefix first."""
+
+    host: str
+    exact: Mapping[bytes, Route] = field(default_factory=dict)
+    prefixes: tuple[Route, ...] = ()
+
+    def match(self, path: bytes) -> Route | None:
+        """The route for a canonical `path`; None when nothing covers it."""
+        if self.exact:
+            route = self.exact.get(path)
+            if route is not None:
+                return route
+        for route in self.prefixes:
+            if under(path, route.path):
+                return route
+        return None
+
+
+def under(path: bytes, prefix: bytes) -> bool:
+    """Whether `path` is `prefix` or below it; a border is a slash, so /adminx is not under /admin."""
+    if prefix == b"/":
+        return True
+    if not path.startswith(prefix):
+        return False
+    return len(path) == len(prefix) or prefix.endswith(b"/") or path[len(prefix)] == 0x2F
+
+
+class RouteTable:
+    """Hosts to their routes. Immutable once built."""
+
+    __slots__ = ("_exact", "_wildcards")
+
+    def __init__(self, routes: Iterable[tuple[str, Route]]) -> None:
+        grouped: dict[str, list[Route]] = {}
+        for host, route in routes:
+            grouped.setdefault(host, []).append(route)
+        tables = {host: _host_routes(host, found) for host, found in grouped.items()}
+        self._exact = {host: table for host, table in tables.items() if not host.startswith("*.")}
+        self._wildcards = {host[2:]: t for host, t in tables.items() if host.startswith("*.")}
+
+    def lookup(self, host: str) -> HostRoutes | None:
+        """The routes of a canonical `host`, exact before wildcard; None when it is unknown."""
+        found = self._exact.get(host)
+        if found is not None:
+            return found
+        label, dot, parent = host.partition(".")
+        return self._wildcards.get(parent) if dot and label else None
+
+    def hosts(self) -> tuple[str, ...]:
+        """Every configured host, wildcards as ``*.example.com``, sorted."""
+        return tuple(sorted([*self._exact, *(f"*.{parent}" for parent in self._wildcards)]))
+
+
+def _host_routes(host: str, routes: list[Route]) -> HostRoutes:
+    prefixes = [route for route in routes if route.match is PathMatch.PREFIX]
+    prefixes.sort(key=lambda route: len(route.path), reverse=True)
+    exact = {route.path: route for route in routes if route.match is PathMatch.EXACT}
+    return HostRoutes(host, exact, tuple(prefixes))

@@ -1,0 +1,1 @@
+"""The few durable facts that must survive a restart."""

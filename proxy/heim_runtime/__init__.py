@@ -1,0 +1,1 @@
+"""What every long-running Heim program does alike: logs, tasks, signals, backoff, time."""
