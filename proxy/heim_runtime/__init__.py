@@ -1,1 +1,1 @@
-"""What every long-running Heim program does alike: logs, tasks, signals, backoff, time."""
+"""What every long-running program of Heim does alike: logs, tasks, signals, backoff, clock."""
