@@ -1,1 +1,1 @@
-"""`heim-proxy demo`: an identity provider and an application on loopback, to look at Heim without installing anything."""
+"""`heim-proxy demo`: an identity provider and an application on loopback, nothing to install."""
