@@ -1,1 +1,1 @@
-"""The configuration model that every Heim program and tool agrees on."""
+"""The configuration: one model, loaded from YAML with every mistake reported at once."""

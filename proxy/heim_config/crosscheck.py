@@ -1,0 +1,289 @@
+"""How the parts of a configuration fit together: references, duplicates, contradictions.
+
+Each check yields findings by their place in the model. Names are looked up in the data as written,
+not in the model: a backend with a mistake in it is still a backend that a role may mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from heim_config.access import Binding, Member
+from heim_config.backends import Backend
+from heim_config.identity import GOOGLE_ISSUER, Provider
+from heim_config.model import Config
+from heim_config.paths import decoded
+from heim_config.problems import Finding, Loc, nearest, show
+
+__all__ = ["Names", "crosscheck", "duplicate_names"]
+
+Found = Iterator[Finding]
+
+# Tenants of login.microsoftonline.com that mean any organisation's accounts.
+_ANY_TENANT: Final = frozenset(("common", "organizations", "consumers"))
+
+
+class Names:
+    """What the data defines, whether or not it is valid."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        identity = data.get("identity")
+        providers = identity.get("providers") if isinstance(identity, dict) else None
+        self.providers = _names(providers)
+        self.service_accounts = _names(data.get("service_accounts"))
+        self.permissions: dict[str, tuple[str, ...]] = {}
+        self.public: dict[str, object] = {}
+        for item in _mappings(data.get("backends")):
+            if isinstance(item.get("name"), str):
+                self.permissions[item["name"]] = _names(item.get("permissions"))
+                self.public[item["name"]] = item.get("public", False)
+
+
+def duplicate_names(data: dict[str, Any]) -> Found:
+    """Names that are given twice where they must differ; places are those of the data."""
+    identity = data.get("identity")
+    lists: list[tuple[Loc, Any]] = [
+        (("backends",), data.get("backends")),
+        (("roles",), data.get("roles")),
+        (("service_accounts",), data.get("service_accounts")),
+    ]
+    if isinstance(identity, dict):
+        lists.append((("identity", "providers"), identity.get("providers")))
+    backends = data.get("backends")
+    for position, item in enumerate(backends if isinstance(backends, list) else ()):
+        if isinstance(item, dict):
+            lists.append((("backends", position, "permissions"), item.get("permissions")))
+    for loc, items in lists:
+        seen: set[str] = set()
+        for position, item in enumerate(items if isinstance(items, list) else ()):
+            name = item.get("name") if isinstance(item, dict) else None
+            if isinstance(name, str) and name in seen:
+                message = f"{show(name)} is the name of another one in this list"
+                yield Finding((*loc, position, "name"), message, "names are unique")
+            elif isinstance(name, str):
+                seen.add(name)
+
+
+def crosscheck(config: Config, names: Names) -> Found:
+    """Everything about `config` that no single section can know."""
+    for check in _CHECKS:
+        yield from check(config)
+    for position, role in enumerate(config.roles):
+        loc: Loc = ("roles", position)
+        for i, member in enumerate(role.members):
+            yield from _member(member, (*loc, "members", i), config, names)
+        for i, binding in enumerate(role.bindings):
+            yield from _binding(binding, (*loc, "bindings", i), names)
+
+
+def _sections(config: Config) -> Found:
+    if not config.tls.certificates:
+        yield Finding(
+            ("tls", "certificates"),
+            "has no certificate, so the https listener cannot work",
+            "add {cert_file: ..., key_file: ...} or {directory: ...}",
+        )
+    private = [backend.name for backend in config.backends if not backend.public]
+    if private and not config.identity.providers:
+        yield Finding(
+            ("identity", "providers"),
+            f"has no provider, so nobody can sign in to {private[0]}",
+            "add one, or write public: true where no login is meant",
+        )
+    if config.session.idle > config.session.lifetime:
+        yield Finding(
+            ("session", "idle"), "is longer than lifetime", "a session never outlives its lifetime"
+        )
+    seen: dict[str, str] = {}
+    listeners = config.listeners
+    bound = [("https", listeners.https.address), ("admin", listeners.admin.address)]
+    if listeners.http is not None:
+        bound.insert(1, ("http", listeners.http.address))
+    for name, address in bound:
+        other = seen.setdefault(str(address), name)
+        if other != name and (address.port or address.path):
+            yield Finding(
+                ("listeners", name, "address"), f"{address} is listeners.{other}'s address already"
+            )
+
+
+def _hosts(config: Config) -> Found:
+    owners: dict[str, str] = {}
+    for position, backend in enumerate(config.backends):
+        for host, place in _hosts_of(config, backend):
+            loc: Loc = ("backends", position, *place)
+            if host == config.login_host:
+                yield Finding(
+                    loc,
+                    f"{host} is the login host, which is never a backend",
+                    "choose another host, or another login_host",
+                )
+            elif host in owners:
+                yield Finding(loc, f"{host} is a host of backend {owners[host]} already")
+            owners.setdefault(host, backend.name)
+
+
+def _hosts_of(config: Config, backend: Backend) -> Iterator[tuple[str, Loc]]:
+    if backend.host is None and not backend.hosts:
+        for host in config.backend_hosts(backend):
+            yield host, ("name",)
+    if backend.host is not None:
+        yield backend.host, ("host",)
+    for position, host in enumerate(backend.hosts):
+        yield host, ("hosts", position)
+
+
+def _backends(config: Config) -> Found:
+    for position, backend in enumerate(config.backends):
+        for finding in _backend(backend, config):
+            yield Finding(("backends", position, *finding.loc), finding.message, finding.hint)
+
+
+def _backend(backend: Backend, config: Config) -> Found:
+    if backend.allow_http and not backend.public:
+        yield Finding(
+            ("allow_http",),
+            "needs public: true, because a session cookie cannot exist on http",
+            "remove allow_http",
+        )
+    if backend.allow_http and config.listeners.http is None:
+        yield Finding(("allow_http",), "needs the plain listener", "set listeners.http")
+    if backend.public and backend.permissions:
+        yield Finding(
+            ("permissions",),
+            "decide nothing, because the backend is public",
+            "remove public: true, or the permissions",
+        )
+    if backend.public and backend.max_session_age is not None:
+        yield Finding(("max_session_age",), "means nothing, because the backend is public")
+    if backend.upstream_tls is not None and not any(
+        upstream.scheme == "https" for route in backend.http for upstream in route.endpoints
+    ):
+        yield Finding(("upstream_tls",), "means nothing, because no upstream is https")
+    seen: set[tuple[str, str]] = set()
+    for i, route in enumerate(backend.http):
+        key = (route.match, decoded(route.path))
+        if key in seen:
+            yield Finding(
+                ("http", i, "path"),
+                f"{show(route.path)} is the path of another route already",
+                "give a route several upstreams with upstreams: [...]",
+            )
+        seen.add(key)
+
+
+def _providers(config: Config) -> Found:
+    providers = config.identity.providers
+    owners: dict[str, str] = {}
+    for position, provider in enumerate(providers):
+        loc: Loc = ("identity", "providers", position)
+        if len(providers) > 1 and not provider.domains:
+            yield Finding(
+                (*loc, "domains"),
+                "is required with several providers",
+                "or this one could sign in as the people of another",
+            )
+        for i, domain in enumerate(provider.domains):
+            if owners.setdefault(domain, provider.name) != provider.name:
+                yield Finding(
+                    (*loc, "domains", i),
+                    f"{domain} belongs to provider {owners[domain]} already",
+                    "one provider is authoritative for a domain",
+                )
+        for finding in _provider(provider):
+            yield Finding((*loc, *finding.loc), finding.message, finding.hint)
+
+
+def _provider(provider: Provider) -> Found:
+    if provider.type == "google" and provider.issuer != GOOGLE_ISSUER:
+        yield Finding(
+            ("issuer",), f"is always {GOOGLE_ISSUER} for google", "remove it, or use type: oidc"
+        )
+    if provider.type == "azure":
+        if _ANY_TENANT & set(provider.issuer.lower().split("/")):
+            yield Finding(
+                ("issuer",),
+                "names no tenant, so any organisation's accounts could sign in",
+                "write https://login.microsoftonline.com/<tenant id>/v2.0",
+            )
+        if not provider.hosted_domains:
+            yield Finding(
+                ("hosted_domains",),
+                "is required for azure, which does not say whether an e-mail address is verified",
+                "name the domains of your tenant",
+            )
+
+
+def _binding(binding: Binding, loc: Loc, names: Names) -> Found:
+    permissions = names.permissions.get(binding.backend)
+    if permissions is None:
+        yield _unknown((*loc, "backend"), "backend", binding.backend, tuple(names.permissions))
+        return
+    public = names.public[binding.backend]
+    if public is True:
+        yield Finding(
+            (*loc, "backend"),
+            f"{binding.backend} is public, so a binding decides nothing",
+            "remove the binding, or public: true",
+        )
+    elif binding.permission is None and public is False:
+        has = f"it has {', '.join(permissions)}" if permissions else "it has none yet"
+        yield Finding(
+            (*loc, "permission"), f"is missing: which permission of {binding.backend}", has
+        )
+    elif binding.permission is not None and binding.permission not in permissions:
+        message = f"backend {binding.backend} has no permission {show(binding.permission)}"
+        yield Finding((*loc, "permission"), message, _offer(binding.permission, permissions))
+
+
+def _member(member: Member, loc: Loc, config: Config, names: Names) -> Found:
+    providers = config.identity.providers
+    if member.group is not None and member.provider is None and len(names.providers) > 1:
+        yield Finding(
+            (*loc, "provider"),
+            f"is missing: whose group {show(member.group)} is meant",
+            f"providers are {', '.join(names.providers)}",
+        )
+    if member.provider is not None and member.provider not in names.providers:
+        yield _unknown((*loc, "provider"), "provider", member.provider, names.providers)
+    account = member.service_account
+    if account is not None and account not in names.service_accounts:
+        what = "service account"
+        yield _unknown((*loc, "service_account"), what, account, names.service_accounts)
+    if len(providers) != len(names.providers):
+        return
+    if member.issuer is not None and all(found.issuer != member.issuer for found in providers):
+        issuers = [found.issuer for found in providers]
+        yield _unknown((*loc, "issuer"), "provider with the issuer", member.issuer, tuple(issuers))
+    if member.user is not None and providers and all(found.domains for found in providers):
+        domain = member.user.rpartition("@")[2]
+        if not any(domain in found.domains for found in providers):
+            yield Finding(
+                (*loc, "user"),
+                f"{member.user} can never sign in: no provider is authoritative for {domain}",
+                "add the domain to a provider's domains",
+            )
+
+
+def _unknown(loc: Loc, what: str, name: str, known: tuple[str, ...]) -> Finding:
+    return Finding(loc, f"there is no {what} {show(name)}", _offer(name, known))
+
+
+def _offer(name: str, known: tuple[str, ...]) -> str | None:
+    hint = nearest(name, known)
+    if hint is None and len(known) <= 8:
+        return f"there are {', '.join(known)}" if known else "none is defined"
+    return hint
+
+
+def _names(items: Any) -> tuple[str, ...]:
+    names = (item.get("name") for item in _mappings(items))
+    return tuple(name for name in names if isinstance(name, str))
+
+
+def _mappings(items: Any) -> list[dict[str, Any]]:
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+
+
+_CHECKS: Final[tuple[Callable[[Config], Found], ...]] = (_sections, _hosts, _backends, _providers)

@@ -1,0 +1,236 @@
+"""The kinds of value that configuration fields have, and the base of every section.
+
+Each kind parses what people write and describes itself for the JSON Schema. Numbers and booleans
+are strict: a YAML ``yes`` or ``"443"`` where the other type is meant is a mistake, never converted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import core_schema
+
+from heim_config import hosts, paths, units
+from heim_config.problems import mistake, show
+
+__all__ = [
+    "BindAddress",
+    "BindAddressOrSocket",
+    "DomainName",
+    "Duration",
+    "Email",
+    "EnvName",
+    "FilePath",
+    "Filled",
+    "Flag",
+    "HeaderName",
+    "Host",
+    "Issuer",
+    "Name",
+    "Origin",
+    "PathText",
+    "Pattern",
+    "Section",
+    "Text",
+    "TrustedNetwork",
+    "UpstreamUrl",
+    "Whole",
+    "WildcardHost",
+    "base_of",
+]
+
+T = TypeVar("T")
+
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_ENV: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
+MAX_TEXT_CHARS: Final = 1024
+
+
+class Section(BaseModel):
+    """A group of keys: immutable, and every key that it does not know is a mistake."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        arbitrary_types_allowed=True,
+        # A value in a printed error may be a secret in the wrong place; ours show what they should.
+        hide_input_in_errors=True,
+    )
+
+
+def base_of(info: ValidationInfo) -> Path | None:
+    """The directory that relative paths start from; None for a model built in code."""
+    context = info.context
+    return context["base"] if isinstance(context, dict) else None
+
+
+def _instance_or(kind: type[T], parse: Callable[[object, Path | None], T]) -> PlainValidator:
+    """A validator that parses text, and takes a value of `kind` itself from code."""
+
+    def validate(value: object, info: ValidationInfo) -> T:
+        return value if isinstance(value, kind) else parse(value, base_of(info))
+
+    return PlainValidator(validate)
+
+
+def _duration(value: object, info: ValidationInfo) -> float:
+    # In code a duration is a number of seconds; in a file a number without a unit is a mistake.
+    if info.context is None and isinstance(value, (int, float)):
+        return float(value)
+    return units.parse_duration(value)
+
+
+def _file(value: object, base: Path | None) -> Path:
+    if not isinstance(value, str) or not value:
+        raise mistake("must be the path of a file")
+    if "\0" in value or "\n" in value:
+        raise mistake(f"{show(value)} is not the path of a file")
+    return (base or Path()) / value
+
+
+def _text(value: str) -> str:
+    if not value or value != value.strip():
+        raise mistake("must not be empty or begin or end with a space")
+    if not value.isprintable() or len(value) > MAX_TEXT_CHARS:
+        raise mistake(f"must be one line of at most {MAX_TEXT_CHARS} printable characters")
+    return value
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise mistake(
+            f"{show(value)} is not a name",
+            "names are up to 63 lower-case letters, digits and inner hyphens",
+        )
+    return value
+
+
+def _env(value: str) -> str:
+    if not _ENV.fullmatch(value):
+        # Not shown: somebody may have put the secret itself here.
+        raise mistake("is not the name of an environment variable", "write the name, not the value")
+    return value
+
+
+def _header(value: str) -> str:
+    if not _TOKEN.fullmatch(value):
+        raise mistake(f"{show(value)} is not a header name")
+    return value
+
+
+class _NotEmpty:
+    """A list with at least one item.
+
+    pydantic's own `min_length` counts valid items only, and would call a list with one wrong item
+    empty besides.
+    """
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(_not_empty, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "minItems": 1}
+
+
+def _not_empty(items: tuple[T, ...]) -> tuple[T, ...]:
+    if not items:
+        raise mistake("must not be empty")
+    return items
+
+
+def _schema(description: str, *examples: str, **more: object) -> WithJsonSchema:
+    return WithJsonSchema(
+        {"type": "string", "description": description, "examples": list(examples), **more}
+    )
+
+
+Filled: Final = _NotEmpty()
+Flag = StrictBool
+Whole = StrictInt
+Text = Annotated[StrictStr, AfterValidator(_text)]
+Name = Annotated[
+    StrictStr,
+    AfterValidator(_name),
+    _schema(
+        "lower-case letters, digits and inner hyphens", "grafana", pattern=f"^{_NAME.pattern}$"
+    ),
+]
+EnvName = Annotated[StrictStr, AfterValidator(_env)]
+HeaderName = Annotated[StrictStr, AfterValidator(_header)]
+
+Duration = Annotated[
+    float,
+    PlainValidator(_duration),
+    _schema("a duration", "250ms", "15s", "5m", "8h", "1d", pattern="^[0-9.]+(ms|s|m|h|d)$"),
+]
+FilePath = Annotated[
+    Path, _instance_or(Path, _file), _schema("a path, relative to this file", "secrets/google")
+]
+Host = Annotated[str, PlainValidator(hosts.parse_host), _schema("a host name", "app.example.com")]
+DomainName = Annotated[str, PlainValidator(hosts.parse_host), _schema("a domain", "example.com")]
+WildcardHost = Annotated[
+    str,
+    PlainValidator(lambda value: hosts.parse_host(value, wildcard=True)),
+    _schema("a host name, or * for one label", "app.example.com", "*.dev.example.com"),
+]
+Email = Annotated[
+    str, PlainValidator(hosts.parse_email), _schema("an e-mail address", "alice@example.com")
+]
+Issuer = Annotated[
+    str, PlainValidator(hosts.parse_issuer), _schema("an issuer", "https://id.example.com")
+]
+Origin = Annotated[
+    str, PlainValidator(hosts.parse_origin), _schema("a web origin", "https://app.example.com")
+]
+UpstreamUrl = Annotated[
+    hosts.Upstream,
+    _instance_or(hosts.Upstream, lambda value, base: hosts.parse_upstream(value, base=base)),
+    _schema("an upstream", "http://127.0.0.1:3000", "https://app.internal", "unix:/run/app.sock"),
+]
+PathText = Annotated[str, PlainValidator(paths.parse_path), _schema("a path", "/", "/api")]
+Pattern = Annotated[
+    str, PlainValidator(paths.parse_pattern), _schema("a pattern", "/", "=/a", "/users/*/profile")
+]
+BindAddress = Annotated[
+    units.Address,
+    _instance_or(
+        units.Address, lambda value, base: units.parse_address(value, base=base, unix=False)
+    ),
+    _schema("an IP address and a port", "0.0.0.0:443", "[::]:443"),
+]
+BindAddressOrSocket = Annotated[
+    units.Address,
+    _instance_or(
+        units.Address, lambda value, base: units.parse_address(value, base=base, unix=True)
+    ),
+    _schema("an IP address and a port, or a socket", "127.0.0.1:9440", "unix:/run/heim/admin.sock"),
+]
+TrustedNetwork = Annotated[
+    units.Network,
+    PlainValidator(units.parse_network),
+    _schema("a network", "10.0.0.0/8", "2001:db8::/32"),
+]

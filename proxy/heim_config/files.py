@@ -1,0 +1,79 @@
+"""Whether the files and variables that a configuration names are there and usable."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from heim_config.model import Config
+from heim_config.problems import Finding, Loc
+from heim_config.secrets import SecretError, read_secret
+
+__all__ = ["MAX_FILE_BYTES", "check_files"]
+
+# A bundle of every public authority is 250 KiB.
+MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+
+_CERTIFICATE: Final = b"-----BEGIN CERTIFICATE-----"
+
+
+def check_files(config: Config, environment: Mapping[str, str] | None = None) -> Iterator[Finding]:
+    """Findings for every file that is missing, unreadable or plainly not what is meant.
+
+    What is inside keys and certificates is judged by who uses them; here it is only that a secret
+    is there and that an authority is a certificate.
+    """
+    variables = os.environ if environment is None else environment
+    for position, provider in enumerate(config.identity.providers):
+        loc: Loc = ("identity", "providers", position)
+        key = "client_secret_env" if provider.client_secret_env else "client_secret_file"
+        try:
+            read_secret(provider, variables)
+        except SecretError as error:
+            yield Finding((*loc, key), str(error))
+        if provider.ca_file is not None:
+            yield from _authority(provider.ca_file, (*loc, "ca_file"))
+    if config.session.key_file is not None:
+        yield from _filled(config.session.key_file, ("session", "key_file"), "session")
+    if config.assertion is not None and config.assertion.key_file is not None:
+        yield from _filled(config.assertion.key_file, ("assertion", "key_file"), "assertion")
+    for position, certificate in enumerate(config.tls.certificates):
+        keys = ("cert_file", "key_file")
+        for key, path in zip(keys, certificate.pair, strict=True):
+            named = "directory" if certificate.directory is not None else key
+            yield from _filled(path, ("tls", "certificates", position, named))
+    for position, backend in enumerate(config.backends):
+        if backend.upstream_tls is not None and backend.upstream_tls.ca_file is not None:
+            place = ("backends", position, "upstream_tls", "ca_file")
+            yield from _authority(backend.upstream_tls.ca_file, place)
+
+
+def _read(path: Path, loc: Loc) -> Finding | bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        return Finding(loc, f"the file {path} cannot be read: {error.strerror}")
+
+
+def _filled(path: Path, loc: Loc, kind: str | None = None) -> Iterator[Finding]:
+    content = _read(path, loc)
+    hint = f"`heim-proxy keygen {kind}` prints one" if kind else None
+    if isinstance(content, Finding):
+        yield Finding(loc, content.message, hint)
+    elif not content.strip():
+        yield Finding(loc, f"the file {path} is empty", hint)
+    elif len(content) > MAX_FILE_BYTES:
+        yield Finding(loc, f"the file {path} is larger than {MAX_FILE_BYTES} bytes")
+
+
+def _authority(path: Path, loc: Loc) -> Iterator[Finding]:
+    content = _read(path, loc)
+    if isinstance(content, Finding):
+        yield content
+    elif len(content) > MAX_FILE_BYTES:
+        yield Finding(loc, f"the file {path} is larger than {MAX_FILE_BYTES} bytes")
+    elif _CERTIFICATE not in content:
+        yield Finding(loc, f"the file {path} holds no PEM certificate")

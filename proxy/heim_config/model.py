@@ -1,0 +1,168 @@
+"""The whole configuration of a proxy. What each key means is said under it.
+
+A `Config` is immutable, its paths are resolved, its hosts canonical. `heim_config.load` makes one
+from a file and is the only place that finds every mistake; building sections in code checks each
+by itself, not how they fit together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from heim_config.access import Role, ServiceAccount
+from heim_config.backends import Backend
+from heim_config.fields import DomainName, Duration, FilePath, Host, Section, TrustedNetwork, Whole
+from heim_config.hosts import parse_host
+from heim_config.identity import Assertion, Identity, Session, State
+from heim_config.listeners import Listeners
+from heim_config.problems import mistake
+
+__all__ = ["Certificate", "Config", "Tls"]
+
+
+class Certificate(Section):
+    """A certificate with its key: two files, or a directory as Kubernetes mounts a TLS Secret."""
+
+    cert_file: FilePath | None = None
+    """PEM file with the certificate and its chain. Needs `key_file`."""
+
+    key_file: FilePath | None = None
+    """PEM file with the certificate's private key."""
+
+    directory: FilePath | None = None
+    """Directory with tls.crt and tls.key, instead of the two files."""
+
+    @model_validator(mode="after")
+    def _check_form(self) -> Certificate:
+        pair = (self.cert_file is not None, self.key_file is not None)
+        if self.directory is not None and pair == (False, False):
+            return self
+        if self.directory is None and pair == (True, True):
+            return self
+        raise mistake("needs cert_file and key_file, or directory")
+
+    @property
+    def pair(self) -> tuple[Path, Path]:
+        """The certificate's file and the key's."""
+        if self.directory is not None:
+            return self.directory / "tls.crt", self.directory / "tls.key"
+        if self.cert_file is None or self.key_file is None:
+            raise AssertionError("the validator lets no half pair through")
+        return self.cert_file, self.key_file
+
+
+class Tls(Section):
+    """The certificates of the https listener."""
+
+    certificates: tuple[Certificate, ...] = ()
+    """Chosen by the name the client asks for: exact before one-label wildcard, the first one when
+    nothing fits. Files are re-read within 2 s of a change; a pair that does not fit keeps the last
+    good one. At least one is required."""
+
+
+def _drop_login_host_from_required(schema: dict[str, Any]) -> None:
+    schema["required"] = [name for name in schema["required"] if name != "login_host"]
+
+
+class Config(Section):
+    """Everything a proxy is told."""
+
+    model_config = ConfigDict(json_schema_extra=_drop_login_host_from_required)
+
+    version: Literal[1] = 1
+    """The version of this format. Default: 1, the only one."""
+
+    domain: DomainName
+    """The domain that backends without a host of their own live under. Required."""
+
+    login_host: Host
+    """The host people sign in on. Default: auth.<domain>. Never a backend: its pages hold the
+    login, and a backend shares an origin with an upstream we do not trust."""
+
+    public_port: Whole = Field(default=443, ge=1, le=65535)
+    """The port that people's URLs carry. Default 443; another one when something in front of the
+    proxy, or a laptop, uses another."""
+
+    listeners: Listeners = Listeners()
+    """Where the proxy listens. Each change needs a restart."""
+
+    trusted_proxies: tuple[TrustedNetwork, ...] = ()
+    """Networks whose X-Forwarded-For is believed. Default: nobody's, because whoever is listed
+    chooses the client address that logs and limits see."""
+
+    tls: Tls = Tls()
+    """Certificates."""
+
+    identity: Identity = Identity()
+    """How people sign in."""
+
+    session: Session = Session()
+    """How long a login lasts."""
+
+    state: State = Field(default_factory=State)
+    """Where durable facts live."""
+
+    assertion: Assertion | None = None
+    """What signs identities for upstreams. Default: a key generated once beside the state."""
+
+    roles: tuple[Role, ...] = ()
+    """Who may do what. Default: nobody anything."""
+
+    backends: tuple[Backend, ...] = ()
+    """What people reach. Default: nothing."""
+
+    service_accounts: tuple[ServiceAccount, ...] = ()
+    """Programs that act under their own name. Default: none."""
+
+    drain: Duration = Field(default="30s", validate_default=True)
+    """How long SIGTERM waits for exchanges that are under way. Default 30s, what Kubernetes waits
+    before it kills."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_login_host(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "login_host" not in data:
+            try:
+                domain = parse_host(data.get("domain"))
+            except ValueError:
+                # The domain's own mistake is enough; a second one here would only repeat it.
+                domain = "invalid"
+            return {**data, "login_host": f"auth.{domain}"}
+        return data
+
+    def public_url(self, host: str) -> str:
+        """The origin people use for `host`: ``https://host``, with the port when it is not 443."""
+        return (
+            f"https://{host}" if self.public_port == 443 else f"https://{host}:{self.public_port}"
+        )
+
+    def backend_hosts(self, backend: Backend) -> tuple[str, ...]:
+        """The canonical hosts of `backend`, wildcards as ``*.example.com``; never empty."""
+        if backend.host is None and not backend.hosts:
+            return (f"{backend.name}.{self.domain}",)
+        return (*(() if backend.host is None else (backend.host,)), *backend.hosts)
+
+    def files(self) -> tuple[Path, ...]:
+        """Every file whose change must lead to a reload: secrets, keys, authorities.
+
+        Certificates are not among them (they have a watcher of their own), nor is the configuration
+        itself, nor key files that are generated beside the state.
+        """
+        return tuple(dict.fromkeys(self._files()))
+
+    def _files(self) -> Iterator[Path]:
+        for provider in self.identity.providers:
+            for path in (provider.client_secret_file, provider.ca_file):
+                if path is not None:
+                    yield path
+        if self.session.key_file is not None:
+            yield self.session.key_file
+        if self.assertion is not None and self.assertion.key_file is not None:
+            yield self.assertion.key_file
+        for backend in self.backends:
+            if backend.upstream_tls is not None and backend.upstream_tls.ca_file is not None:
+                yield backend.upstream_tls.ca_file
