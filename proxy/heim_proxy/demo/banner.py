@@ -1,0 +1,59 @@
+"""What the demo prints: where to look, who to be, and what to paste."""
+
+from __future__ import annotations
+
+import shlex
+
+from heim_proxy.demo.files import (
+    APP_HOST,
+    LOGIN_HOST,
+    STATUS_HOST,
+    DemoFiles,
+    DemoPorts,
+    public_url,
+)
+from heim_proxy.demo.people import PEOPLE
+
+__all__ = ["banner"]
+
+
+def banner(*, files: DemoFiles, ports: DemoPorts, start_url: str, kept: bool) -> str:
+    """The text for a terminal, about 30 lines.
+
+    Args:
+        files: Where this run's files are.
+        ports: Where this run listens.
+        start_url: The link that lets a browser sign in; it holds the run's secret.
+        kept: The directory stays when the demo ends.
+    """
+    app, status, login = (public_url(host, ports) for host in (APP_HOST, STATUS_HOST, LOGIN_HOST))
+    ca, configuration = shlex.quote(str(files.ca)), shlex.quote(str(files.configuration))
+    people = "\n".join(f"    {person.login:<9}{person.note}" for person in PEOPLE)
+    ending = f"{files.directory} stays" if kept else f"removes {files.directory}"
+    return f"""
+  Heim DEMO: throw-away people, keys and certificates, on this machine only.
+
+  Open this first, in the browser you want to sign in with:
+    {start_url}
+
+  Then look at:
+    {app + "/":<40} who am I? (needs a login)
+    {app + "/admin":<40} only the role admin
+    {app + "/live":<40} a WebSocket and a stream of events
+    {status + "/":<40} public, no login
+    {login + "/.heim/me":<40} what Heim knows about you; sign out
+
+  You can be:
+{people}
+
+  Or paste:
+    curl --cacert {ca} {status}/headers.json
+    curl --cacert {ca} -i {app}/headers.json
+    heim-proxy explain --config {configuration} --as bob@example.com GET {app}/admin
+
+  The authority behind the certificate was made for this run, so a browser warns: go on, or import
+  {files.ca} (it can vouch for localhost names only). curl and browsers take
+  *.localhost to this machine by themselves; nothing else needs to be set up.
+
+  Ctrl-C ends the demo and {ending}.
+"""
