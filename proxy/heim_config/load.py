@@ -74,7 +74,8 @@ def load_text(text: str, *, file: Path, check_files: bool = False) -> Config:
     elif not findings:
         findings.append(Finding((), "is not a mapping of keys to values", None, 1))
     if findings or config is None:
-        raise ConfigError(_problems(findings, document, file))
+        files = () if config is None else (*config.files(), *config.certificate_files())
+        raise ConfigError(_problems(findings, document, file), files=files)
     return config
 
 

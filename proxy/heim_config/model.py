@@ -154,6 +154,10 @@ class Config(Section):
         """
         return tuple(dict.fromkeys(self._files()))
 
+    def certificate_files(self) -> tuple[Path, ...]:
+        """The files of every certificate and key of the https listener."""
+        return tuple(path for certificate in self.tls.certificates for path in certificate.pair)
+
     def _files(self) -> Iterator[Path]:
         for provider in self.identity.providers:
             for path in (provider.client_secret_file, provider.ca_file):

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from pydantic_core import PydanticCustomError
@@ -45,10 +46,15 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; `problems` holds every mistake, in line order."""
+    """A configuration that cannot be used; `problems` holds every mistake, in line order.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `files` are the files it names, as far as they are known: it may become usable when one of them
+    changes.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, files: Iterable[Path] = ()) -> None:
         self.problems: tuple[Problem, ...] = tuple(problems)
+        self.files: tuple[Path, ...] = tuple(files)
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -1,1 +1,1 @@
-"""Where configuration comes from."""
+"""Where configuration comes from: a file, or what a test hands in."""

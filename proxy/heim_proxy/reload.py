@@ -1,0 +1,187 @@
+"""From a new configuration to a new snapshot in use; what is bad never replaces what is good.
+
+The reloader knows neither snapshots nor the edge: it is given how to build one and how to put it in
+place. What it keeps for operators is which generation is in use and what the last failure was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from typing import Final, Generic, TypeVar
+
+from heim_config.model import Config
+from heim_config.problems import ConfigError, Problem
+from heim_proxy.sources.base import Loaded, Rejected, Source, Update
+from heim_runtime.clock import Clock, SystemClock
+
+__all__ = ["Failure", "Reloader", "Status"]
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+# A log line is for reading; `heim-proxy check` shows the rest.
+MAX_LOGGED_PROBLEMS: Final = 20
+HASH_CHARS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A configuration that was not applied: when (seconds since the epoch) and why."""
+
+    at: float
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is in use. Immutable; the reloader replaces it as a whole.
+
+    `generation` counts applied configurations from 1, 0 before the first. `config_hash` is the
+    beginning of the SHA-256 of the text in use. `loaded_at` is in seconds since the epoch.
+    `last_error` is None as soon as a configuration was applied. `restart_needed` names the keys
+    whose new values wait for a restart.
+    """
+
+    generation: int = 0
+    config_hash: str = ""
+    loaded_at: float | None = None
+    last_error: Failure | None = None
+    restart_needed: tuple[str, ...] = ()
+    failures: int = 0
+
+
+class Reloader(Generic[S]):
+    """Takes configurations from a source, builds snapshots, and puts them in place one by one.
+
+    `start` applies the first one or raises; `run` then applies each change for ever.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        build: Callable[[Config], S],
+        swap: Callable[[S], None],
+        clock: Clock | None = None,
+    ) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            source: Where configurations come from.
+            build: Makes a snapshot, or raises: ConfigError with problems, or anything else, whose
+                text is then the problem. While it runs, `status.generation` is still the old one.
+            swap: Puts a snapshot in place. Expected not to fail.
+            clock: Where times in the status come from.
+        """
+        self._source = source
+        self._build = build
+        self._swap = swap
+        self._clock: Clock = clock or SystemClock()
+        self._status = Status()
+        self._boot: Config | None = None
+        self._updates: AsyncIterator[Update] | None = None
+
+    @property
+    def status(self) -> Status:
+        """What is in use now."""
+        return self._status
+
+    async def start(self) -> None:
+        """Apply the first configuration.
+
+        Raises:
+            ConfigError: When it cannot be used; there is nothing older to fall back on.
+        """
+        self._updates = self._source.updates()
+        update = await anext(self._updates)
+        problems = self._take(update)
+        if problems:
+            raise ConfigError(problems)
+
+    async def run(self) -> None:
+        """Apply every further change; returns only when the source ends."""
+        if self._updates is None:
+            raise RuntimeError("start() comes before run()")
+        async for update in self._updates:
+            self._take(update)
+
+    def look(self) -> None:
+        """Have the source look again now (SIGHUP)."""
+        self._source.look()
+
+    def _take(self, update: Update) -> tuple[Problem, ...]:
+        """Apply or reject `update`; returns its problems, none when it was applied."""
+        if isinstance(update, Rejected):
+            return self._rejected(update.problems)
+        config, waiting = self._without_restart(update.config)
+        try:
+            snapshot = self._build(config)
+            self._swap(snapshot)
+        except ConfigError as error:
+            self._source.refused()
+            return self._rejected(error.problems)
+        except Exception as error:
+            self._source.refused()
+            # Whatever a build trips over, the snapshot in use stays and the process lives.
+            log.exception("config.build_failed", extra={"source": self._source.name})
+            text = f"cannot be used: {error}" if str(error) else f"cannot be used: {error!r}"
+            return self._rejected((Problem(self._source.name, None, "", text),))
+        self._applied(update, config, waiting)
+        return ()
+
+    def _without_restart(self, config: Config) -> tuple[Config, tuple[str, ...]]:
+        """`config` with what only a restart can change as it was at the start (decision 23)."""
+        if self._boot is None:
+            return config, ()
+        waiting: list[str] = []
+        if config.listeners != self._boot.listeners:
+            waiting.append("listeners")
+        if config.state.url != self._boot.state.url:
+            waiting.append("state.url")
+        if not waiting:
+            return config, ()
+        kept = {"listeners": self._boot.listeners, "state": self._boot.state}
+        return config.model_copy(update=kept), tuple(waiting)
+
+    def _applied(self, update: Loaded, config: Config, waiting: tuple[str, ...]) -> None:
+        if self._boot is None:
+            self._boot = config
+        self._status = Status(
+            generation=self._status.generation + 1,
+            config_hash=update.digest[:HASH_CHARS],
+            loaded_at=self._clock.now(),
+            restart_needed=waiting,
+            failures=self._status.failures,
+        )
+        log.info(
+            "config.applied",
+            extra={
+                "source": self._source.name,
+                "generation": self._status.generation,
+                "config_hash": self._status.config_hash,
+                "backends": len(config.backends),
+                "roles": len(config.roles),
+            },
+        )
+        if waiting:
+            log.warning(
+                "config.restart_needed",
+                extra={"source": self._source.name, "keys": waiting, "kept": "as at the start"},
+            )
+
+    def _rejected(self, problems: tuple[Problem, ...]) -> tuple[Problem, ...]:
+        failure = Failure(self._clock.now(), problems)
+        self._status = replace(self._status, last_error=failure, failures=self._status.failures + 1)
+        log.error(
+            "config.rejected",
+            extra={
+                "source": self._source.name,
+                "problems": [str(problem) for problem in problems[:MAX_LOGGED_PROBLEMS]],
+                "problem_count": len(problems),
+                "generation_kept": self._status.generation,
+            },
+        )
+        return problems

@@ -1,0 +1,62 @@
+"""What a source of configurations is: a stream of usable ones and of what was wrong with others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from heim_config.model import Config
+from heim_config.problems import Problem
+
+__all__ = ["Loaded", "Rejected", "Source", "Update"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration without mistakes.
+
+    `digest` is the SHA-256 of its text in hexadecimal. Secrets that it names are not in it: a
+    published hash would let people guess the short ones at leisure.
+    """
+
+    config: Config
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A configuration that cannot be used, with everything that is wrong with it."""
+
+    problems: tuple[Problem, ...]
+
+
+Update = Loaded | Rejected
+
+
+class Source(Protocol):
+    """Something that knows the configuration and notices when it changes."""
+
+    @property
+    def name(self) -> str:
+        """What logs call it: the file's path."""
+        ...
+
+    def updates(self) -> AsyncIterator[Update]:
+        """The configuration as it is now, at once, and then each change.
+
+        Never ends by itself and never raises because of what a configuration holds. Only one
+        iteration at a time.
+        """
+        ...
+
+    def look(self) -> None:
+        """Look now and report what is there, changed or not (SIGHUP)."""
+        ...
+
+    def refused(self) -> None:
+        """The last loaded update could not be used: its certificates matter too, until the next.
+
+        They have a watcher of their own otherwise, which knows only those that are in use.
+        """
+        ...
