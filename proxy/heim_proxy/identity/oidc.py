@@ -109,7 +109,9 @@ class OidcLogin:
         metadata = await self._provider(provider).metadata.get()
         extra: dict[str, str] = {}
         if again:
-            extra["prompt"] = "login"
+            # Google knows no "login"; choosing the account is the nearest it offers.
+            google = provider.type is ProviderType.GOOGLE
+            extra["prompt"] = "select_account" if google else "login"
         if flow.max_age_s is not None:
             extra["max_age"] = str(int(flow.max_age_s))
         if provider.type is ProviderType.GOOGLE and len(provider.hosted_domains) == 1:

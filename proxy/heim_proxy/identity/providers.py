@@ -5,21 +5,22 @@ from __future__ import annotations
 import enum
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from heim_config.identity import Provider as ProviderConfig
 from heim_proxy.identity.login_errors import ProviderFault
 
 __all__ = [
-    "GOOGLE_ISSUER",
     "ClientSecret",
     "Provider",
     "ProviderType",
+    "from_config",
     "is_loopback_host",
 ]
 
-GOOGLE_ISSUER: Final = "https://accounts.google.com"
 # A client secret is some 40 characters; a file that is longer is the wrong file.
 MAX_SECRET_BYTES: Final = 4096
 
@@ -121,6 +122,27 @@ class Provider:
             return None
         found = _AZURE_ISSUER.fullmatch(self.issuer)
         return found[1].lower() if found else None
+
+
+def from_config(configured: Iterable[ProviderConfig]) -> tuple[Provider, ...]:
+    """The providers of a validated configuration, in its order."""
+    return tuple(
+        Provider(
+            name=one.name,
+            type=ProviderType(one.type),
+            issuer=one.issuer,
+            client_id=one.client_id,
+            secret=ClientSecret(one.client_secret_file, one.client_secret_env),
+            scopes=one.scopes,
+            hosted_domains=frozenset(domain.lower() for domain in one.hosted_domains or ()),
+            domains=frozenset(domain.lower() for domain in one.domains or ()),
+            groups_claim=one.groups_claim,
+            ca_file=one.ca_file,
+            insecure_skip_email_verified=one.insecure_skip_email_verified,
+            display_name=one.display_name or "",
+        )
+        for one in configured
+    )
 
 
 def is_loopback_host(host: str) -> bool:

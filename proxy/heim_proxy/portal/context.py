@@ -1,0 +1,74 @@
+"""What the portal works with: services of the process, and settings of one configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from heim_proxy.identity.handoff import Tickets
+from heim_proxy.identity.oidc import OidcLogin
+from heim_proxy.identity.providers import Provider
+from heim_proxy.identity.seal import Sealer
+from heim_proxy.identity.session import Sessions
+from heim_proxy.identity.signing import SigningKeys
+from heim_proxy.store.base import Store
+from heim_runtime.clock import Clock
+
+__all__ = ["AuditSink", "PortalContext", "PortalSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class PortalSettings:
+    """What the portal needs of one configuration; taken once per request.
+
+    `public_url` gives "https://host[:port]" of a canonical host; `backend_for` the name of the
+    backend that a canonical host leads to, or None; `max_session_age` a backend's limit in seconds,
+    or None.
+    """
+
+    login_host: str
+    public_url: Callable[[str], str]
+    backend_for: Callable[[str], str | None]
+    max_session_age: Callable[[str], float | None]
+    providers: tuple[Provider, ...]
+
+    @property
+    def login_url(self) -> str:
+        """The login host's origin, with the port that people's URLs carry."""
+        return self.public_url(self.login_host)
+
+    def origin_of(self, host: str) -> str | None:
+        """The public origin of a backend's host; None when the host is not a backend's."""
+        return None if self.backend_for(host) is None else self.public_url(host)
+
+    def age_limit(self, host: str | None) -> float | None:
+        """How old a login may be for a backend's host, in seconds; None when any age will do."""
+        backend = None if host is None else self.backend_for(host)
+        return None if backend is None else self.max_session_age(backend)
+
+    def provider(self, name: str) -> Provider | None:
+        """The provider called `name`."""
+        return next((one for one in self.providers if one.name == name), None)
+
+
+class AuditSink(Protocol):
+    """Where security decisions are told (heim_proxy.observe.audit.Audit)."""
+
+    def emit(self, event: str, **fields: object) -> None:
+        """Record one event."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortalContext:
+    """Everything the portal's handlers use. One per process."""
+
+    settings: Callable[[], PortalSettings]
+    sessions: Sessions
+    sealer: Sealer
+    tickets: Tickets
+    store: Store
+    login: OidcLogin
+    keys: Callable[[], SigningKeys]
+    audit: AuditSink
+    clock: Clock

@@ -1,0 +1,42 @@
+"""Answers that are not what somebody asked for, each in at most four lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["PortalError", "TryAgain"]
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """A link on an error page. `url` is ours or a path; `text` is what it says."""
+
+    url: str
+    text: str = "Try again"
+
+
+@dataclass(eq=False)
+class PortalError(Exception):
+    """Stops a handler; the application turns it into a page or a problem document.
+
+    Attributes:
+        status: The HTTP status.
+        title: What happened, one sentence.
+        todo: What to do now, one sentence.
+        step: Which step of signing in failed, in a few words; empty when there is none to name.
+        link: Offered on pages.
+        headers: Added to the answer.
+        set_cookies: Set-Cookie values to send with it.
+    """
+
+    status: int
+    title: str
+    todo: str
+    step: str = ""
+    link: TryAgain | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    set_cookies: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.status} {self.title}"

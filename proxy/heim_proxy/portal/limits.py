@@ -1,0 +1,92 @@
+"""Bounds on what strangers can make the portal do: requests per address, rounds per browser."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from typing import Final
+
+__all__ = ["LoopGuard", "RateLimit", "client_key"]
+
+
+def client_key(address: str) -> str:
+    """What counts as one client: an IPv4 address, or the /64 of an IPv6 one (S7).
+
+    Whoever has one IPv6 address has 2^64 of them.
+    """
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv6Address):
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+class RateLimit:
+    """A token bucket per client, for a bounded number of clients.
+
+    The default lets an office of 150 people behind one address sign in at once, and then five a
+    second; a login is two requests. The least recently seen client is forgotten first, so a flood
+    from many addresses costs memory for `MAX_CLIENTS` of them and no more.
+    """
+
+    MAX_CLIENTS: Final = 8192
+
+    __slots__ = ("_buckets", "_burst", "_per_second")
+
+    def __init__(self, *, burst: float = 300.0, per_second: float = 10.0) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def wait(self, key: str, now: float) -> float:
+        """Take one; 0 when that was allowed, else the seconds until it will be.
+
+        Args:
+            key: From `client_key`.
+            now: Monotonic seconds.
+        """
+        left, seen = self._buckets.pop(key, (self._burst, now))
+        left = min(self._burst, left + (now - seen) * self._per_second)
+        allowed = left >= 1.0
+        self._buckets[key] = (left - 1.0 if allowed else left, now)
+        while len(self._buckets) > self.MAX_CLIENTS:
+            self._buckets.popitem(last=False)
+        return 0.0 if allowed else (1.0 - left) / self._per_second
+
+
+class LoopGuard:
+    """Notices a browser that is sent to the same page again and again (H21).
+
+    If the app host does not accept the session it has just been given (a cookie that does not come
+    back, clocks apart), the two hosts would redirect for ever. Counted per session, host and path,
+    so that ten tabs opened at once are no loop.
+    """
+
+    MAX_ROUNDS: Final = 3
+    WINDOW_S: Final = 10.0
+    MAX_ENTRIES: Final = 4096
+
+    __slots__ = ("_rounds",)
+
+    def __init__(self) -> None:
+        self._rounds: OrderedDict[tuple[str, str, str], tuple[int, float]] = OrderedDict()
+
+    def looping(self, sid: str, host: str, path: str, now: float) -> bool:
+        """Count one hand-off; whether it is one too many within the window."""
+        key = (sid, host, path)
+        count, since = self._rounds.pop(key, (0, now))
+        if now - since > self.WINDOW_S:
+            count, since = 0, now
+        looping = count >= self.MAX_ROUNDS
+        if not looping:
+            self._rounds[key] = (count + 1, since)
+        while len(self._rounds) > self.MAX_ENTRIES:
+            self._rounds.popitem(last=False)
+        return looping

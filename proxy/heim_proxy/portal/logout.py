@@ -1,0 +1,149 @@
+"""Signing out: a page that asks, a form that does it, and the provider's own sign-out after."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import logging
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from aiohttp import web
+
+from heim_proxy.identity.cookies import SESSION_COOKIE, clear_cookie
+from heim_proxy.identity.login_errors import LoginError
+from heim_proxy.identity.session import Session
+from heim_proxy.live import EndReason
+from heim_proxy.portal.callback import id_token_of
+from heim_proxy.portal.errors import PortalError, TryAgain
+from heim_proxy.portal.pages import Pages
+from heim_proxy.portal.visit import Visit, redirect
+from heim_proxy.store.base import StoreUnavailable
+
+__all__ = ["LogoutPages", "logout_here"]
+
+log = logging.getLogger(__name__)
+
+SIGNED_OUT_PATH: Final = "/.heim/signed-out"
+MAX_FORM_BYTES: Final = 4096
+
+
+class LogoutPages:
+    """The handlers of the login host."""
+
+    __slots__ = ("_pages",)
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+
+    async def ask(self, visit: Visit) -> web.StreamResponse:
+        """GET /.heim/logout: nothing happens yet, so an <img> cannot sign anybody out (K1)."""
+        session = await visit.session()
+        cookie = visit.session_cookie
+        if session is None or cookie is None:
+            return redirect(SIGNED_OUT_PATH)
+        response = self._pages.page(
+            "logout",
+            session=session,
+            csrf=csrf_token(cookie),
+            form_origin=await self._provider_origin(visit, session),
+        )
+        # With no-referrer, browsers send "Origin: null" with the form (Fetch, 3.2), and the
+        # comparison below is what keeps other sites from sending it.
+        response.headers["Referrer-Policy"] = "same-origin"
+        return response
+
+    async def do(self, visit: Visit) -> web.StreamResponse:
+        """POST /.heim/logout: end the session everywhere, then at the provider."""
+        cookie = visit.session_cookie
+        session = await visit.session()
+        if session is None or cookie is None:
+            return redirect(SIGNED_OUT_PATH, (clear_cookie(SESSION_COOKIE),))
+        await _check_intent(visit, cookie)
+        # Before the session ends, because it is the session's row that holds the token.
+        elsewhere = await self._provider_logout(visit, session)
+        # Raises when the store cannot write it down: then it must not look like a sign-out.
+        await visit.ctx.sessions.end(session.sid, EndReason.LOGOUT, visit.now)
+        visit.audit(
+            "logout", subject=session.subject.subject, email=session.subject.email, sid=session.sid
+        )
+        return redirect(elsewhere or SIGNED_OUT_PATH, (clear_cookie(SESSION_COOKIE),))
+
+    async def done(self, visit: Visit) -> web.StreamResponse:
+        """GET /.heim/signed-out: where the provider sends people back to."""
+        return self._pages.page("signed_out")
+
+    async def _provider_origin(self, visit: Visit, session: Session) -> str | None:
+        provider = visit.settings.provider(session.provider)
+        if provider is None:
+            return None
+        try:
+            endpoint = await visit.ctx.login.end_session_endpoint(provider)
+        except LoginError:
+            return None
+        if endpoint is None:
+            return None
+        parts = urlsplit(endpoint)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    async def _provider_logout(self, visit: Visit, session: Session) -> str | None:
+        """Where to end the provider's session, too; None when it cannot be (K3)."""
+        provider = visit.settings.provider(session.provider)
+        if provider is None:
+            return None
+        try:
+            id_token = id_token_of(await visit.ctx.sessions.tokens(session.sid))
+            return await visit.ctx.login.end_session_url(
+                provider,
+                id_token=id_token,
+                return_to=f"{visit.settings.login_url}{SIGNED_OUT_PATH}",
+            )
+        except (LoginError, StoreUnavailable) as error:
+            # Signing out here must not depend on anybody else.
+            log.info(
+                "logout.provider_unreachable",
+                extra={"provider": provider.name, "reason": type(error).__name__},
+            )
+            return None
+
+
+async def logout_here(visit: Visit) -> web.StreamResponse:
+    """/.heim/logout on a backend's host: the page lives on the login host (decision 10)."""
+    return redirect(f"{visit.settings.login_url}/.heim/logout")
+
+
+def csrf_token(session_cookie: str) -> str:
+    """A token that only this browser's page holds: made from a cookie that no script can read.
+
+    It needs no state and dies with the session. Nothing of the cookie can be learned from it.
+    """
+    mac = hmac.new(session_cookie.encode(), b"heim csrf logout", hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode("ascii")
+
+
+async def _check_intent(visit: Visit, cookie: str) -> None:
+    """Refuse a form that was not sent from our page by this browser's owner (P2)."""
+    origins = visit.request.headers.getall("Origin", [])
+    given = ""
+    if origins == [visit.settings.login_url]:
+        given = dict(parse_qsl(await _form(visit.request), max_num_fields=8)).get("csrf", "")
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), csrf_token(cookie).encode()):
+        visit.audit("logout.refused")
+        raise PortalError(
+            403,
+            "This sign-out did not come from our page.",
+            "Open the sign-out page and press the button there.",
+            link=TryAgain("/.heim/logout", "Sign out"),
+        )
+
+
+async def _form(request: web.BaseRequest) -> str:
+    if request.content_type != "application/x-www-form-urlencoded":
+        return ""
+    body = b""
+    while chunk := await request.content.readany():
+        body += chunk
+        if len(body) > MAX_FORM_BYTES:
+            return ""
+    return body.decode("ascii", "replace")

@@ -1,0 +1,116 @@
+"""The portal's pages: templates compiled at start, one inlined style sheet, no scripts at all.
+
+Every value is escaped by the templates (autoescape). The policy allows nothing but that style sheet
+by its hash, so even a hole in the escaping could not run a script, load anything or send a form
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Final
+
+import jinja2
+from aiohttp import web
+
+from heim_proxy.portal.errors import PortalError
+
+__all__ = ["Pages", "wants_html"]
+
+TEMPLATES: Final = ("error", "home", "logout", "me", "picker", "signed_out")
+
+
+class Pages:
+    """Renders pages. One per process; a template that does not compile stops the start."""
+
+    __slots__ = ("_style_hash", "_templates")
+
+    def __init__(self) -> None:
+        folder = resources.files("heim_proxy.portal") / "templates"
+        names = [*(f"{name}.html" for name in TEMPLATES), "base.html"]
+        sources = {name: (folder / name).read_text("utf-8") for name in names}
+        style = (folder / "style.css").read_text("utf-8")
+        environment = jinja2.Environment(
+            loader=jinja2.DictLoader(sources),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters["when"] = _when
+        environment.globals["style"] = style
+        self._templates = {name: environment.get_template(f"{name}.html") for name in TEMPLATES}
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
+        self._style_hash = f"sha256-{digest}"
+
+    def page(
+        self,
+        name: str,
+        *,
+        status: int = 200,
+        form_origin: str | None = None,
+        **values: object,
+    ) -> web.Response:
+        """Render a page.
+
+        Args:
+            name: One of `TEMPLATES`.
+            status: The HTTP status.
+            form_origin: An origin to which the answer of this page's form may redirect: browsers
+                apply form-action to redirects, too.
+            **values: What the template shows.
+        """
+        text = self._templates[name].render(**values)
+        response = web.Response(status=status, text=text, content_type="text/html", charset="utf-8")
+        response.headers["Content-Security-Policy"] = self.policy(form_origin)
+        return response
+
+    def policy(self, form_origin: str | None = None) -> str:
+        """The Content-Security-Policy of a page."""
+        forms = "'self'" if form_origin is None else f"'self' {form_origin}"
+        return (
+            f"default-src 'none'; style-src '{self._style_hash}'; form-action {forms}; "
+            "base-uri 'none'; frame-ancestors 'none'"
+        )
+
+    def error(self, error: PortalError, *, request_id: str, html: bool) -> web.Response:
+        """What a `PortalError` looks like: a page of at most four lines, or a problem document."""
+        if html:
+            response = self.page("error", status=error.status, error=error, request_id=request_id)
+        else:
+            document = {
+                "type": "about:blank",
+                "status": error.status,
+                "title": error.title,
+                "detail": error.todo,
+                "request_id": request_id,
+            }
+            if error.step:
+                document["step"] = error.step
+            response = web.json_response(document, status=error.status)
+            response.content_type = "application/problem+json"
+        response.headers.update(error.headers)
+        for value in error.set_cookies:
+            response.headers.add("Set-Cookie", value)
+        return response
+
+
+def wants_html(accept: str) -> bool:
+    """Whether a client asked for pages: it names text/html, and not with q=0 (RFC 9110, 12.5.1).
+
+    A bare ``*/*`` is a program (curl, fetch), and programs get JSON.
+    """
+    for item in accept.lower().split(","):
+        kind, _, parameters = item.partition(";")
+        if kind.strip() in ("text/html", "application/xhtml+xml"):
+            weight = parameters.replace(" ", "")
+            return weight not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def _when(moment: float) -> str:
+    """A time for people, in UTC because the server does not know where they are."""
+    return datetime.fromtimestamp(moment, UTC).strftime("%d %b %Y, %H:%M UTC")
