@@ -6,7 +6,14 @@ import difflib
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from heim_config.fields import (
     Duration,
@@ -77,10 +84,11 @@ def _location(value: object) -> Location:
 LocationItem = Annotated[
     Location,
     PlainValidator(_location),
+    PlainSerializer(lambda location: {location.method: location.pattern}),
     WithJsonSchema(
         {
             "type": "object",
-            "description": "one method and the pattern of the paths it covers",
+            "x-kind": "{method: pattern}",
             "properties": {method: {"type": "string"} for method in METHODS},
             "additionalProperties": False,
             "minProperties": 1,

@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    PlainSerializer,
     PlainValidator,
     StrictBool,
     StrictInt,
@@ -162,10 +163,9 @@ def _not_empty(items: tuple[T, ...]) -> tuple[T, ...]:
     return items
 
 
-def _schema(description: str, *examples: str, **more: object) -> WithJsonSchema:
-    return WithJsonSchema(
-        {"type": "string", "description": description, "examples": list(examples), **more}
-    )
+def _schema(kind: str, *examples: str, **more: object) -> WithJsonSchema:
+    """Text of a kind, which the reference shows as the key's type."""
+    return WithJsonSchema({"type": "string", "x-kind": kind, "examples": list(examples), **more})
 
 
 Filled: Final = _NotEmpty()
@@ -175,62 +175,62 @@ Text = Annotated[StrictStr, AfterValidator(_text)]
 Name = Annotated[
     StrictStr,
     AfterValidator(_name),
-    _schema(
-        "lower-case letters, digits and inner hyphens", "grafana", pattern=f"^{_NAME.pattern}$"
-    ),
+    _schema("name", "grafana", pattern=f"^{_NAME.pattern}$"),
 ]
-EnvName = Annotated[StrictStr, AfterValidator(_env)]
-HeaderName = Annotated[StrictStr, AfterValidator(_header)]
+EnvName = Annotated[StrictStr, AfterValidator(_env), _schema("variable", "GOOGLE_SECRET")]
+HeaderName = Annotated[StrictStr, AfterValidator(_header), _schema("header", "X-Request-Id")]
 
 Duration = Annotated[
     float,
     PlainValidator(_duration),
-    _schema("a duration", "250ms", "15s", "5m", "8h", "1d", pattern="^[0-9.]+(ms|s|m|h|d)$"),
+    PlainSerializer(units.format_duration, when_used="json"),
+    _schema("duration", "15s", "8h", pattern=r"^[0-9]+(\.[0-9]+)?(ms|s|m|h|d)$"),
 ]
-FilePath = Annotated[
-    Path, _instance_or(Path, _file), _schema("a path, relative to this file", "secrets/google")
-]
-Host = Annotated[str, PlainValidator(hosts.parse_host), _schema("a host name", "app.example.com")]
-DomainName = Annotated[str, PlainValidator(hosts.parse_host), _schema("a domain", "example.com")]
+FilePath = Annotated[Path, _instance_or(Path, _file), _schema("file", "secrets/google")]
+Host = Annotated[str, PlainValidator(hosts.parse_host), _schema("host", "app.example.com")]
+DomainName = Annotated[str, PlainValidator(hosts.parse_host), _schema("domain", "example.com")]
 WildcardHost = Annotated[
     str,
     PlainValidator(lambda value: hosts.parse_host(value, wildcard=True)),
-    _schema("a host name, or * for one label", "app.example.com", "*.dev.example.com"),
+    _schema("host or wildcard", "app.example.com", "*.dev.example.com"),
 ]
 Email = Annotated[
-    str, PlainValidator(hosts.parse_email), _schema("an e-mail address", "alice@example.com")
+    str, PlainValidator(hosts.parse_email), _schema("e-mail address", "alice@example.com")
 ]
 Issuer = Annotated[
-    str, PlainValidator(hosts.parse_issuer), _schema("an issuer", "https://id.example.com")
+    str, PlainValidator(hosts.parse_issuer), _schema("issuer URL", "https://id.example.com")
 ]
 Origin = Annotated[
-    str, PlainValidator(hosts.parse_origin), _schema("a web origin", "https://app.example.com")
+    str, PlainValidator(hosts.parse_origin), _schema("origin", "https://app.example.com")
 ]
 UpstreamUrl = Annotated[
     hosts.Upstream,
     _instance_or(hosts.Upstream, lambda value, base: hosts.parse_upstream(value, base=base)),
-    _schema("an upstream", "http://127.0.0.1:3000", "https://app.internal", "unix:/run/app.sock"),
+    PlainSerializer(str),
+    _schema("upstream", "http://127.0.0.1:3000", "https://app.internal", "unix:/run/app.sock"),
 ]
-PathText = Annotated[str, PlainValidator(paths.parse_path), _schema("a path", "/", "/api")]
+PathText = Annotated[str, PlainValidator(paths.parse_path), _schema("path", "/", "/api")]
 Pattern = Annotated[
-    str, PlainValidator(paths.parse_pattern), _schema("a pattern", "/", "=/a", "/users/*/profile")
+    str, PlainValidator(paths.parse_pattern), _schema("pattern", "/", "=/a", "/users/*/profile")
 ]
 BindAddress = Annotated[
     units.Address,
     _instance_or(
         units.Address, lambda value, base: units.parse_address(value, base=base, unix=False)
     ),
-    _schema("an IP address and a port", "0.0.0.0:443", "[::]:443"),
+    PlainSerializer(str),
+    _schema("address", "0.0.0.0:443", "[::]:443"),
 ]
 BindAddressOrSocket = Annotated[
     units.Address,
     _instance_or(
         units.Address, lambda value, base: units.parse_address(value, base=base, unix=True)
     ),
-    _schema("an IP address and a port, or a socket", "127.0.0.1:9440", "unix:/run/heim/admin.sock"),
+    PlainSerializer(str),
+    _schema("address or socket", "127.0.0.1:9440", "unix:/run/heim/admin.sock"),
 ]
 TrustedNetwork = Annotated[
     units.Network,
     PlainValidator(units.parse_network),
-    _schema("a network", "10.0.0.0/8", "2001:db8::/32"),
+    _schema("network", "10.0.0.0/8", "2001:db8::/32"),
 ]

@@ -98,7 +98,7 @@ class Config(Section):
     """Certificates."""
 
     identity: Identity = Identity()
-    """How people sign in."""
+    """How people sign in. Default: not at all, which only public backends can do with."""
 
     session: Session = Session()
     """How long a login lasts."""

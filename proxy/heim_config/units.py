@@ -11,7 +11,16 @@ from typing import Final
 
 from heim_config.problems import mistake, show
 
-__all__ = ["Address", "Network", "parse_address", "parse_duration", "parse_network", "parse_size"]
+__all__ = [
+    "Address",
+    "Network",
+    "format_duration",
+    "parse_address",
+    "parse_duration",
+    "parse_network",
+    "parse_port",
+    "parse_size",
+]
 
 Network = IPv4Network | IPv6Network
 
@@ -62,6 +71,16 @@ def parse_duration(text: object) -> float:
     if not 0 < seconds <= MAX_DURATION_S:
         raise mistake(f"{show(text)} is not above 0 and at most 3650d")
     return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """`seconds` as `parse_duration` reads it, in the largest unit that divides it: ``8h``."""
+    milliseconds = round(seconds * 1000)
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(milliseconds, round(_SECONDS[unit] * 1000))
+        if count and not rest:
+            return f"{count}{unit}"
+    return f"{milliseconds}ms"
 
 
 def parse_size(text: object) -> int:
