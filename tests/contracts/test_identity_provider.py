@@ -27,6 +27,7 @@ from heim_proxy.demo.idp import DemoProvider
 from heim_proxy.demo.loopback import listen
 from heim_proxy.demo.signing import IdTokenKey
 from heim_runtime.clock import SystemClock
+from tests.fakes.idp import FakeIdp
 from tests.fakes.real_idp import real_idp
 
 REDIRECT = "https://auth.localhost:8443/.heim/callback"
@@ -67,6 +68,17 @@ async def demo_candidate() -> AsyncIterator[Candidate]:
 
 
 @asynccontextmanager
+async def fake_candidate() -> AsyncIterator[Candidate]:
+    idp = FakeIdp(redirect_uri=REDIRECT, post_logout_redirect_uri=AFTER_LOGOUT)
+    idp.user = None
+    await idp.start()
+    try:
+        yield Candidate(idp.issuer, idp.client_id, idp.client_secret)
+    finally:
+        await idp.stop()
+
+
+@asynccontextmanager
 async def real_candidate() -> AsyncIterator[Candidate]:
     async with real_idp(redirect_uri=REDIRECT, post_logout_redirect_uri=AFTER_LOGOUT) as idp:
         yield Candidate(idp.issuer, idp.client_id, idp.client_secret)
@@ -78,6 +90,7 @@ async def real_candidate() -> AsyncIterator[Candidate]:
     loop_scope="module",
     params=[
         pytest.param(demo_candidate, id="demo"),
+        pytest.param(fake_candidate, id="fake"),
         pytest.param(real_candidate, id="oidc-provider", marks=pytest.mark.real),
     ],
 )
@@ -180,7 +193,7 @@ class Flow:
         """The claims of an id token, its signature checked with the published keys."""
         assert isinstance(id_token, str)
         async with self.http.get(self.endpoint("jwks_uri")) as answer:
-            keys = jwt.PyJWKSet.from_dict(await answer.json())
+            keys = jwt.PyJWKSet.from_json(await answer.text())
         return jwt.decode(
             id_token,
             keys[jwt.get_unverified_header(id_token)["kid"]],

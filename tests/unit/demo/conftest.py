@@ -10,25 +10,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.fakes.sessions import ManualClock
+
 Serve = Callable[[web.Application, socket.socket], Awaitable[str]]
 
 
-class HandClock:
-    """Time that passes only when a test says so."""
-
-    def __init__(self) -> None:
-        self.time = 1_800_000_000.0
-
-    def now(self) -> float:
-        return self.time
-
-    def monotonic(self) -> float:
-        return self.time - 1_700_000_000.0
-
-
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import pytest
 from heim_proxy.demo.echo import MAX_MESSAGE_BYTES, EchoApp
 from heim_proxy.demo.loopback import listen
 from heim_proxy.demo.proof import AssertionVerifier
-from tests.unit.demo.conftest import HandClock, Serve
+from tests.fakes.sessions import ManualClock
+from tests.unit.demo.conftest import Serve
 from tests.unit.demo.test_proof import ISSUER, Publisher, assertion
 
 
 @pytest.fixture
-async def origin(serve: Serve, clock: HandClock) -> str:
+async def origin(serve: Serve, clock: ManualClock) -> str:
     verifier = AssertionVerifier(
         Publisher().fetch, issuer=ISSUER, audience="app.localhost", clock=clock
     )

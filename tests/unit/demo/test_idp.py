@@ -10,7 +10,8 @@ from heim_proxy.demo.grants import DemoClient
 from heim_proxy.demo.idp import DemoProvider
 from heim_proxy.demo.loopback import listen
 from heim_proxy.demo.signing import IdTokenKey
-from tests.unit.demo.conftest import HandClock, Serve
+from tests.fakes.sessions import ManualClock
+from tests.unit.demo.conftest import Serve
 
 BACK = "https://auth.localhost:8443/.heim/callback"
 START_AT = "https://app.localhost:8443/"
@@ -28,7 +29,7 @@ QUERY = urlencode(
 
 
 @pytest.fixture
-async def provider(serve: Serve, clock: HandClock) -> DemoProvider:
+async def provider(serve: Serve, clock: ManualClock) -> DemoProvider:
     sock = listen()
     provider = DemoProvider(
         port=sock.getsockname()[1],

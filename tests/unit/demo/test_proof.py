@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 import time
@@ -15,7 +16,8 @@ from jwt.algorithms import ECAlgorithm
 from heim_proxy.demo.certificates import issue
 from heim_proxy.demo.loopback import listen
 from heim_proxy.demo.proof import REFETCH_AFTER_S, AssertionVerifier, UnprovenError, fetch_keys
-from tests.unit.demo.conftest import HandClock
+from heim_proxy.identity.assertion import IdentityHeaders, SigningKeys
+from tests.fakes.sessions import ALICE, ManualClock, Stage
 
 ISSUER = "https://auth.localhost:8443"
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -45,7 +47,7 @@ def publisher() -> Publisher:
 
 
 @pytest.fixture
-def verifier(publisher: Publisher, clock: HandClock) -> AssertionVerifier:
+def verifier(publisher: Publisher, clock: ManualClock) -> AssertionVerifier:
     return AssertionVerifier(publisher.fetch, issuer=ISSUER, audience="app.localhost", clock=clock)
 
 
@@ -73,12 +75,35 @@ async def test_assertion_of_heim_is_believed(verifier: AssertionVerifier) -> Non
     assert (await verifier.verify(assertion()))["sub"] == "alice"
 
 
+async def test_assertion_that_the_proxy_makes_is_believed(clock: ManualClock) -> None:
+    stage = await Stage.up(clock=ManualClock(time.time()))
+    session = await stage.sign_in()
+    keys = SigningKeys.parse(SigningKeys.generate_pem())
+    lines = IdentityHeaders(keys, ISSUER, groups={"sre"}).block(
+        session,
+        "app",
+        "app.localhost",
+        dialects=("heimdallr",),
+        roles=("admin",),
+        now=stage.now,
+    )
+    token = lines.decode().partition("X-Auth-Token: ")[2].partition("\r\n")[0]
+
+    async def published() -> jwt.PyJWKSet:
+        return jwt.PyJWKSet.from_dict(keys.jwks())
+
+    verifier = AssertionVerifier(published, issuer=ISSUER, audience="app.localhost", clock=clock)
+    claims = await verifier.verify(token)
+    assert (claims["email"], claims["roles"], claims["groups"]) == (ALICE.email, ["admin"], ["sre"])
+
+
 @pytest.mark.parametrize(
     "token",
     [
         pytest.param("", id="empty"),
         pytest.param("a.b.c", id="garbage"),
         pytest.param("x" * 20_000, id="huge"),
+        pytest.param(f"{base64.b64encode(b'[' * 9000).decode()}.e30.AA", id="deeply nested"),
         pytest.param(assertion(OTHER_KEY), id="another key"),
         pytest.param(assertion(kid="unknown"), id="unpublished key id"),
         pytest.param(assertion(typ="JWT"), id="another kind of token"),
@@ -108,7 +133,7 @@ async def test_keys_are_fetched_once(verifier: AssertionVerifier, publisher: Pub
 
 
 async def test_new_key_is_learned(
-    verifier: AssertionVerifier, publisher: Publisher, clock: HandClock
+    verifier: AssertionVerifier, publisher: Publisher, clock: ManualClock
 ) -> None:
     await verifier.verify(assertion())
     publisher.kid = "k2"
