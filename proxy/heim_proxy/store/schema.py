@@ -1,0 +1,121 @@
+"""The SQLite file: how it is created, checked and migrated.
+
+`PRAGMA application_id` says that a file is ours, `PRAGMA user_version` which schema it has. All of
+this runs in the store's own thread.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from pathlib import Path
+from typing import Final
+
+from heim_proxy.store.base import StoreUnavailable
+
+__all__ = ["SCHEMA_VERSION", "connect"]
+
+APPLICATION_ID: Final = 0x4845494D  # "HEIM"
+
+BUSY_TIMEOUT_S: Final = 2.0
+"""How long a write waits for another process's write; those take milliseconds."""
+
+_MIGRATIONS: Final = (
+    # to version 1
+    """
+    CREATE TABLE sessions (
+        sid TEXT PRIMARY KEY, issuer TEXT NOT NULL, subject TEXT NOT NULL, email TEXT, domain TEXT,
+        groups TEXT NOT NULL, provider TEXT NOT NULL, auth_time REAL NOT NULL,
+        created REAL NOT NULL, expires REAL NOT NULL, last_seen REAL NOT NULL,
+        sealed_tokens BLOB NOT NULL, ended REAL, end_reason TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX sessions_email ON sessions (email);
+    CREATE TABLE revocations (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, sid TEXT NOT NULL, reason TEXT NOT NULL,
+        at REAL NOT NULL
+    ) STRICT;
+    CREATE TABLE burned (jti TEXT PRIMARY KEY, expires REAL NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE pins (
+        email TEXT PRIMARY KEY, issuer TEXT NOT NULL, subject TEXT NOT NULL, since REAL NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+"""Entry n takes a file from version n to n + 1; an entry that was released is never edited."""
+
+SCHEMA_VERSION: Final = len(_MIGRATIONS)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file at `path`, creating or migrating it.
+
+    Raises:
+        StoreUnavailable: when it is damaged, not ours or too new.
+        sqlite3.Error, OSError: for anything else that goes wrong.
+    """
+    _create(path)
+    db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        try:
+            damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            damage = str(error)
+        if damage != "ok":
+            raise StoreUnavailable(
+                f"{path}: damaged or not a SQLite database ({damage}). Restore a backup, or "
+                "move it away: Heim then starts with an empty one and people sign in again."
+            )
+        db.execute("PRAGMA journal_mode = WAL")
+        # FULL: a revocation or a used ticket must not come back after a power failure. Writes are
+        # logins, logouts and one flush a minute, in a thread of their own.
+        db.execute("PRAGMA synchronous = FULL")
+        _migrate(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _create(path: Path) -> None:
+    """Make sure that the file exists and is readable by us alone before SQLite touches it.
+
+    SQLite gives the -wal and -shm files beside it the same mode.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+            os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    # One transaction, taken before the version is read: two processes may start at once.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        owner = db.execute("PRAGMA application_id").fetchone()[0]
+        tables = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+        if owner != APPLICATION_ID and tables:
+            raise StoreUnavailable(
+                f"{path}: a SQLite database, but not Heim's; give it another path"
+            )
+        if version > SCHEMA_VERSION:
+            raise StoreUnavailable(
+                f"{path}: written by a newer Heim (schema {version}, this one knows "
+                f"{SCHEMA_VERSION}); run that version, or restore the backup made before it"
+            )
+        for script in _MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                if statement.strip():
+                    db.execute(statement)
+        if version < SCHEMA_VERSION:
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise

@@ -1,0 +1,296 @@
+"""The store on one machine: SQLite in a thread of its own.
+
+Every call is a job for that one thread, so the event loop never waits for a disk and statements
+never interleave. Other processes (the command line) may open the same file: WAL lets them write
+while we read, and `changed` notices that they did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+from heim_proxy.store.base import PinResult, Revocation, SessionRow, StoreUnavailable
+from heim_proxy.store.schema import connect
+
+__all__ = ["SqliteStore"]
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MAX_WAITING: Final = 1000
+"""Jobs that may wait for the thread. One takes about 0.1 ms: a second's worth would be 10 000, so a
+queue of 1000 means that the disk hangs, and more would only be memory."""
+
+CLOSE_DEADLINE_S: Final = 10.0
+"""Longer than the busy timeout; a hanging disk must not hold up the rest of a shutdown."""
+
+_COLUMNS: Final = (
+    "sid, issuer, subject, email, domain, groups, provider, auth_time, created, expires, "
+    "last_seen, sealed_tokens, ended, end_reason"
+)
+
+
+class SqliteStore:
+    """`store.base.Store` in one SQLite file. Owns one thread and one connection.
+
+    Every method raises StoreUnavailable before `open`, after `close`, and when SQLite fails; a
+    failed write changes nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is opened yet."""
+        self.path: Final = path
+        self._thread: ThreadPoolExecutor | None = None
+        self._db: sqlite3.Connection | None = None
+        self._waiting = 0
+        self._data_version = 0
+
+    def __repr__(self) -> str:
+        return f"<SqliteStore {str(self.path)!r} {'open' if self._thread else 'closed'}>"
+
+    async def open(self) -> None:
+        """Create the file (0600, in a directory made 0700) or migrate it.
+
+        Raises:
+            StoreUnavailable: when it cannot be opened, is not ours, is damaged, or was written by
+                a newer version; the message says what to do.
+        """
+        if self._thread is not None:
+            return
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="heim-store")
+        try:
+            await self._submit(self._connect)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Finish what was asked for, close the file and end the thread; idempotent."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_DEADLINE_S):
+                await asyncio.get_running_loop().run_in_executor(thread, self._disconnect)
+        except TimeoutError:
+            log.warning("store.close_timeout", extra={"path": str(self.path)})
+            thread.shutdown(wait=False, cancel_futures=True)
+        except sqlite3.Error as error:
+            log.warning("store.close_failed", extra={"path": str(self.path), "error": str(error)})
+            thread.shutdown()
+        else:
+            # The last job is over, so this only waits for the thread's return.
+            thread.shutdown()
+
+    async def changed(self) -> bool:
+        """Whether another process wrote since the last call (PRAGMA data_version)."""
+        return await self._read(self._changed)
+
+    async def create_session(self, row: SessionRow) -> None:
+        """Insert a new session."""
+        values = (
+            *(row.sid, row.issuer, row.subject, row.email, row.domain, json.dumps(row.groups)),
+            *(row.provider, row.auth_time, row.created, row.expires, row.last_seen),
+            *(row.sealed_tokens, row.ended, row.end_reason),
+        )
+        marks = ", ".join("?" * len(values))
+        # S608: both inserted strings are constants of this module.
+        insert = f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})"  # noqa: S608
+        await self._write(lambda db: db.execute(insert, values))
+
+    async def get_session(self, sid: str) -> SessionRow | None:
+        """The session, ended or not; None when it never existed or was purged."""
+        rows = await self._select_sessions("WHERE sid = ?", (sid,))
+        return rows[0] if rows else None
+
+    async def list_sessions(
+        self, *, email: str | None = None, include_ended: bool = False
+    ) -> Sequence[SessionRow]:
+        """Sessions, newest first, of one e-mail if given."""
+        return await self._select_sessions(
+            "WHERE (?1 IS NULL OR email = ?1) AND (?2 OR ended IS NULL) ORDER BY created DESC, sid",
+            (email, include_ended),
+        )
+
+    async def touch_sessions(self, seen: Mapping[str, float]) -> None:
+        """Record last_seen of several sessions at once; never moves a time backwards."""
+        rows = [(when, sid) for sid, when in seen.items()]
+        await self._write(
+            lambda db: db.executemany(
+                "UPDATE sessions SET last_seen = max(last_seen, ?) WHERE sid = ?", rows
+            )
+        )
+
+    async def end_session(self, sid: str, *, reason: str, now: float) -> bool:
+        """End one session and add it to the feed; False when it had ended or is unknown."""
+        return await self._write(lambda db: _end(db, "sid = ?", (sid,), reason, now) > 0)
+
+    async def end_sessions_of(
+        self, *, now: float, reason: str, email: str | None = None, before: float | None = None
+    ) -> int:
+        """End every live session of an e-mail and/or created before a time; how many ended."""
+        which = "(?1 IS NULL OR email = ?1) AND (?2 IS NULL OR created < ?2)"
+        return await self._write(lambda db: _end(db, which, (email, before), reason, now))
+
+    async def revocations(self, after: int) -> Sequence[Revocation]:
+        """Feed entries with seq > `after`, oldest first."""
+        query = "SELECT seq, sid, reason, at FROM revocations WHERE seq > ? ORDER BY seq"
+        return await self._read(
+            lambda db: [Revocation(*row) for row in db.execute(query, (after,))]
+        )
+
+    async def last_revocation(self) -> int:
+        """The highest seq so far, 0 when the feed has always been empty."""
+        # Not max(seq): a purge may have emptied the table, and seq must not seem to go back.
+        query = "SELECT seq FROM sqlite_sequence WHERE name = 'revocations'"
+        row = await self._read(lambda db: db.execute(query).fetchone())
+        return int(row[0]) if row else 0
+
+    async def burn(self, jti: str, *, expires: float) -> bool:
+        """Mark a one-time id as used; False when it was used before."""
+        insert = "INSERT OR IGNORE INTO burned (jti, expires) VALUES (?, ?)"
+        return await self._write(lambda db: db.execute(insert, (jti, expires)).rowcount == 1)
+
+    async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
+        """Bind an e-mail to the first (issuer, subject) seen with it."""
+
+        def bind(db: sqlite3.Connection) -> PinResult:
+            insert = (
+                "INSERT OR IGNORE INTO pins (email, issuer, subject, since) VALUES (?, ?, ?, ?)"
+            )
+            if db.execute(insert, (email, issuer, subject, now)).rowcount == 1:
+                return PinResult.NEW
+            select = "SELECT issuer, subject FROM pins WHERE email = ?"
+            bound = db.execute(select, (email,)).fetchone()
+            return PinResult.SAME if bound == (issuer, subject) else PinResult.CONFLICT
+
+        return await self._write(bind)
+
+    async def unpin(self, email: str) -> bool:
+        """Forget the binding; False when there was none."""
+        delete = "DELETE FROM pins WHERE email = ?"
+        return await self._write(lambda db: db.execute(delete, (email,)).rowcount == 1)
+
+    async def list_pins(self) -> Sequence[tuple[str, str, str, float]]:
+        """(email, issuer, subject, first seen), sorted by e-mail."""
+        query = "SELECT email, issuer, subject, since FROM pins ORDER BY email"
+        return await self._read(lambda db: db.execute(query).fetchall())
+
+    async def purge(self, *, now: float, keep_ended: float) -> int:
+        """Drop expired burned ids, old sessions and their feed entries; how many rows."""
+        old = now - keep_ended
+
+        def drop(db: sqlite3.Connection) -> int:
+            return (
+                db.execute("DELETE FROM burned WHERE expires < ?", (now,)).rowcount
+                + db.execute("DELETE FROM revocations WHERE at < ?", (old,)).rowcount
+                + db.execute(
+                    "DELETE FROM sessions WHERE expires < ?1 OR ended < ?1", (old,)
+                ).rowcount
+            )
+
+        return await self._write(drop)
+
+    async def _select_sessions(
+        self, where: str, values: tuple[str | bool | None, ...]
+    ) -> list[SessionRow]:
+        query = f"SELECT {_COLUMNS} FROM sessions {where}"  # noqa: S608 - constants only
+        return await self._read(lambda db: [_session(*row) for row in db.execute(query, values)])
+
+    async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        return await self._submit(lambda: job(self._connection()))
+
+    async def _write(self, job: Callable[[sqlite3.Connection], T]) -> T:
+        def transact() -> T:
+            db = self._connection()
+            with _transaction(db):
+                return job(db)
+
+        return await self._submit(transact)
+
+    async def _submit(self, job: Callable[[], T]) -> T:
+        """Run `job` in the store's thread, its failures translated."""
+        if self._thread is None:
+            raise StoreUnavailable(f"{self.path}: the store is closed")
+        if self._waiting >= MAX_WAITING:
+            raise StoreUnavailable(f"{self.path}: {MAX_WAITING} calls wait already; disk too slow?")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, job)
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{self.path}: {error}") from error
+        except OSError as error:
+            raise StoreUnavailable(f"{self.path}: {error.strerror or error}") from error
+        finally:
+            self._waiting -= 1
+
+    def _connect(self) -> None:
+        self._db = connect(self.path)
+        self._changed(self._db)
+
+    def _disconnect(self) -> None:
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is None:
+            raise StoreUnavailable(f"{self.path}: the store is not open")
+        return self._db
+
+    def _changed(self, db: sqlite3.Connection) -> bool:
+        before = self._data_version
+        self._data_version = db.execute("PRAGMA data_version").fetchone()[0]
+        return self._data_version != before
+
+
+@contextlib.contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    # IMMEDIATE takes the write lock now, under the busy timeout; a deferred transaction that
+    # upgrades later fails at once when another process wrote in between.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        # A full disk may have rolled back already; then there is nothing left to undo.
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+
+
+def _end(
+    db: sqlite3.Connection,
+    which: str,
+    values: tuple[str | float | None, ...],
+    reason: str,
+    now: float,
+) -> int:
+    """End the live sessions that `which` selects (a constant of this module)."""
+    query = f"SELECT sid FROM sessions WHERE ended IS NULL AND {which}"  # noqa: S608
+    sids = [row[0] for row in db.execute(query, values)]
+    db.executemany(
+        "UPDATE sessions SET ended = ?, end_reason = ? WHERE sid = ?",
+        [(now, reason, sid) for sid in sids],
+    )
+    db.executemany(
+        "INSERT INTO revocations (sid, reason, at) VALUES (?, ?, ?)",
+        [(sid, reason, now) for sid in sids],
+    )
+    return len(sids)
+
+
+def _session(*row: object) -> SessionRow:
+    """A row in the order of _COLUMNS."""
+    values = list(row)
+    values[5] = tuple(json.loads(str(values[5])))
+    return SessionRow(*values)  # type: ignore[arg-type]  # the schema is STRICT

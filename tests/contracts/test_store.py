@@ -1,0 +1,227 @@
+"""What every store does; one suite, run against each implementation."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from heim_proxy.store.base import PinResult, SessionRow, Store, StoreUnavailable
+from heim_proxy.store.sqlite import SqliteStore
+from tests.fakes.store import MemoryStore
+
+ROW = SessionRow(
+    sid="s1",
+    issuer="https://idp.example.test",
+    subject="1001",
+    email="alice@example.test",
+    domain="example.test",
+    groups=("a,b", "dev", "größe"),
+    provider="idp",
+    auth_time=900.5,
+    created=1000.25,
+    expires=2000.0,
+    last_seen=1000.25,
+    sealed_tokens=b"\x00\xff sealed",
+)
+
+
+@pytest.fixture(params=["sqlite", "memory"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    made: Store = SqliteStore(tmp_path / "state.db") if request.param == "sqlite" else MemoryStore()
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def test_a_session_comes_back_as_it_was_stored(store: Store) -> None:
+    await store.create_session(ROW)
+    assert await store.get_session("s1") == ROW
+
+
+async def test_absent_values_stay_absent(store: Store) -> None:
+    row = replace(ROW, email=None, domain=None, groups=(), sealed_tokens=b"")
+    await store.create_session(row)
+    assert await store.get_session("s1") == row
+
+
+async def test_an_unknown_session_is_none(store: Store) -> None:
+    assert await store.get_session("nobody") is None
+
+
+async def test_a_session_id_is_stored_once(store: Store) -> None:
+    await store.create_session(ROW)
+    with pytest.raises(StoreUnavailable):
+        await store.create_session(replace(ROW, subject="someone else"))
+    assert await store.get_session("s1") == ROW
+
+
+async def test_times_after_2038_are_kept_exactly(store: Store) -> None:
+    row = replace(ROW, expires=4_102_444_800.125)
+    await store.create_session(row)
+    found = await store.get_session("s1")
+    assert found is not None
+    assert found.expires == 4_102_444_800.125
+
+
+async def test_sessions_are_listed_newest_first(store: Store) -> None:
+    await store.create_session(ROW)
+    await store.create_session(replace(ROW, sid="s2", created=1001.0))
+    assert [row.sid for row in await store.list_sessions()] == ["s2", "s1"]
+
+
+async def test_sessions_are_listed_by_email(store: Store) -> None:
+    await store.create_session(ROW)
+    await store.create_session(replace(ROW, sid="s2", email="bob@example.test"))
+    await store.create_session(replace(ROW, sid="s3", email=None))
+    assert [row.sid for row in await store.list_sessions(email="bob@example.test")] == ["s2"]
+
+
+async def test_ended_sessions_are_listed_only_when_asked_for(store: Store) -> None:
+    await store.create_session(ROW)
+    await store.end_session("s1", reason="logout", now=1100.0)
+    assert await store.list_sessions() == []
+    (row,) = await store.list_sessions(include_ended=True)
+    assert (row.ended, row.end_reason) == (1100.0, "logout")
+
+
+async def test_last_seen_moves_forward_only(store: Store) -> None:
+    await store.create_session(ROW)
+    await store.create_session(replace(ROW, sid="s2"))
+    await store.touch_sessions({"s1": 1500.0, "s2": 10.0, "nobody": 1.0})
+    first, second = await store.get_session("s1"), await store.get_session("s2")
+    assert first is not None
+    assert second is not None
+    assert (first.last_seen, second.last_seen) == (1500.0, ROW.last_seen)
+
+
+async def test_ending_a_session_tells_the_feed(store: Store) -> None:
+    await store.create_session(ROW)
+    assert await store.last_revocation() == 0
+    assert await store.end_session("s1", reason="revoked", now=1100.0)
+    (entry,) = await store.revocations(0)
+    assert (entry.sid, entry.reason, entry.at) == ("s1", "revoked", 1100.0)
+    assert entry.seq == await store.last_revocation() > 0
+
+
+async def test_a_session_ends_once(store: Store) -> None:
+    await store.create_session(ROW)
+    assert await store.end_session("s1", reason="revoked", now=1100.0)
+    assert not await store.end_session("s1", reason="logout", now=1200.0)
+    assert not await store.end_session("nobody", reason="logout", now=1200.0)
+    assert len(await store.revocations(0)) == 1
+    row = await store.get_session("s1")
+    assert row is not None
+    assert row.end_reason == "revoked"
+
+
+async def test_the_feed_goes_on_where_the_reader_was(store: Store) -> None:
+    for sid in ("s1", "s2", "s3"):
+        await store.create_session(replace(ROW, sid=sid))
+        await store.end_session(sid, reason="revoked", now=1100.0)
+    entries = await store.revocations(0)
+    assert [entry.sid for entry in entries] == ["s1", "s2", "s3"]
+    assert await store.revocations(entries[1].seq) == entries[2:]
+    assert await store.revocations(entries[2].seq) == []
+
+
+@pytest.mark.parametrize(
+    ("email", "before", "ended"),
+    [
+        pytest.param(None, None, ["s1", "s2", "s3"], id="all"),
+        pytest.param("alice@example.test", None, ["s1", "s2"], id="of an e-mail"),
+        pytest.param(None, 1500.0, ["s1", "s3"], id="before a time"),
+        pytest.param("alice@example.test", 1500.0, ["s1"], id="both"),
+        pytest.param("nobody@example.test", None, [], id="none"),
+    ],
+)
+async def test_many_sessions_end_at_once(
+    store: Store, email: str | None, before: float | None, ended: list[str]
+) -> None:
+    await store.create_session(ROW)
+    await store.create_session(replace(ROW, sid="s2", created=1500.0))
+    await store.create_session(replace(ROW, sid="s3", email="bob@example.test"))
+    count = await store.end_sessions_of(now=1600.0, reason="revoked", email=email, before=before)
+    assert count == len(ended)
+    assert sorted(entry.sid for entry in await store.revocations(0)) == ended
+    assert sorted(row.sid for row in await store.list_sessions()) == sorted(
+        {"s1", "s2", "s3"} - set(ended)
+    )
+
+
+async def test_sessions_that_ended_before_are_not_ended_again(store: Store) -> None:
+    await store.create_session(ROW)
+    await store.end_session("s1", reason="logout", now=1100.0)
+    assert await store.end_sessions_of(now=1200.0, reason="revoked") == 0
+    assert len(await store.revocations(0)) == 1
+
+
+async def test_a_one_time_id_is_used_once(store: Store) -> None:
+    assert await store.burn("t1", expires=1030.0)
+    assert not await store.burn("t1", expires=9999.0)
+    assert await store.burn("t2", expires=1030.0)
+
+
+async def test_an_email_belongs_to_whom_it_was_seen_with_first(store: Store) -> None:
+    mail = "alice@example.test"
+    assert await store.pin(mail, issuer="i", subject="1", now=1.0) is PinResult.NEW
+    assert await store.pin(mail, issuer="i", subject="1", now=2.0) is PinResult.SAME
+    assert await store.pin(mail, issuer="i", subject="2", now=3.0) is PinResult.CONFLICT
+    assert await store.pin(mail, issuer="other", subject="1", now=3.0) is PinResult.CONFLICT
+    assert await store.list_pins() == [(mail, "i", "1", 1.0)]
+
+
+async def test_an_unpinned_email_may_belong_to_somebody_else(store: Store) -> None:
+    await store.pin("alice@example.test", issuer="i", subject="1", now=1.0)
+    assert await store.unpin("alice@example.test")
+    assert not await store.unpin("alice@example.test")
+    found = await store.pin("alice@example.test", issuer="i", subject="2", now=2.0)
+    assert found is PinResult.NEW
+
+
+async def test_purge_drops_what_is_over_and_keeps_the_rest(store: Store) -> None:
+    await store.create_session(replace(ROW, sid="ended long ago", expires=9000.0))
+    await store.create_session(replace(ROW, sid="ended lately", expires=9000.0))
+    await store.create_session(replace(ROW, sid="expired long ago", expires=2000.0))
+    await store.create_session(replace(ROW, sid="live", expires=9000.0))
+    await store.end_session("ended long ago", reason="logout", now=2000.0)
+    await store.end_session("ended lately", reason="logout", now=4500.0)
+    await store.burn("old", expires=4000.0)
+    await store.burn("fresh", expires=6000.0)
+
+    # one session and its feed entry, one expired session, one burned id
+    assert await store.purge(now=5000.0, keep_ended=1000.0) == 4
+
+    rows = await store.list_sessions(include_ended=True)
+    assert sorted(row.sid for row in rows) == ["ended lately", "live"]
+    assert [entry.sid for entry in await store.revocations(0)] == ["ended lately"]
+    assert await store.burn("old", expires=9000.0)
+    assert not await store.burn("fresh", expires=9000.0)
+
+
+async def test_the_feed_never_goes_back_after_a_purge(store: Store) -> None:
+    await store.create_session(ROW)
+    await store.end_session("s1", reason="logout", now=1100.0)
+    last = await store.last_revocation()
+    await store.purge(now=9000.0, keep_ended=0.0)
+    assert await store.revocations(0) == []
+    assert await store.last_revocation() == last
+    await store.create_session(replace(ROW, sid="s2"))
+    await store.end_session("s2", reason="logout", now=1100.0)
+    assert [entry.sid for entry in await store.revocations(last)] == ["s2"]
+
+
+async def test_hostile_text_is_data(store: Store) -> None:
+    nasty = "'; DROP TABLE sessions; --\x01\u202e"
+    await store.create_session(replace(ROW, sid=nasty, email=nasty, groups=(nasty,)))
+    (row,) = await store.list_sessions(email=nasty)
+    assert row.groups == (nasty,)
+
+
+async def test_a_closed_store_is_unavailable(store: Store) -> None:
+    await store.close()
+    await store.close()
+    with pytest.raises(StoreUnavailable):
+        await store.get_session("s1")

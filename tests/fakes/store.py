@@ -1,0 +1,144 @@
+"""A store in memory that can be told to fail; it passes the contract suite like the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from heim_proxy.store.base import PinResult, Revocation, SessionRow, StoreUnavailable
+
+__all__ = ["MemoryStore"]
+
+
+class MemoryStore:
+    """`down`: every call fails with that text. `full`: writes fail. `delay_s`: every call takes it.
+
+    `calls` counts calls by method name.
+    """
+
+    def __init__(self) -> None:
+        self.down: str | None = None
+        self.full = False
+        self.delay_s = 0.0
+        self.calls: dict[str, int] = {}
+        self.sessions: dict[str, SessionRow] = {}
+        self.feed: list[Revocation] = []
+        self.burned: dict[str, float] = {}
+        self.pins: dict[str, tuple[str, str, float]] = {}
+        self._seq = 0
+        self._open = False
+
+    async def open(self) -> None:
+        self._open = True
+        await self._answer("open")
+
+    async def close(self) -> None:
+        self._open = False
+
+    async def create_session(self, row: SessionRow) -> None:
+        await self._answer("create_session", write=True)
+        if row.sid in self.sessions:
+            raise StoreUnavailable("memory: UNIQUE constraint failed: sessions.sid")
+        self.sessions[row.sid] = row
+
+    async def get_session(self, sid: str) -> SessionRow | None:
+        await self._answer("get_session")
+        return self.sessions.get(sid)
+
+    async def list_sessions(
+        self, *, email: str | None = None, include_ended: bool = False
+    ) -> Sequence[SessionRow]:
+        await self._answer("list_sessions")
+        found = [
+            row
+            for row in self.sessions.values()
+            if (email is None or row.email == email) and (include_ended or row.ended is None)
+        ]
+        return sorted(found, key=lambda row: (-row.created, row.sid))
+
+    async def touch_sessions(self, seen: Mapping[str, float]) -> None:
+        await self._answer("touch_sessions", write=True)
+        for sid, when in seen.items():
+            row = self.sessions.get(sid)
+            if row is not None and when > row.last_seen:
+                self.sessions[sid] = dataclasses.replace(row, last_seen=when)
+
+    async def end_session(self, sid: str, *, reason: str, now: float) -> bool:
+        await self._answer("end_session", write=True)
+        return self._end(sid, reason, now)
+
+    async def end_sessions_of(
+        self, *, now: float, reason: str, email: str | None = None, before: float | None = None
+    ) -> int:
+        await self._answer("end_sessions_of", write=True)
+        doomed = [
+            row.sid
+            for row in self.sessions.values()
+            if (email is None or row.email == email) and (before is None or row.created < before)
+        ]
+        return sum(self._end(sid, reason, now) for sid in doomed)
+
+    async def revocations(self, after: int) -> Sequence[Revocation]:
+        await self._answer("revocations")
+        return [entry for entry in self.feed if entry.seq > after]
+
+    async def last_revocation(self) -> int:
+        await self._answer("last_revocation")
+        return self._seq
+
+    async def burn(self, jti: str, *, expires: float) -> bool:
+        await self._answer("burn", write=True)
+        if jti in self.burned:
+            return False
+        self.burned[jti] = expires
+        return True
+
+    async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
+        await self._answer("pin", write=True)
+        bound = self.pins.get(email)
+        if bound is None:
+            self.pins[email] = (issuer, subject, now)
+            return PinResult.NEW
+        return PinResult.SAME if bound[:2] == (issuer, subject) else PinResult.CONFLICT
+
+    async def unpin(self, email: str) -> bool:
+        await self._answer("unpin", write=True)
+        return self.pins.pop(email, None) is not None
+
+    async def list_pins(self) -> Sequence[tuple[str, str, str, float]]:
+        await self._answer("list_pins")
+        return [(email, *bound) for email, bound in sorted(self.pins.items())]
+
+    async def purge(self, *, now: float, keep_ended: float) -> int:
+        await self._answer("purge", write=True)
+        before = len(self.burned) + len(self.feed) + len(self.sessions)
+        old = now - keep_ended
+        self.burned = {jti: expires for jti, expires in self.burned.items() if expires >= now}
+        self.feed = [entry for entry in self.feed if entry.at >= old]
+        self.sessions = {
+            sid: row
+            for sid, row in self.sessions.items()
+            if row.expires >= old and (row.ended is None or row.ended >= old)
+        }
+        return before - len(self.burned) - len(self.feed) - len(self.sessions)
+
+    def _end(self, sid: str, reason: str, now: float) -> bool:
+        row = self.sessions.get(sid)
+        if row is None or row.ended is not None:
+            return False
+        self.sessions[sid] = dataclasses.replace(row, ended=now, end_reason=reason)
+        self._seq += 1
+        self.feed.append(Revocation(self._seq, sid, reason, now))
+        return True
+
+    async def _answer(self, call: str, *, write: bool = False) -> None:
+        self.calls[call] = self.calls.get(call, 0) + 1
+        # Always a turn of the loop, as with a real one.
+        await asyncio.sleep(self.delay_s)
+        if not self._open:
+            raise StoreUnavailable("memory: the store is not open")
+        if self.down is not None:
+            raise StoreUnavailable(f"memory: {self.down}")
+        if write and self.full:
+            raise StoreUnavailable("memory: database or disk is full")
