@@ -17,6 +17,7 @@ from heim_proxy.identity.families import FAMILIES, is_identity_header, normal_fo
 __all__ = [
     "DIALECTS",
     "FAMILIES",
+    "HeaderBlock",
     "Identity",
     "bounded",
     "encode_value",
@@ -47,6 +48,25 @@ class Identity:
 
     def __repr__(self) -> str:
         return f"<Identity {self.user!r} groups={len(self.groups)}>"
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderBlock:
+    """Header lines made for one session and host, and what they were made from.
+
+    Good until `renew_at` (seconds since the epoch) for the same `maker`, `backend`, `dialects` and
+    `roles`.
+    """
+
+    maker: object
+    backend: str
+    dialects: tuple[str, ...]
+    roles: tuple[str, ...]
+    renew_at: float
+    lines: bytes
+
+    def __repr__(self) -> str:
+        return f"<HeaderBlock {self.backend} {','.join(self.dialects)} <sealed>>"
 
 
 Value = Callable[[Identity], str | None]
