@@ -4,8 +4,8 @@ A host is exact or a one-label wildcard (``*.example.com`` matches ``a.example.c
 ``example.com`` nor ``a.b.example.com``); exact beats wildcard. Within a host an exact path beats
 every prefix, and the longest prefix wins. Prefixes end at segment borders: ``/app`` covers
 ``/app`` and ``/app/x``, never ``/apple``. Hosts are given in the canonical form of
-`heim_proxy.edge.target.canonical_host`, paths in the canonical form of
-`heim_proxy.edge.target.canonicalise`.
+`heim_proxy.target.canonical_host`, paths in the canonical form of
+`heim_proxy.target.canonicalise`.
 """
 
 from __future__ import annotations

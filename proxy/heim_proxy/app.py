@@ -1,0 +1,426 @@
+"""The proxy as a whole: every part made and joined here, in the order in which they depend.
+
+`start` opens what the configuration names and returns once the listeners accept connections;
+`wait` returns after SIGTERM or SIGINT has drained it; `close` lets go of everything. A
+configuration that cannot be used raises before anything is opened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from heim_config.model import Config
+from heim_config.units import Address
+from heim_proxy.certs.load import CertificateFiles
+from heim_proxy.certs.store import CertStore
+from heim_proxy.certs.watch import CertWatcher, Selection
+from heim_proxy.edge.admission import Admission, Limits
+from heim_proxy.edge.connection import Front
+from heim_proxy.edge.dial import InProcessDialer
+from heim_proxy.edge.listener import Listener, Peer, create_sockets
+from heim_proxy.edge.server import Edge
+from heim_proxy.identity.fetch import Fetcher
+from heim_proxy.identity.handoff import Tickets
+from heim_proxy.identity.keys import KeyRing
+from heim_proxy.identity.oidc import OidcLogin
+from heim_proxy.identity.providers import from_config
+from heim_proxy.identity.seal import Sealer
+from heim_proxy.identity.session import Sessions
+from heim_proxy.identity.signing import SigningKeys
+from heim_proxy.live import LiveRegistry
+from heim_proxy.observe.access_log import AccessLog
+from heim_proxy.observe.admin import Admin
+from heim_proxy.observe.audit import Audit
+from heim_proxy.observe.lag import LoopLag
+from heim_proxy.observe.metrics import Metrics
+from heim_proxy.portal.app import build as build_portal
+from heim_proxy.portal.context import PortalContext, PortalSettings
+from heim_proxy.reload import Reloader
+from heim_proxy.snapshot import Snapshot, build
+from heim_proxy.sources.base import Source
+from heim_proxy.store.sqlite import SqliteStore
+from heim_runtime.clock import Clock, SystemClock
+from heim_runtime.signals import handling
+from heim_runtime.tasks import cancel, spawn
+from heim_runtime.version import version
+
+__all__ = ["Proxy"]
+
+log = logging.getLogger(__name__)
+
+# How often sessions are kept true: revocations of other processes end streams within 2 s.
+_TICK_S: Final = 0.5
+# The path of a request makes no reference cycles; collecting rarely saves 3 % of CPU.
+_GC_THRESHOLDS: Final = (50_000, 20, 50)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """A configuration that has been built in full and only waits to be put in force."""
+
+    snapshot: Snapshot
+    ring: KeyRing
+    certificates: Selection
+
+
+class Proxy:
+    """One running proxy."""
+
+    def __init__(
+        self, source: Source, *, clock: Clock | None = None, access_log: int | Path = 1
+    ) -> None:
+        """Prepare; nothing is opened.
+
+        Args:
+            source: Where the configuration comes from.
+            clock: The time, for tests.
+            access_log: File or descriptor of the access log; standard output by default.
+        """
+        self._clock: Clock = clock or SystemClock()
+        self._reloader: Reloader[_Prepared] = Reloader(
+            source, build=self._build, swap=self._swap, clock=self._clock
+        )
+        self._stack = AsyncExitStack()
+        self._stopping = asyncio.Event()
+        self._metrics = Metrics(version=version())
+        self._audit = Audit()
+        self._live = LiveRegistry()
+        self._certs = CertStore()
+        self._watcher = CertWatcher(self._certs, clock=self._clock)
+        self._access_log_to = access_log
+        self._access_log: AccessLog | None = None
+        self._listeners: list[tuple[str, Listener]] = []
+        self._current: _Prepared | None = None
+        self._edge: Edge | None = None
+        self._sessions: Sessions | None = None
+
+    # -- life -------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open everything; returns when connections are accepted.
+
+        Raises:
+            ConfigError: The configuration cannot be used.
+            StoreUnavailable: The state cannot be opened.
+            ListenError: An address cannot be listened on.
+        """
+        try:
+            await self._reloader.start()
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        log.info("proxy.started", extra={"version": version(), "listeners": self.addresses})
+
+    async def wait(self) -> None:
+        """Return when SIGTERM or SIGINT asked to stop and exchanges had time to finish."""
+        stop = self._stopping.set
+        with handling({signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: self._hang_up}):
+            await self._stopping.wait()
+            await self.drain()
+
+    def stop(self) -> None:
+        """Ask `wait` to drain and return."""
+        self._stopping.set()
+
+    async def drain(self) -> None:
+        """Stop accepting, let exchanges finish for `drain` seconds, then end the rest."""
+        log.info("proxy.draining", extra={"exchanges": len(self._live)})
+        for _, listener in self._listeners:
+            listener.close()
+        if self._edge is not None and self._current is not None:
+            await self._edge.drain(self._current.snapshot.config.drain)
+
+    async def close(self) -> None:
+        """Let go of everything; idempotent."""
+        self._stopping.set()
+        await self._stack.aclose()
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens, "host:port", https first."""
+        return [f"{host}:{port}" for host, port in (one.address for _, one in self._listeners)]
+
+    # -- parts ------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        """Everything that needs the first snapshot; undone by the stack in reverse."""
+        prepared = self._current
+        assert prepared is not None
+        snapshot = prepared.snapshot
+        config = snapshot.config
+        stack = self._stack
+        store = SqliteStore(config.state.path)
+        stack.push_async_callback(store.close)
+        await store.open()
+        sealer = Sealer(prepared.ring)
+        sessions = self._sessions = Sessions(
+            store,
+            sealer,
+            self._live,
+            lifetime=config.session.lifetime,
+            idle=config.session.idle,
+            clock=self._clock,
+        )
+        fetcher = Fetcher()
+        stack.push_async_callback(fetcher.close)
+        login = OidcLogin(
+            fetcher,
+            self._clock,
+            redirect_uri=lambda: f"{self._snapshot.login_url}/.heim/callback",
+        )
+        access_log = self._access_log = AccessLog(self._access_log_to)
+        stack.callback(access_log.close)
+        portal = await self._open_portal(
+            PortalContext(
+                settings=self._portal_settings,
+                sessions=sessions,
+                sealer=sealer,
+                tickets=Tickets(sealer, store),
+                store=store,
+                login=login,
+                keys=lambda: self._snapshot.signing_keys,
+                audit=self._audit,
+                clock=self._clock,
+            )
+        )
+        edge = self._edge = Edge(
+            snapshot,
+            sessions=sessions,
+            live=self._live,
+            portal=portal,
+            access_log=access_log,
+            audit=self._audit,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
+        admission = Admission(Limits.for_process())
+        await self._open_admin(config, edge, admission, access_log)
+        self._listen(config, edge, admission)
+        self._background("edge.sweep", edge.sweep())
+        self._background("sessions.tick", self._tick(sessions))
+        self._background("certs.watch", self._watcher.run())
+        self._background("config.watch", self._reloader.run())
+
+    async def _open_portal(self, context: PortalContext) -> InProcessDialer:
+        runner = web.AppRunner(build_portal(context), access_log=None, handle_signals=False)
+        self._stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        server = runner.server
+        assert server is not None
+        return InProcessDialer(server)
+
+    async def _open_admin(
+        self, config: Config, edge: Edge, admission: Admission, access_log: AccessLog
+    ) -> None:
+        lag = LoopLag()
+        lag.start()
+        self._stack.callback(lag.stop)
+        self._expose(edge, admission, access_log, lag)
+        admin = Admin(self._metrics, status=self._status)
+        admin.check("configuration", self._configuration_check)
+        admin.check("draining", lambda: (not edge.draining, "shutting down"))
+        admin.check("store", self._store_check)
+        admin.debug("connections", lambda: {"open": edge.connections, "exchanges": len(self._live)})
+        admin.debug("sessions", lambda: {"in_memory": len(edge.sessions)})
+        admin.debug("routes", lambda: {"hosts": list(self._snapshot.routes.hosts())})
+        address = config.listeners.admin.address
+        where = Path(address.path) if address.path else (address.host, address.port)
+        self._stack.push_async_callback(admin.stop)
+        await admin.start(where)
+
+    def _listen(self, config: Config, edge: Edge, admission: Admission) -> None:
+        https = config.listeners.https
+        proxy_from = https.proxy_protocol.from_
+        self._add_listeners("https", https.address, edge, admission, proxy_from=proxy_from)
+        http = config.listeners.http
+        if http is not None:
+            self._add_listeners("http", http.address, edge, admission)
+        for _, listener in self._listeners:
+            listener.start()
+
+    def _add_listeners(
+        self,
+        name: str,
+        address: Address,
+        edge: Edge,
+        admission: Admission,
+        *,
+        proxy_from: Sequence[IPv4Network | IPv6Network] = (),
+    ) -> None:
+        secure = name == "https"
+
+        def factory(peer: Peer) -> Front:
+            return Front(edge, peer, secure=secure)
+
+        for sock in create_sockets(address.host, address.port):
+            listener = Listener(
+                sock,
+                name=name,
+                factory=factory,
+                admission=admission,
+                ssl_context=self._certs.context if secure else None,
+                proxy_from=proxy_from,
+            )
+            self._stack.callback(listener.close)
+            self._listeners.append((name, listener))
+
+    def _background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = spawn(name, work)
+        self._stack.push_async_callback(partial(cancel, [task]))
+
+    async def _tick(self, sessions: Sessions) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            await sessions.tick(self._clock.now())
+
+    def _hang_up(self) -> None:
+        log.info("config.look_asked", extra={"signal": "SIGHUP"})
+        self._reloader.look()
+        if self._access_log is not None:
+            self._access_log.reopen()
+
+    # -- configuration ----------------------------------------------------------------------
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        assert self._current is not None
+        return self._current.snapshot
+
+    def _build(self, config: Config) -> _Prepared:
+        """Make everything a configuration needs, without putting any of it in force."""
+        state_dir = config.state.path.parent
+        session_keys = config.session.key_file
+        assertion = config.assertion
+        ring = (
+            KeyRing.load(session_keys)
+            if session_keys is not None
+            else KeyRing.load_or_create(state_dir / "session.keys")
+        )
+        signing = (
+            SigningKeys.load(assertion.key_file)
+            if assertion is not None and assertion.key_file is not None
+            else SigningKeys.load_or_create(state_dir / "assertion.pem")
+        )
+        snapshot = build(
+            config,
+            generation=self._reloader.status.generation + 1,
+            signing_keys=signing,
+            providers=from_config(config.identity.providers),
+        )
+        return _Prepared(snapshot, ring, self._watcher.prepare(_certificates(config)))
+
+    def _swap(self, prepared: _Prepared) -> None:
+        """Put a built configuration in force: one assignment for every reader."""
+        before, self._current = self._current, prepared
+        self._watcher.adopt(prepared.certificates)
+        config = prepared.snapshot.config
+        if self._sessions is not None and before is not None:
+            self._sessions.set_keys(prepared.ring)
+            limits = (config.session.lifetime, config.session.idle)
+            old = before.snapshot.config.session
+            if limits != (old.lifetime, old.idle):
+                self._sessions.set_limits(*limits)
+        if self._edge is not None:
+            self._edge.swap(prepared.snapshot)
+        self._metrics.keep_backends(prepared.snapshot.backends)
+
+    def _portal_settings(self) -> PortalSettings:
+        snapshot = self._snapshot
+        return PortalSettings(
+            login_host=snapshot.login_host,
+            public_url=snapshot.public_url,
+            backend_for=snapshot.backend_for,
+            max_session_age=snapshot.max_session_age,
+            providers=snapshot.providers,
+        )
+
+    # -- what operators see -----------------------------------------------------------------
+
+    def _status(self) -> dict[str, object]:
+        status = self._reloader.status
+        error = status.last_error
+        return {
+            "version": version(),
+            "generation": status.generation,
+            "config_hash": status.config_hash,
+            "loaded_at": status.loaded_at,
+            "restart_needed": list(status.restart_needed),
+            "last_error": None
+            if error is None
+            else {"at": error.at, "problems": [str(problem) for problem in error.problems]},
+            "certificates": dict(self._watcher.not_after()),
+            "pid": os.getpid(),
+        }
+
+    def _configuration_check(self) -> tuple[bool, str]:
+        """Ready with an old configuration, but never silently: the reason is in the answer."""
+        return self._reloader.status.generation > 0, "no configuration has been applied"
+
+    def _store_check(self) -> tuple[bool, str]:
+        problem = self._sessions.store_problem if self._sessions is not None else "not open"
+        return problem is None, problem or ""
+
+    def _expose(
+        self, edge: Edge, admission: Admission, access_log: AccessLog, lag: LoopLag
+    ) -> None:
+        expose: Callable[[str, Callable[[], Any]], None] = self._metrics.expose
+        status = self._reloader
+        expose("heim_exchanges", lambda: len(self._live))
+        expose("heim_sessions", lambda: len(edge.sessions))
+        expose("heim_config_generation", lambda: status.status.generation)
+        expose(
+            "heim_config_last_reload_successful",
+            lambda: float(status.status.last_error is None),
+        )
+        expose("heim_config_last_reload_timestamp_seconds", self._last_reload)
+        expose("heim_certificate_not_after_seconds", self._watcher.not_after)
+        expose("heim_certificate_rejected", self._watcher.rejected)
+        expose("heim_access_log_dropped_total", lambda: access_log.dropped)
+        expose("heim_loop_lag_seconds", lag.read)
+        expose("heim_connections", lambda: _by_name(self._listeners, lambda one: one.open))
+        expose(
+            "heim_connections_accepted_total",
+            lambda: _by_name(self._listeners, lambda one: one.accepted),
+        )
+        expose("heim_connections_refused_total", admission.refused.read)
+        expose("heim_tls_handshake_failures_total", admission.handshake_failures.read)
+
+    def _last_reload(self) -> float:
+        status = self._reloader.status
+        failed = status.last_error.at if status.last_error is not None else 0.0
+        return max(status.loaded_at or 0.0, failed)
+
+
+def _by_name(
+    listeners: Sequence[tuple[str, Listener]], read: Callable[[Listener], int]
+) -> dict[str, float]:
+    totals: dict[str, float] = {}
+    for name, listener in listeners:
+        totals[name] = totals.get(name, 0) + read(listener)
+    return totals
+
+
+def _certificates(config: Config) -> list[CertificateFiles]:
+    return [
+        CertificateFiles.directory(one.directory)
+        if one.directory is not None
+        else CertificateFiles.pair(*one.pair)
+        for one in config.tls.certificates
+    ]

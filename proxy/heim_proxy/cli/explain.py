@@ -1,0 +1,145 @@
+"""`heim-proxy explain`: what the proxy would decide about a request, and why.
+
+It asks the same canonicaliser, routes and policy as the edge, in the same order; a property test
+holds the two together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from heim_config.model import Config
+from heim_proxy.access.explain import explain as explain_access
+from heim_proxy.access.policy import Allow
+from heim_proxy.access.subject import Subject, SubjectKind
+from heim_proxy.cli.complain import load_or_complain
+from heim_proxy.routing import RESERVED_PREFIX, ForwardPath, Route, under
+from heim_proxy.snapshot import SnapshotError, policy_of, routes_of
+from heim_proxy.target import BadTarget, Target, canonical_host, canonicalise
+
+__all__ = ["Answer", "explain", "explain_request", "subject_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The decision and its reasons, one line each."""
+
+    allowed: bool
+    lines: tuple[str, ...]
+
+
+def explain(args: argparse.Namespace) -> int:
+    """Print the decision; 0 when it is allowed, 1 when refused, 2 when the question is wrong."""
+    config = load_or_complain(args.config, check_files=False)
+    if isinstance(config, int):
+        return config
+    try:
+        who = subject_of(config, args.who, groups=args.group, provider=args.provider)
+        answer = explain_request(config, who, args.method.upper(), args.url)
+    except (SnapshotError, ValueError) as error:
+        print(f"heim-proxy explain: {error}", file=sys.stderr)
+        return 2
+    print("\n".join(answer.lines))
+    return 0 if answer.allowed else 1
+
+
+def subject_of(
+    config: Config, who: str, *, groups: Sequence[str] = (), provider: str | None = None
+) -> Subject:
+    """The subject a person or service account would be.
+
+    Raises:
+        ValueError: When `who` is nobody that could sign in, or the provider does not exist.
+    """
+    if who.startswith("service:"):
+        name = who.removeprefix("service:")
+        if name not in {account.name for account in config.service_accounts}:
+            raise ValueError(f"there is no service account {name!r}")
+        return Subject(SubjectKind.SERVICE_ACCOUNT, "heim", name, "heim")
+    providers = {one.name: one for one in config.identity.providers}
+    if provider is None and len(providers) > 1:
+        raise ValueError(f"there are several providers; add --provider {' or '.join(providers)}")
+    if provider is not None and provider not in providers:
+        raise ValueError(f"there is no provider {provider!r}")
+    found = providers.get(provider) if provider else next(iter(providers.values()), None)
+    local, at, domain = who.lower().rpartition("@")
+    if not (local and at and domain and who.isascii()):
+        raise ValueError(f"{who!r} is neither an e-mail address nor service:NAME")
+    if found is None:
+        raise ValueError("the configuration has no identity provider, so nobody can sign in")
+    for name, domains in (("domains", found.domains), ("hosted_domains", found.hosted_domains)):
+        if domains and domain not in domains:
+            raise ValueError(f"{who} cannot sign in: {domain} is not in {name} of {found.name}")
+    return Subject(
+        SubjectKind.USER,
+        found.issuer,
+        f"(the account of {who.lower()})",
+        found.name,
+        email=who.lower(),
+        domain=domain,
+        groups=frozenset(groups),
+    )
+
+
+def explain_request(config: Config, who: Subject, method: str, url: str) -> Answer:
+    """What the proxy decides about a request of `who`.
+
+    Raises:
+        ValueError: When `url` is not an https or http URL with a host.
+        SnapshotError: When the configuration's paths or policy cannot be used.
+    """
+    host, raw = _divide(url)
+    try:
+        target = canonicalise(raw)
+    except BadTarget as error:
+        return Answer(False, (f"REFUSED (bad_request): {error}",))
+    if host == config.login_host or under(target.path, RESERVED_PREFIX):
+        return Answer(True, ("ALLOWED: everybody: Heim's own pages",))
+    routes = routes_of(config).lookup(host)
+    route = routes.match(target.path) if routes is not None else None
+    if routes is None or route is None:
+        return Answer(False, (f"REFUSED (not_found): nothing is served at {host}{_show(target)}",))
+    backend = route.backend
+    views = _views(target, route)
+    if views is None or any(routes.match(view) is not route for view in views):
+        return Answer(False, ("REFUSED (ambiguous_path): the path can be read in two ways",))
+    if backend.public:
+        return Answer(True, (f"ALLOWED: everybody: backend {backend.name} is public",))
+    policy = policy_of(config)
+    wire = method.encode("ascii", "replace")
+    for view in views:
+        explanation = explain_access(policy, who, backend.name, method=wire, path=view)
+        if not isinstance(explanation.decision, Allow):
+            return Answer(False, tuple(explanation.lines()))
+    return Answer(True, tuple(explanation.lines()))
+
+
+def _divide(url: str) -> tuple[str, bytes]:
+    parts = urlsplit(url)
+    authority = parts.netloc.rpartition("@")[2]
+    host = canonical_host(authority.encode("idna" if authority.isascii() else "utf-8"))
+    if parts.scheme not in ("http", "https") or host is None:
+        raise ValueError(f"{url!r} is not an address such as https://app.example.com/path")
+    after = url.split("://", 1)[1][len(parts.netloc) :]
+    return host, (after if after.startswith("/") else "/" + after).encode("utf-8")
+
+
+def _views(target: Target, route: Route) -> list[bytes] | None:
+    """Every way in which the path could be read; None when the backend takes only one."""
+    raw = route.backend.forward_path is ForwardPath.RAW
+    if target.encoded_slash and not raw:
+        return None
+    views = [target.path]
+    if target.alias is not None:
+        views.append(target.alias)
+    if raw:
+        views.append(target.raw)
+    return views
+
+
+def _show(target: Target) -> str:
+    return target.path.decode("ascii", "backslashreplace")

@@ -1,0 +1,247 @@
+"""The arguments of `heim-proxy` and the commands they lead to.
+
+stdout is data, stderr is talk. Exit status 0 is done, 1 failed (for `explain`: refused), 2 wrong
+usage or an unusable configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from heim_runtime.extras import MissingExtraError, require
+from heim_runtime.version import version
+
+__all__ = ["build_parser", "main"]
+
+_EXAMPLES: Final = """\
+examples:
+  heim-proxy demo                        look at it: no configuration, no Google, no root
+  heim-proxy init --domain x.example.com > heim.yaml
+  heim-proxy keygen session > session.keys
+  heim-proxy check --config heim.yaml
+  heim-proxy run --config heim.yaml
+  heim-proxy explain --config heim.yaml --as alice@example.com GET https://grafana.x.example.com/
+  heim-proxy session list --config heim.yaml
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status."""
+    args = build_parser().parse_args(argv)
+    try:
+        require("heim-proxy", "proxy", "aiohttp", "httptools", "pydantic", "yaml", "cryptography")
+    except MissingExtraError as error:
+        print(error, file=sys.stderr)
+        return 1
+    run: Callable[[argparse.Namespace], int] = args.run
+    try:
+        return run(args)
+    except BrokenPipeError:
+        # `heim-proxy explain … | head`: the reader has seen enough. Python would complain again
+        # when it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with its flags; documentation is checked against it."""
+    parser = argparse.ArgumentParser(
+        prog="heim-proxy",
+        description="An identity-aware proxy: single sign-on and policy in front of what you run.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"heim-proxy {version()}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_check(commands)
+    _add_init(commands)
+    _add_keygen(commands)
+    _add_explain(commands)
+    _add_session(commands)
+    _add_subject(commands)
+    _add_demo(commands)
+    return parser
+
+
+_Commands = argparse._SubParsersAction
+
+
+def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
+    run = commands.add_parser(
+        "run",
+        help="serve, in the foreground",
+        description="Serve in the foreground. SIGTERM drains, SIGHUP reloads the configuration "
+        "and reopens the access log. Logs go to stderr, the access log to stdout, both as JSON.",
+    )
+    _add_config(run)
+    run.add_argument(
+        "--access-log",
+        metavar="FILE",
+        default=os.environ.get("HEIM_ACCESS_LOG", "-"),
+        help="file of the access log, or - for stdout [HEIM_ACCESS_LOG; -]",
+    )
+    run.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default=os.environ.get("HEIM_LOG_LEVEL", "info"),
+        help="what is logged [HEIM_LOG_LEVEL; info]",
+    )
+    run.set_defaults(run=_lazy("heim_proxy.cli.serve", "run"))
+
+
+def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
+    check = commands.add_parser(
+        "check",
+        help="say what is wrong with a configuration",
+        description="Report every mistake of a configuration at once, each with file, line and "
+        "what to do. Files it names are looked at, nothing is contacted.",
+    )
+    _add_config(check)
+    check.set_defaults(run=_lazy("heim_proxy.cli.configure", "check"))
+
+
+def _add_init(commands: _Commands[argparse.ArgumentParser]) -> None:
+    init = commands.add_parser(
+        "init",
+        help="print a commented configuration to start from",
+        description="Print a commented configuration for a domain.",
+    )
+    init.add_argument(
+        "--domain",
+        default=os.environ.get("HEIM_DOMAIN", "x.example.com"),
+        help="the domain your backends live under [HEIM_DOMAIN; x.example.com]",
+    )
+    init.set_defaults(run=_lazy("heim_proxy.cli.configure", "init"))
+
+
+def _add_keygen(commands: _Commands[argparse.ArgumentParser]) -> None:
+    keygen = commands.add_parser(
+        "keygen",
+        help="print new key material",
+        description="Print new key material on stdout. session: one line for session.key_file "
+        "(put a new one first, keep the old ones below while cookies live). assertion: a PEM "
+        "key for assertion.key_file.",
+    )
+    keygen.add_argument("kind", choices=("session", "assertion"))
+    keygen.set_defaults(run=_lazy("heim_proxy.cli.configure", "keygen"))
+
+
+def _add_explain(commands: _Commands[argparse.ArgumentParser]) -> None:
+    explain = commands.add_parser(
+        "explain",
+        help="say who may do what, and why",
+        description="Say what the policy decides about a request, which rule decides and what "
+        "would change it. Exit status 0 when it is allowed, 1 when refused.",
+    )
+    _add_config(explain)
+    explain.add_argument(
+        "--as",
+        dest="who",
+        metavar="WHO",
+        required=True,
+        help="an e-mail address, or service:NAME for a service account",
+    )
+    explain.add_argument(
+        "--group",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a group the person is in; may be given several times",
+    )
+    explain.add_argument("--provider", metavar="NAME", help="who vouches for the person")
+    explain.add_argument("method", metavar="METHOD", help="GET, POST, …")
+    explain.add_argument("url", metavar="URL", help="the address, such as https://app.example.com/")
+    explain.set_defaults(run=_lazy("heim_proxy.cli.explain", "explain"))
+
+
+def _add_session(commands: _Commands[argparse.ArgumentParser]) -> None:
+    session = commands.add_parser(
+        "session",
+        help="list or revoke sessions",
+        description="List or revoke sessions in the state of a configuration. A running proxy "
+        "notices a revocation within 2 seconds and ends its streams.",
+    )
+    actions = session.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="who is signed in")
+    _add_config(listing)
+    listing.add_argument("--user", metavar="EMAIL", help="only this person's")
+    listing.add_argument("--all", action="store_true", help="those that have ended, too")
+    listing.set_defaults(run=_lazy("heim_proxy.cli.state", "list_sessions"))
+    revoke = actions.add_parser("revoke", help="end sessions")
+    _add_config(revoke)
+    which = revoke.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", nargs="?", metavar="ID", help="a session's id, as `list` shows it")
+    which.add_argument("--user", metavar="EMAIL", help="every session of this person")
+    which.add_argument("--everybody", action="store_true", help="every session there is")
+    revoke.set_defaults(run=_lazy("heim_proxy.cli.state", "revoke_sessions"))
+
+
+def _add_subject(commands: _Commands[argparse.ArgumentParser]) -> None:
+    subject = commands.add_parser(
+        "subject",
+        help="list or unpin the accounts behind e-mail addresses",
+        description="The first account seen with an e-mail address is pinned to it; another one "
+        "with the same address is refused until it is unpinned here.",
+    )
+    actions = subject.add_subparsers(title="actions", metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="which account each address is pinned to")
+    _add_config(listing)
+    listing.set_defaults(run=_lazy("heim_proxy.cli.state", "list_subjects"))
+    unpin = actions.add_parser("unpin", help="let the next account with the address in")
+    _add_config(unpin)
+    unpin.add_argument("email", metavar="EMAIL")
+    unpin.set_defaults(run=_lazy("heim_proxy.cli.state", "unpin_subject"))
+
+
+def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="look at Heim on this machine, without any configuration",
+        description="Serve a demo on loopback with its own identity provider and application. "
+        "Ends with Ctrl-C and leaves nothing behind.",
+    )
+    demo.add_argument(
+        "--port",
+        type=_port,
+        default=os.environ.get("HEIM_DEMO_PORT", "8443"),
+        help="the https port people would like [HEIM_DEMO_PORT; 8443]",
+    )
+    demo.add_argument(
+        "--dir",
+        metavar="DIR",
+        default=os.environ.get("HEIM_DEMO_DIR"),
+        help="keep configuration, keys and certificates here [HEIM_DEMO_DIR]",
+    )
+    demo.set_defaults(run=_lazy("heim_proxy.cli.serve", "demo"))
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        default=os.environ.get("HEIM_CONFIG", "heim.yaml"),
+        help="the configuration [HEIM_CONFIG; heim.yaml]",
+    )
+
+
+def _port(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+
+
+def _lazy(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """A command that imports its module when it runs, so that --help stays instant."""
+
+    def command(args: argparse.Namespace) -> int:
+        from importlib import import_module
+
+        run: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
+        return run(args)
+
+    return command

@@ -1,0 +1,95 @@
+"""`heim-proxy run` and `heim-proxy demo`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib.util
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+from heim_config.problems import ConfigError
+from heim_proxy.app import Proxy
+from heim_proxy.cli.complain import complain
+from heim_proxy.edge.listener import ListenError
+from heim_proxy.sources.file import FileSource
+from heim_proxy.store.base import StoreUnavailable
+from heim_runtime.logs import configure
+
+__all__ = ["demo", "run", "run_loop"]
+
+# asyncio's own TLS preallocates 256 KiB per connection; 32 KiB holds two records, and an idle
+# connection then takes 53 KB instead of 277 KB (performance.md, 5). uvloop needs no such help.
+_ASYNCIO_TLS_BUFFER_BYTES: Final = 32 * 1024
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    configure(args.log_level)
+    access_log: int | Path = 1 if args.access_log == "-" else Path(args.access_log)
+    return run_loop(_serve(Path(args.config), access_log))
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Serve the demo until Ctrl-C."""
+    # Only here: the demo's provider is not part of a proxy that serves.
+    from heim_proxy.demo.run import run_demo
+
+    configure("warning")
+    directory = Path(args.dir) if args.dir else None
+    return run_loop(_demo(run_demo, args.port, directory))
+
+
+def run_loop(main: Coroutine[Any, Any, int]) -> int:
+    """Run on uvloop where it is installed, else on asyncio."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+async def _serve(config: Path, access_log: int | Path) -> int:
+    proxy = Proxy(FileSource(config), access_log=access_log)
+    try:
+        await proxy.start()
+        await proxy.wait()
+    except ConfigError as error:
+        return complain(error)
+    except (ListenError, StoreUnavailable, OSError) as error:
+        print(f"heim-proxy: {error}", file=sys.stderr)
+        return 1
+    finally:
+        await proxy.close()
+    return 0
+
+
+async def _demo(
+    run_demo: Callable[..., Coroutine[Any, Any, None]], port: int, directory: Path | None
+) -> int:
+    async def start(config: Path) -> Proxy:
+        access_log = config.parent / "access.log"
+        proxy = Proxy(FileSource(config), access_log=access_log)
+        await proxy.start()
+        return proxy
+
+    try:
+        await run_demo(start, out=sys.stdout, port=port, directory=directory)
+    except ConfigError as error:
+        return complain(error)
+    except (ListenError, StoreUnavailable, OSError, ValueError) as error:
+        # ValueError: a directory that is not a demo's, or anything that is not loopback.
+        print(f"heim-proxy demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if importlib.util.find_spec("uvloop") is not None:
+        import uvloop
+
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+        return factory
+    from asyncio import sslproto
+
+    sslproto.SSLProtocol.max_size = _ASYNCIO_TLS_BUFFER_BYTES
+    return None

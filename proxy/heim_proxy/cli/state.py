@@ -1,0 +1,111 @@
+"""`heim-proxy session` and `heim-proxy subject`: the operator's hand on the store.
+
+They write the same database as a running proxy, which notices within half a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from heim_proxy.cli.complain import load_or_complain
+from heim_proxy.live import EndReason
+from heim_proxy.store.base import SessionRow, Store, StoreUnavailable
+from heim_proxy.store.sqlite import SqliteStore
+
+__all__ = ["list_sessions", "list_subjects", "revoke_sessions", "unpin_subject"]
+
+
+def list_sessions(args: argparse.Namespace) -> int:
+    """Print sessions, newest first: id, who, provider, signed in, last seen, state."""
+
+    async def work(store: Store) -> int:
+        rows = await store.list_sessions(email=args.user, include_ended=args.all)
+        for row in rows:
+            print("\t".join(_columns(row)))
+        if not rows:
+            print("nobody is signed in", file=sys.stderr)
+        return 0
+
+    return _with_store(args.config, work)
+
+
+def revoke_sessions(args: argparse.Namespace) -> int:
+    """End sessions; 1 when there was none to end."""
+
+    async def work(store: Store) -> int:
+        now, reason = time.time(), EndReason.REVOKED.value
+        if args.id:
+            ended = int(await store.end_session(args.id, reason=reason, now=now))
+        else:
+            ended = await store.end_sessions_of(now=now, reason=reason, email=args.user)
+        print(f"{ended} {'session' if ended == 1 else 'sessions'} revoked", file=sys.stderr)
+        return 0 if ended else 1
+
+    return _with_store(args.config, work)
+
+
+def list_subjects(args: argparse.Namespace) -> int:
+    """Print which account each e-mail address is pinned to."""
+
+    async def work(store: Store) -> int:
+        for email, issuer, subject, since in await store.list_pins():
+            print("\t".join((email, issuer, subject, _when(since))))
+        return 0
+
+    return _with_store(args.config, work)
+
+
+def unpin_subject(args: argparse.Namespace) -> int:
+    """Forget the account behind an address; 1 when there is none."""
+
+    async def work(store: Store) -> int:
+        if await store.unpin(args.email.lower()):
+            print(f"{args.email}: the next account with this address is let in", file=sys.stderr)
+            return 0
+        print(f"{args.email}: not pinned to any account", file=sys.stderr)
+        return 1
+
+    return _with_store(args.config, work)
+
+
+def _with_store(config_path: str, work: Callable[[Store], Awaitable[int]]) -> int:
+    config = load_or_complain(config_path, check_files=False)
+    if isinstance(config, int):
+        return config
+    path = config.state.path
+    if not path.exists():
+        print(f"{path}: there is no state yet; has the proxy run?", file=sys.stderr)
+        return 1
+
+    async def run() -> int:
+        store = SqliteStore(path)
+        try:
+            await store.open()
+            return await work(store)
+        except StoreUnavailable as error:
+            print(f"heim-proxy: {error}", file=sys.stderr)
+            return 1
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def _columns(row: SessionRow) -> tuple[str, ...]:
+    state = f"ended: {row.end_reason}" if row.ended is not None else "live"
+    return (
+        row.sid,
+        row.email or row.subject,
+        row.provider,
+        _when(row.auth_time),
+        _when(row.last_seen),
+        state,
+    )
+
+
+def _when(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))

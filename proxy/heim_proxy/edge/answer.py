@@ -1,0 +1,128 @@
+"""The head of an upstream's answer: parsed by llhttp, gated by us.
+
+An answer that could be read in two ways is `BadAnswer`: the client gets 502 and the upstream
+connection is closed, so that no byte of it can become part of somebody else's answer.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Final
+
+import httptools
+
+from heim_proxy.edge.names import RESPONSE_NAMES, ResponseField, sets_our_cookie
+
+__all__ = ["AnswerHead", "BadAnswer", "status_line"]
+
+_STATUS_LINES: Final = {
+    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
+    for status in HTTPStatus
+}
+_VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
+
+
+class BadAnswer(Exception):  # noqa: N818 - reads as what it is at the raise
+    """An answer that is not exactly HTTP/1.1 or that nobody asked for."""
+
+
+def status_line(status: int) -> bytes:
+    """The status line for a code; the reason phrase is ours, since it carries no meaning."""
+    line = _STATUS_LINES.get(status)
+    return line if line is not None else b"HTTP/1.1 %d \r\n" % status
+
+
+class AnswerHead:
+    """One parsed answer head.
+
+    `length` is the Content-Length, -1 when there is none. `fields` holds what may pass to the
+    client in groups of four (name, ": ", value, CRLF); an upstream can neither set our cookies
+    nor, where we answer CORS ourselves, CORS headers (`drop_cors`).
+    """
+
+    __slots__ = (
+        "_connection",
+        "_drop_cors",
+        "_protect_cookies",
+        "_transfer_coding",
+        "chunked",
+        "fields",
+        "keep_alive",
+        "length",
+        "status",
+        "upgrade",
+    )
+
+    def __init__(self, *, drop_cors: bool, protect_cookies: bool) -> None:
+        self._drop_cors = drop_cors
+        self._protect_cookies = protect_cookies
+        self._connection = b""
+        self._transfer_coding = b""
+        self.fields: list[bytes] = []
+        self.length = -1
+        self.status = 0
+        self.chunked = False
+        self.keep_alive = False
+        self.upgrade: bytes | None = None
+
+    def parse(self, data: bytes) -> None:
+        """Parse one complete head, up to and including the empty line.
+
+        Raises:
+            BadAnswer: When it is not exactly an HTTP/1.0 or HTTP/1.1 response head.
+        """
+        parser = httptools.HttpResponseParser(self)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as error:
+            raise BadAnswer(str(error) or "malformed answer") from None
+        if data[:9] not in _VERSIONS:
+            raise BadAnswer("answer is not HTTP/1.0 or HTTP/1.1")
+        self.status = status = parser.get_status_code()
+        if not 100 <= status <= 599:
+            raise BadAnswer(f"status {status} does not exist")
+        if self._transfer_coding:
+            if self._transfer_coding.lower() != b"chunked":
+                raise BadAnswer("Transfer-Encoding must be exactly chunked")
+            self.chunked = True
+        connection = self._connection.lower()
+        if data[7] == 0x31:
+            self.keep_alive = b"close" not in connection
+        else:
+            self.keep_alive = b"keep-alive" in connection and self.length >= 0
+        if connection:
+            self._drop_named(connection)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """llhttp: one header field."""
+        field = RESPONSE_NAMES[name]
+        if not field:
+            self.fields += (name, b": ", value, b"\r\n")
+        elif field != ResponseField.DROP:
+            self._special(field, name, value.strip(b" \t"))
+
+    def _special(self, field: int, name: bytes, value: bytes) -> None:
+        if field == ResponseField.CONTENT_LENGTH:
+            self.length = int(value)
+        elif field == ResponseField.TRANSFER_ENCODING:
+            self._transfer_coding = value
+        elif field == ResponseField.CONNECTION:
+            self._connection += b"," + value
+        elif field == ResponseField.UPGRADE:
+            self.upgrade = value.lower()
+        elif field == ResponseField.SET_COOKIE:
+            if not (self._protect_cookies and sets_our_cookie(value)):
+                self.fields += (name, b": ", value, b"\r\n")
+        elif not self._drop_cors:
+            self.fields += (name, b": ", value, b"\r\n")
+
+    def _drop_named(self, connection: bytes) -> None:
+        named = {token.strip(b" \t") for token in connection.split(b",")}
+        named -= {b"", b"close", b"keep-alive", b"upgrade"}
+        if named:
+            fields, self.fields = self.fields, []
+            for index in range(0, len(fields), 4):
+                if fields[index].lower() not in named:
+                    self.fields += fields[index : index + 4]

@@ -1,0 +1,432 @@
+"""One client connection: requests in, answers out, one at a time, each judged alone.
+
+The hot path (a session that is in memory, an idle upstream connection) runs from the socket's
+bytes to the upstream's socket without a task, a future or a timer. Whatever must wait (a session
+that is only in the store, a new upstream connection) pauses reading and continues in a task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from typing import TYPE_CHECKING, Final, cast
+
+from heim_proxy.edge.body import BadChunk
+from heim_proxy.edge.exchange import Exchange
+from heim_proxy.edge.head import BadRequest, RequestHead, head_end
+from heim_proxy.edge.headers import client_address, trusted_request_id
+from heim_proxy.edge.judge import Client, Forward, LoadSession, Portal, Redirect, Verdict
+from heim_proxy.edge.limits import (
+    HEAD_S,
+    KEEP_ALIVE_S,
+    LINGER_BYTES,
+    LINGER_S,
+    PIPELINE_BYTES,
+    SESSION_LOAD_S,
+    WRITE_STALL_S,
+)
+from heim_proxy.edge.origin import Preflight
+from heim_proxy.edge.readgate import Hold, ReadGate
+from heim_proxy.edge.responses import Refusal, no_content, redirect, refusal, wants_page
+from heim_proxy.observe.trace import new_request_id
+from heim_proxy.store.base import StoreUnavailable
+from heim_runtime.tasks import spawn
+
+if TYPE_CHECKING:
+    from heim_proxy.edge.listener import Peer
+    from heim_proxy.edge.pool import Pool
+    from heim_proxy.edge.server import Edge
+
+__all__ = ["Front"]
+
+log = logging.getLogger(__name__)
+
+# Reads above this are charged to the turn's budget; smaller ones cannot starve anybody.
+_BULK_BYTES: Final = 16 * 1024
+_UNAVAILABLE: Final = Refusal(
+    503,
+    "session_store_unavailable",
+    "your session cannot be checked just now",
+    "try again in a moment",
+    ("Retry-After: 5",),
+)
+_INTERNAL: Final = Refusal(
+    500, "internal_error", "the proxy failed to judge this request", "see the log", close=True
+)
+
+
+class Front(asyncio.Protocol):
+    """A client connection. Created by the listener, closed by itself."""
+
+    __slots__ = (
+        "_buffer",
+        "_closing",
+        "_deadline",
+        "_deadline_kind",
+        "_deciding",
+        "_expect_s",
+        "_lingered",
+        "_stall_deadline",
+        "_trusted",
+        "_unread",
+        "active",
+        "client",
+        "edge",
+        "exchange",
+        "gate",
+        "head",
+        "keep_alive",
+        "peer",
+        "request_id",
+        "secure",
+        "sni",
+        "tls_version",
+        "transport",
+        "write",
+    )
+
+    def __init__(self, edge: Edge, peer: Peer, *, secure: bool) -> None:
+        self.edge = edge
+        self.peer = peer
+        self.secure = secure
+        self.head = RequestHead()
+        self.exchange: Exchange | None = None
+        self.keep_alive = True
+        self.request_id = b""
+        # Set by every read and write event, so that the sweep can tell progress from silence
+        # without a clock call per event.
+        self.active = False
+        self._buffer = b""
+        self._deciding = False
+        self._closing = False
+        # Whether the client may still be sending something that nobody will read.
+        self._unread = False
+        self._lingered = 0
+        self._expect_s = 0.0
+        self._deadline = math.inf
+        self._deadline_kind = ""
+        self._stall_deadline = math.inf
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """asyncio: the connection is ready, TLS included."""
+        # uvloop's TLS transports are no subclass of asyncio.Transport, only alike.
+        self.transport = transport = cast("asyncio.Transport", transport)
+        self.write = transport.write
+        self.gate = ReadGate(transport, self.edge.loop)
+        self.sni: str | None = getattr(transport.get_extra_info("ssl_object"), "heim_sni", None)
+        self._trusted = self.edge.trusts(self.peer.ip)
+        self.tls_version: str | None = _tls_version(transport)
+        self.client = Client(self.peer.ip, secure=self.secure, sni=self.sni)
+        self._wait(KEEP_ALIVE_S, "keep_alive")
+        self.edge.opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+        self._closing = True
+        self.edge.closed(self)
+        self.peer.closed()
+        if self.exchange is not None:
+            self.exchange.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        """asyncio: bytes from the client."""
+        self.active = True
+        if len(data) > _BULK_BYTES:
+            self.gate.spend(len(data))
+        exchange = self.exchange
+        if exchange is not None:
+            data = exchange.client_data(data)
+            if not data:
+                return
+        elif not self._deciding and not self._closing:
+            self._requests(self._buffer + data if self._buffer else data)
+            return
+        if self._closing:
+            self._lingered += len(data)
+            if self._lingered > LINGER_BYTES:
+                self.abort()
+            return
+        self._buffer += data
+        if len(self._buffer) > PIPELINE_BYTES:
+            self.gate.hold(Hold.PIPELINE)
+
+    def eof_received(self) -> bool:
+        """asyncio: the client will not send any more; an answer under way still goes out."""
+        return self.exchange is not None and self.exchange.request_done and not self.secure
+
+    def pause_writing(self) -> None:
+        """asyncio: the client reads more slowly than the upstream sends."""
+        self._stall_deadline = self.edge.loop.time() + WRITE_STALL_S
+        if self.exchange is not None:
+            self.exchange.hold_upstream()
+
+    def resume_writing(self) -> None:
+        """asyncio: the client caught up."""
+        self._stall_deadline = math.inf
+        self.active = True
+        if self.exchange is not None:
+            self.exchange.release_upstream()
+
+    # -- requests ---------------------------------------------------------------------------
+
+    def _requests(self, data: bytes) -> None:
+        """Work through complete heads until one has to wait for its answer."""
+        while data and self.exchange is None and not self._deciding and not self._closing:
+            try:
+                end = head_end(data)
+                if not end:
+                    if self._deadline_kind != "head":
+                        self._wait(HEAD_S, "head")
+                    break
+                self.head.parse(data[:end] if end < len(data) else data)
+            except BadRequest as error:
+                self._buffer = b""
+                self._bad_request(error)
+                return
+            self._buffer = b""
+            data = self._request(data[end:])
+        self._buffer = data
+
+    def _request(self, rest: bytes) -> bytes:
+        """Judge the parsed head and act on it; returns bytes that are not used yet."""
+        head = self.head
+        self.keep_alive = head.keep_alive and not self.edge.draining
+        self.request_id = new_request_id()
+        if self._trusted:
+            self._believe(head)
+        elif head.forwarded is not None:
+            head.forwarded = None
+        return self._act(self._judge(), rest)
+
+    def _judge(self) -> Verdict:
+        try:
+            return self.edge.judge.judge(self.head, self.client, self.edge.now())
+        except BadRequest as error:
+            return Refusal(error.status, "bad_request", error.detail, close=True)
+        except Exception:
+            # Fail closed: whatever went wrong in a decision is a refusal.
+            log.exception("request.judge_failed", extra={"request_id": self.request_id.decode()})
+            self.edge.metrics.rejected.add("judge_failed")
+            return _INTERNAL
+
+    def _act(self, verdict: Verdict, rest: bytes) -> bytes:
+        if isinstance(verdict, Forward):
+            exchange = Exchange(self, verdict, request_id=self.request_id)
+            return self._begin(exchange, self.edge.pools(verdict.route), rest)
+        if isinstance(verdict, Portal):
+            forward = self.edge.portal_forward(self.head, self.client, verdict, self.request_id)
+            exchange = Exchange(self, forward, request_id=self.request_id, to_portal=True)
+            return self._begin(exchange, self.edge.portal_pools, rest)
+        if isinstance(verdict, LoadSession):
+            self._deciding = True
+            self.gate.hold(Hold.DECIDING)
+            self._wait(SESSION_LOAD_S * 2, "load")
+            spawn("edge.load_session", self._load_session(verdict, rest))
+            return b""
+        self._answer(verdict)
+        return rest
+
+    def _begin(self, exchange: Exchange, pools: tuple[Pool, ...], rest: bytes) -> bytes:
+        self.exchange = exchange
+        self.edge.live.add(exchange)
+        if self.head.upgrade is not None:
+            # Whatever follows an upgrade request belongs to the new protocol or to nobody.
+            self.keep_alive = False
+        try:
+            return exchange.begin(pools, rest)
+        except BadChunk as error:
+            exchange.bad_body(str(error))
+            return b""
+
+    async def _load_session(self, wanted: LoadSession, rest: bytes) -> None:
+        """Bring a session back into memory, then judge the request again."""
+        head = self.head
+        sessions = self.edge.sessions
+        verdict: Verdict = _UNAVAILABLE
+        try:
+            async with asyncio.timeout(SESSION_LOAD_S):
+                session = await sessions.load(wanted.host, wanted.cookie, self.edge.now())
+        except (StoreUnavailable, TimeoutError) as error:
+            self.edge.metrics.store_errors.add("load_session")
+            log.warning("session.load_failed", extra={"error": str(error) or "timeout"})
+        else:
+            if session is None:
+                head.cookies = head.cookies.without_session()
+            if not self._closing:
+                verdict = self._judge()
+                if isinstance(verdict, LoadSession):
+                    verdict = _UNAVAILABLE
+        self._deciding = False
+        if self._closing:
+            return
+        self.gate.release(Hold.DECIDING)
+        rest = self._act(verdict, rest + self._take_buffer())
+        if self.exchange is None:
+            self._requests(rest)
+        else:
+            self._buffer = rest + self._buffer
+
+    def _take_buffer(self) -> bytes:
+        buffer, self._buffer = self._buffer, b""
+        return buffer
+
+    def _believe(self, head: RequestHead) -> None:
+        """The peer is a trusted proxy: take the client's address and request id from it."""
+        address = client_address(self.peer.ip, head.forwarded, self.edge.trusts)
+        if address != self.client.address:
+            self.client = Client(address, secure=self.secure, sni=self.sni)
+        given = trusted_request_id(head.forwarded)
+        if given is not None:
+            self.request_id = given
+
+    # -- answers ----------------------------------------------------------------------------
+
+    def _answer(self, verdict: Redirect | Preflight | Refusal) -> None:
+        """An answer of our own; a request body is not read, so the connection ends with it."""
+        head = self.head
+        if head.has_body:
+            self.keep_alive = False
+            self._unread = True
+        close = not self.keep_alive
+        if isinstance(verdict, Redirect):
+            self.write(
+                redirect(
+                    verdict.status, verdict.location, set_cookies=verdict.set_cookies, close=close
+                )
+            )
+        elif isinstance(verdict, Preflight):
+            self.write(no_content(verdict.headers, close=close))
+        else:
+            self.send_refusal(verdict, self.request_id)
+        self.edge.answered(self, verdict)
+        head.clear()
+        self._next()
+
+    def send_refusal(self, answer: Refusal, request_id: bytes) -> None:
+        """Write a refusal as a page or as problem details, as the request asks."""
+        if answer.close:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            answer = answer.closing()
+        head = self.head
+        self.write(
+            refusal(
+                answer,
+                page=wants_page(head.get(b"accept")),
+                request_id=request_id.decode("ascii"),
+                head_only=head.method == b"HEAD",
+            )
+        )
+
+    def _bad_request(self, error: BadRequest) -> None:
+        self.request_id = new_request_id()
+        self._unread = True
+        answer = Refusal(error.status, "bad_request", error.detail, close=True)
+        self.send_refusal(answer, self.request_id)
+        self.edge.answered(self, answer)
+        self.head.clear()
+        self._next()
+
+    def upgraded(self) -> None:
+        """The exchange became a byte stream: bytes that came early belong to it."""
+        early = self._take_buffer()
+        self.gate.release(Hold.PIPELINE)
+        if early and self.exchange is not None:
+            self.exchange.client_data(early)
+
+    def exchange_done(self) -> None:
+        """The exchange is over; go on with the next request, or close."""
+        if self.exchange is not None and not self.exchange.request_done:
+            self.keep_alive = False
+            self._unread = True
+        self.exchange = None
+        self.gate.release(Hold.PEER_SLOW | Hold.DECIDING | Hold.PIPELINE)
+        self.head.clear()
+        self._next()
+        if self._buffer and not self._closing:
+            self._requests(self._take_buffer())
+
+    def _next(self) -> None:
+        if self.keep_alive and not self.edge.draining:
+            self._wait(KEEP_ALIVE_S, "keep_alive")
+        else:
+            self._close_soon()
+
+    # -- ends -------------------------------------------------------------------------------
+
+    def _close_soon(self) -> None:
+        """Close once what was written is sent.
+
+        A reset that overtakes the answer would lose it, so if the client may still be sending,
+        what comes is read and dropped for a moment (RFC 9112, 9.6).
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self._buffer = b""
+        if not self._unread:
+            self.transport.close()
+            self._wait(WRITE_STALL_S, "flush")
+            return
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        self._wait(LINGER_S, "linger")
+
+    def abort(self) -> None:
+        """Close now: what was not sent is lost, and the client sees that it is incomplete."""
+        self._closing = True
+        self.transport.abort()
+
+    def expect(self, seconds: float, kind: str) -> None:
+        """The exchange expects progress within `seconds`, then again after each progress."""
+        self._wait(seconds, kind)
+        self._expect_s = seconds if kind in ("idle", "body") else 0.0
+
+    def _wait(self, seconds: float, kind: str) -> None:
+        self._deadline = self.edge.loop.time() + seconds
+        self._deadline_kind = kind
+        self._expect_s = 0.0
+
+    def check(self, now: float) -> None:
+        """The sweep: act on a deadline that has passed. `now` is loop time in seconds."""
+        if self.active:
+            self.active = False
+            if self._expect_s:
+                self._deadline = now + self._expect_s
+        if now >= self._stall_deadline:
+            self._stalled()
+        elif now >= self._deadline:
+            self._late()
+
+    def _stalled(self) -> None:
+        if self.exchange is not None:
+            self.exchange.end_reason = "client_stalled"
+        self.abort()
+
+    def _late(self) -> None:
+        kind = self._deadline_kind
+        exchange = self.exchange
+        if exchange is not None:
+            exchange.timed_out(kind)
+        elif kind == "head":
+            self._bad_request(BadRequest(408, f"the request head took longer than {HEAD_S:g}s"))
+        elif kind in ("load", "flush"):
+            self.abort()
+        else:
+            self._closing = True
+            self.transport.close()
+            self._wait(WRITE_STALL_S, "flush")
+
+    def drain(self) -> None:
+        """Shutting down: an idle connection closes now, a busy one after its answer."""
+        self.keep_alive = False
+        if self.exchange is None and not self._deciding:
+            self._closing = True
+            self.transport.close()
+
+
+def _tls_version(transport: asyncio.Transport) -> str | None:
+    tls = transport.get_extra_info("ssl_object")
+    version: str | None = tls.version() if tls is not None else None
+    return version

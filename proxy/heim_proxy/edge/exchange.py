@@ -1,0 +1,485 @@
+"""One request and its answer: joins a client connection with an upstream connection.
+
+It exists from the moment a request is allowed until its answer is complete, is registered in the
+live registry before anything is dialled, and can be ended at any moment with a reason. All
+writing to an upstream happens here, and an exchange cannot be made without a `Forward`, which
+cannot be made without an `Allow`.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from heim_proxy.edge.answer import AnswerHead, BadAnswer, status_line
+from heim_proxy.edge.body import BadChunk, ChunkRelay
+from heim_proxy.edge.headers import upstream_head
+from heim_proxy.edge.judge import Forward, valid_until
+from heim_proxy.edge.limits import BODY_IDLE_S, DIAL_BUFFER_BYTES, LINGER_S
+from heim_proxy.edge.readgate import Hold
+from heim_proxy.edge.responses import Refusal
+from heim_proxy.edge.tunnel import Tunnel
+from heim_proxy.edge.upstream import Framing, Upstream
+from heim_proxy.live import EndReason
+
+if TYPE_CHECKING:
+    from heim_proxy.edge.connection import Front
+    from heim_proxy.edge.pool import Pool
+    from heim_proxy.identity.session import Session
+
+__all__ = ["Exchange"]
+
+_REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+
+
+class Exchange:
+    """One allowed request on its way. Created by `Front`, over when `_finish` ran."""
+
+    __slots__ = (
+        "_body",
+        "_pending",
+        "_pending_bytes",
+        "_pools",
+        "_retried",
+        "_tunnel",
+        "_upstream",
+        "backend",
+        "bytes_in",
+        "bytes_out",
+        "end_reason",
+        "first_byte_at",
+        "forward",
+        "front",
+        "head_only",
+        "http11",
+        "over",
+        "repeatable",
+        "request_done",
+        "request_id",
+        "started",
+        "status",
+        "to_portal",
+        "upstream_name",
+        "valid_until",
+    )
+
+    def __init__(
+        self, front: Front, forward: Forward, *, request_id: bytes, to_portal: bool = False
+    ) -> None:
+        head = front.head
+        self.front = front
+        self.forward = forward
+        self.backend = forward.route.backend
+        self.request_id = request_id
+        self.to_portal = to_portal
+        self.started = monotonic()
+        self.first_byte_at = 0.0
+        self.head_only = head.method == b"HEAD"
+        self.http11 = head.version == b"HTTP/1.1"
+        self.request_done = not head.has_body
+        self.repeatable = self.request_done and head.method in _REPEATABLE and head.upgrade is None
+        # What is left of the request body: a count, or the relay that finds the end.
+        self._body: int | ChunkRelay = ChunkRelay(keep=True) if head.chunked else head.length
+        self._pending: list[bytes] | None = None
+        self._pending_bytes = 0
+        self._pools: tuple[Pool, ...] = ()
+        self._retried = False
+        self._upstream: Upstream | None = None
+        self._tunnel: Tunnel | None = None
+        self.upstream_name = ""
+        self.status = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.end_reason = ""
+        self.over = False
+        self.valid_until = valid_until(forward.session, self.backend)
+
+    @property
+    def live_session(self) -> Session | None:
+        """The session it runs under (for the live registry)."""
+        return self.forward.session
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether it became a byte stream after 101."""
+        return self._tunnel is not None
+
+    # -- towards the upstream ---------------------------------------------------------------
+
+    def begin(self, pools: tuple[Pool, ...], body: bytes) -> bytes:
+        """Send the request, on an idle connection or a new one; returns bytes it did not use."""
+        self._pools = pools
+        rest = b""
+        first = b""
+        if body:
+            first, rest = self._take(body)
+        for pool in pools:
+            upstream = pool.take(self.front.edge.loop.time(), repeatable=self.repeatable)
+            if upstream is not None:
+                self._attach(upstream)
+                upstream.write(self._head() + first if first else self._head())
+                return rest
+        self._pending = [first] if first else []
+        self._pending_bytes = len(first)
+        self.front.edge.dial(self, pools)
+        return rest
+
+    def connected(self, upstream: Upstream) -> None:
+        """A dialled connection is ready: send what has been waiting for it."""
+        pending, self._pending = self._pending or [], None
+        self._attach(upstream)
+        upstream.write(b"".join((self._head(), *pending)))
+        self.front.gate.release(Hold.DECIDING)
+
+    def dial_failed(self, reason: str, *, timed_out: bool) -> None:
+        """No connection could be made to any endpoint."""
+        name = self.backend.name
+        if timed_out:
+            seconds = f"{self.backend.timeouts.connect:g}s"
+            self._refuse(
+                504,
+                "upstream_connect_timeout",
+                f"backend {name} did not accept a connection within {seconds}",
+                f"is it running? timeouts.connect of backend {name} sets the limit",
+            )
+        else:
+            self._refuse(
+                502,
+                "upstream_unreachable",
+                f"backend {name} cannot be reached: {reason}",
+                f"check that the upstream of backend {name} is running",
+            )
+
+    def client_data(self, data: bytes) -> bytes:
+        """Bytes from the client; returns those that belong to the next request."""
+        if self._tunnel is not None:
+            self.bytes_in += len(data)
+            self._tunnel.up(data)
+            return b""
+        if self.request_done:
+            return data
+        try:
+            body, rest = self._take(data)
+        except BadChunk as error:
+            self.bad_body(str(error))
+            return b""
+        upstream = self._upstream
+        if upstream is not None:
+            upstream.write(body)
+        elif self._pending is not None:
+            self._pending.append(body)
+            self._pending_bytes += len(body)
+            if self._pending_bytes > DIAL_BUFFER_BYTES:
+                self.front.gate.hold(Hold.DECIDING)
+        return rest
+
+    def bad_body(self, detail: str) -> None:
+        """The request body breaks chunked framing: nothing after it can be trusted."""
+        self.front.keep_alive = False
+        self._refuse(400, "bad_request", f"malformed chunked body: {detail}", "")
+
+    def hold_upstream(self) -> None:
+        """The client is slow: stop reading the upstream."""
+        if self._upstream is not None:
+            self._upstream.gate.hold(Hold.PEER_SLOW)
+
+    def release_upstream(self) -> None:
+        """The client caught up: read the upstream again."""
+        if self._upstream is not None:
+            self._upstream.gate.release(Hold.PEER_SLOW)
+
+    def _take(self, data: bytes) -> tuple[bytes, bytes]:
+        """Divide client bytes into request body (as forwarded) and what follows it."""
+        body = self._body
+        if isinstance(body, ChunkRelay):
+            out, used = body.feed(data)
+            if body.done:
+                self._request_complete()
+            self.bytes_in += len(out)
+            return out, data[used:]
+        size = len(data)
+        if size < body:
+            self._body = body - size
+            self.bytes_in += size
+            return data, b""
+        self._body = 0
+        self.bytes_in += body
+        self._request_complete()
+        return data[:body], data[body:]
+
+    def _request_complete(self) -> None:
+        self.request_done = True
+        if not self.status:
+            self.front.expect(self.backend.timeouts.first_byte, "first_byte")
+
+    def _head(self) -> bytes:
+        front = self.front
+        head = front.head
+        return upstream_head(
+            head,
+            front.client,
+            path=self.forward.path,
+            identity=self.forward.identity,
+            request_id=self.request_id,
+            cookies=head.cookie_line if self.to_portal else head.cookies.rest,
+        )
+
+    def _attach(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self.upstream_name = upstream.pool.name
+        upstream.start(self)
+        if self.request_done:
+            self.front.expect(self.backend.timeouts.first_byte, "first_byte")
+        else:
+            self.front.expect(BODY_IDLE_S, "body")
+
+    # -- from the upstream ------------------------------------------------------------------
+
+    def interim(self, answer: AnswerHead) -> None:
+        """Relay a 1xx answer to clients that know what it is (RFC 9110, 15.2)."""
+        if self.http11:
+            self.front.write(b"".join((status_line(answer.status), *answer.fields, b"\r\n")))
+
+    def answer(self, answer: AnswerHead, framing: Framing, body: bytes) -> None:
+        """The final answer head, with what arrived of its body."""
+        front = self.front
+        self.first_byte_at = monotonic()
+        self.status = answer.status
+        out = [status_line(answer.status)]
+        out += answer.fields
+        if framing is Framing.CHUNKED or framing is Framing.UNTIL_CLOSE:
+            if self.http11:
+                out.append(b"Transfer-Encoding: chunked\r\n")
+            else:
+                front.keep_alive = False
+        elif answer.length >= 0 and answer.status != 204:
+            out.append(b"Content-Length: %d\r\n" % answer.length)
+        if not self.request_done:
+            # The client still sends a body nobody reads: this connection ends with the answer.
+            front.keep_alive = False
+        if not front.keep_alive:
+            out.append(b"Connection: close\r\n")
+        elif not self.http11:
+            out.append(b"Connection: keep-alive\r\n")
+        if self.forward.answer_headers:
+            out.append(self.forward.answer_headers)
+        out += (b"X-Request-Id: ", self.request_id, b"\r\n\r\n", body)
+        front.expect(self.backend.timeouts.idle, "idle")
+        self.bytes_out += len(body)
+        front.write(b"".join(out))
+
+    def body_down(self, body: bytes) -> None:
+        """More of the answer's body, framed for the client."""
+        self.bytes_out += len(body)
+        self.front.write(body)
+
+    def answered(self) -> None:
+        """The answer is complete."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.exchange = None
+            if upstream.keep and upstream.alive and self.request_done:
+                upstream.used = True
+                upstream.pool.give(upstream, self.front.edge.loop.time())
+            else:
+                upstream.abort()
+        self._finish()
+
+    def answered_by_close(self) -> None:
+        """The answer ended with the upstream's connection."""
+        self._upstream = None
+        if self.http11:
+            self.front.write(b"0\r\n\r\n")
+        self._finish()
+
+    def switch(self, answer: AnswerHead, rest: bytes) -> None:
+        """101: the connection becomes a byte stream, if that is what was asked for."""
+        front = self.front
+        asked = front.head.upgrade
+        upstream = self._upstream
+        if asked is None or answer.upgrade != asked or upstream is None:
+            raise BadAnswer("it switched protocols without being asked to")
+        offered = front.head.get(b"sec-websocket-extensions")
+        if offered is None and _names(answer.fields, b"sec-websocket-extensions"):
+            raise BadAnswer("it chose a WebSocket extension that was not offered")
+        self.status = 101
+        self.first_byte_at = monotonic()
+        upstream.switched = True
+        self._tunnel = Tunnel(front, upstream, websocket=asked == b"websocket")
+        front.expect(self.backend.timeouts.idle, "idle")
+        front.write(
+            b"".join(
+                (
+                    status_line(101),
+                    *answer.fields,
+                    b"Connection: Upgrade\r\nUpgrade: ",
+                    asked,
+                    b"\r\n\r\n",
+                )
+            )
+        )
+        if rest:
+            self.tunnel_down(rest)
+        front.upgraded()
+
+    def tunnel_down(self, data: bytes) -> None:
+        """Bytes of an upgraded stream for the client."""
+        assert self._tunnel is not None
+        self.bytes_out += len(data)
+        if self._tunnel.down(data):
+            self._upstream = None
+            self._finish()
+
+    def tunnel_closed(self) -> None:
+        """The upstream closed an upgraded stream."""
+        self._upstream = None
+        self.front.keep_alive = False
+        self._finish()
+
+    def bad_answer(self, detail: str) -> None:
+        """The upstream broke HTTP; its connection is dropped, not reused."""
+        self.front.edge.log_upstream(self, f"bad answer: {detail}")
+        if self.status:
+            self._cut("upstream_broken")
+        else:
+            name = self.backend.name
+            self._refuse(
+                502,
+                "upstream_bad_answer",
+                f"backend {name} sent an answer that is not valid HTTP",
+                "the log entry with this request id says what was wrong with it",
+            )
+
+    def upstream_lost(self, error: Exception | None, *, partial: bool) -> None:
+        """The connection ended before an answer came."""
+        upstream, self._upstream = self._upstream, None
+        stale = upstream is not None and upstream.used and not partial
+        if stale and self.repeatable and not self._retried:
+            # The upstream closed an idle connection in the moment we chose it; nothing has been
+            # sent to the client, and asking twice for a GET is harmless (RFC 9110, 9.2.2).
+            self._retried = True
+            self._pending = []
+            self.front.edge.dial(self, self._pools)
+            return
+        name = self.backend.name
+        self.front.edge.log_upstream(self, f"closed before answering: {error or 'end of stream'}")
+        self._refuse(
+            502,
+            "upstream_closed",
+            f"backend {name} closed the connection without an answer",
+            f"see the log of backend {name} for the time of this request",
+        )
+
+    def upstream_died(self) -> None:
+        """The connection ended in the middle of an answer: the client must notice."""
+        self._upstream = None
+        self.front.edge.log_upstream(self, "closed in the middle of its answer")
+        self._cut("upstream_died")
+
+    # -- ends -------------------------------------------------------------------------------
+
+    def client_gone(self) -> None:
+        """The client's connection is gone; the upstream is told by a reset."""
+        self.end_reason = self.end_reason or "client_gone"
+        self._finish()
+
+    def timed_out(self, kind: str) -> None:
+        """A deadline of this exchange passed: `kind` is first_byte, body, idle or goodbye."""
+        name = self.backend.name
+        if kind == "body":
+            self._refuse(
+                408,
+                "request_body_timeout",
+                f"no byte of the request body arrived for {BODY_IDLE_S:g}s",
+                "",
+            )
+        elif kind == "first_byte":
+            self._refuse(
+                504,
+                "upstream_timeout",
+                f"backend {name} did not start to answer within "
+                f"{self.backend.timeouts.first_byte:g}s",
+                f"timeouts.first_byte of backend {name} sets the limit",
+            )
+        elif kind == "goodbye":
+            self._cut("goodbye")
+        elif self._tunnel is not None:
+            self._goodbye("idle_timeout", 1001, f"idle for {self.backend.timeouts.idle:g}s")
+        else:
+            self._cut("idle_timeout")
+
+    def end(self, reason: EndReason) -> None:
+        """The decision behind this exchange no longer holds: stop both sides now."""
+        if self.over:
+            return
+        if self._tunnel is not None:
+            going_away = reason is EndReason.SHUTDOWN
+            self._goodbye(reason.value, 1001 if going_away else 4401, f"heim: {reason.value}")
+        elif self.status:
+            self._cut(reason.value)
+        else:
+            self.end_reason = reason.value
+            status = 503 if reason is EndReason.SHUTDOWN else 401
+            self._refuse(status, reason.value, _ENDED[reason], "sign in again")
+
+    def _goodbye(self, reason: str, code: int, text: str) -> None:
+        if self.end_reason:
+            return
+        self.end_reason = reason
+        assert self._tunnel is not None
+        if self._tunnel.goodbye(code, text):
+            self._upstream = None
+            self._finish()
+        else:
+            # In the middle of a frame: the goodbye follows it, if the rest comes soon.
+            self.front.expect(LINGER_S, "goodbye")
+
+    def _refuse(self, status: int, code: str, detail: str, hint: str) -> None:
+        """Answer with an error of ours, if none has been started, and close."""
+        if self.over:
+            return
+        if self.status:
+            self._cut(code)
+            return
+        self.status = status
+        self.end_reason = self.end_reason or code
+        front = self.front
+        front.keep_alive = front.keep_alive and self.request_done
+        refused = Refusal(
+            status, code, detail, hint, backend=self.backend.name, close=not front.keep_alive
+        )
+        front.send_refusal(refused, self.request_id)
+        self._finish()
+
+    def _cut(self, reason: str) -> None:
+        """End an answer that has been started: without its end, so that it counts as truncated."""
+        self.end_reason = self.end_reason or reason
+        self._finish()
+        self.front.abort()
+
+    def _finish(self) -> None:
+        if self.over:
+            return
+        self.over = True
+        self._pending = None
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+        self.front.edge.finished(self)
+        self.front.exchange_done()
+
+
+def _names(fields: list[bytes], name: bytes) -> bool:
+    return any(fields[index].lower() == name for index in range(0, len(fields), 4))
+
+
+_ENDED: Final = {
+    EndReason.LOGOUT: "this session was signed out",
+    EndReason.REVOKED: "this session was revoked",
+    EndReason.EXPIRED: "this session has expired",
+    EndReason.IDLE: "this session was idle for too long",
+    EndReason.SESSION_TOO_OLD: "this page needs a more recent sign-in",
+    EndReason.POLICY_CHANGED: "the policy no longer allows this request",
+    EndReason.BACKEND_REMOVED: "this backend is no longer configured",
+    EndReason.SHUTDOWN: "the proxy is shutting down",
+}

@@ -1,0 +1,298 @@
+"""A request head: parsed by llhttp, gated by us.
+
+llhttp is a parser, not a gate (decision 13): it accepts RTSP and HTTP/0.9 request lines, coding
+lists that end in chunked, and any Upgrade. `RequestHead.parse` adds what an edge must insist on
+and leaves the fields that the rest of the edge works with. One object serves a connection for
+life, because building a parser per request costs a third of parsing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httptools
+
+from heim_proxy.edge.cookie import Cookies, split_cookies
+from heim_proxy.edge.limits import HEADER_BYTES, HEADER_COUNT, REQUEST_LINE_BYTES
+from heim_proxy.edge.names import REQUEST_NAMES, RequestField
+from heim_proxy.observe.trace import valid_traceparent
+from heim_proxy.target import BadTarget, Target, canonicalise
+
+__all__ = ["BadRequest", "RequestHead", "head_end"]
+
+_NO_COOKIES: Final = Cookies(None, 0, (), None)
+_FORBIDDEN_METHODS: Final = frozenset((b"CONNECT", b"TRACE"))
+_BODY_LIMIT: Final = 1 << 62
+
+
+class BadRequest(Exception):  # noqa: N818 - reads as the HTTP status it becomes
+    """A request that is refused before it has a backend; the connection is closed after it."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+def head_end(data: bytes) -> int:
+    """Length of the request head at the start of `data`, 0 while it is incomplete.
+
+    Raises:
+        BadRequest: 414 or 431 when it is longer than we read.
+    """
+    end = data.find(b"\r\n\r\n") + 4
+    size = end if end > 3 else len(data)
+    if size > REQUEST_LINE_BYTES:
+        line = data.find(b"\r\n")
+        if line < 0 or line > REQUEST_LINE_BYTES:
+            raise BadRequest(414, f"request line longer than {REQUEST_LINE_BYTES} bytes")
+        if size - line > HEADER_BYTES:
+            raise BadRequest(431, f"header fields longer than {HEADER_BYTES} bytes")
+    return end if end > 3 else 0
+
+
+class RequestHead:
+    """The current request of one connection. Fields are valid from `parse` to `clear`."""
+
+    __slots__ = (
+        "_complete",
+        "_cookie_line",
+        "_cookie_lines",
+        "_cookie_split",
+        "_count",
+        "_parser",
+        "_transfer_coding",
+        "_url",
+        "chunked",
+        "connection",
+        "cookies",
+        "expect_continue",
+        "fields",
+        "forwarded",
+        "host",
+        "keep_alive",
+        "length",
+        "method",
+        "target",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(self) -> None:
+        self._parser: httptools.HttpRequestParser | None = None
+        # The last Cookie line of this connection and what it divided into: browsers repeat it.
+        self._cookie_line = b""
+        self._cookie_split = _NO_COOKIES
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the request, so that an idle connection holds no memory for it."""
+        self._url = b""
+        self._complete = False
+        self._count = 0
+        self._transfer_coding: bytes | None = None
+        self._cookie_lines: list[bytes] | None = None
+        self.method = b""
+        self.target: Target = _NO_TARGET
+        self.version = b""
+        self.host: bytes | None = None
+        self.keep_alive = False
+        # Bytes of body announced by Content-Length; 0 when there is none or it is chunked.
+        self.length = 0
+        self.chunked = False
+        self.expect_continue = False
+        # Protocol named by Upgrade when Connection allows it, lower-case; None otherwise.
+        self.upgrade: bytes | None = None
+        self.connection: bytes | None = None
+        self.cookies = _NO_COOKIES
+        # Forwarding headers as (lower-case name, value); believed from trusted proxies only.
+        self.forwarded: list[tuple[bytes, bytes]] | None = None
+        # What may pass upstream, in groups of four: name, ": ", value, CRLF.
+        self.fields: list[bytes] = []
+
+    def parse(self, data: bytes) -> None:
+        """Parse one complete head (up to and including the empty line).
+
+        Raises:
+            BadRequest: With the status to answer; the connection cannot be used any further.
+        """
+        parser = self._parser
+        if parser is None:
+            parser = self._parser = httptools.HttpRequestParser(self)
+        try:
+            parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # llhttp stops at any Upgrade; whether it is served is decided later, and the parser
+            # is of no use after it.
+            self._parser = None
+        except httptools.HttpParserCallbackError as error:
+            if isinstance(error.__context__, BadRequest):
+                raise error.__context__ from None
+            raise
+        except httptools.HttpParserError as error:
+            raise _refusal(data, error) from None
+        if not self._complete:
+            # A body follows (the parser now waits for it), or there was only an empty line.
+            self._parser = None
+        self.method = parser.get_method()
+        if not self._url:
+            raise BadRequest(400, "no request line")
+        self._check_request_line(data)
+        self._settle(parser.should_keep_alive())
+
+    def on_url(self, url: bytes) -> None:
+        """llhttp: the request target."""
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """llhttp: one header field, leading whitespace of the value removed."""
+        field = REQUEST_NAMES[name]
+        if not field:
+            self.fields += (name, b": ", value, b"\r\n")
+        elif field != RequestField.DROP:
+            self._special(field, name, value.strip(b" \t"))
+        self._count += 1
+
+    def on_message_complete(self) -> None:
+        """llhttp: the request has no body, so the parser is ready for the next head."""
+        self._complete = True
+
+    def get(self, name: bytes) -> bytes | None:
+        """The first passed-on header of this lower-case name; for the paths that are not hot."""
+        fields = self.fields
+        for index in range(0, len(fields), 4):
+            if fields[index].lower() == name:
+                return fields[index + 2].strip(b" \t")
+        return None
+
+    @property
+    def cookie_line(self) -> bytes | None:
+        """The whole Cookie value as received, ours included: for the portal only."""
+        return b"; ".join(self._cookie_lines) if self._cookie_lines is not None else None
+
+    @property
+    def has_body(self) -> bool:
+        """Whether body bytes follow the head."""
+        return self.chunked or self.length > 0
+
+    def _special(self, field: int, name: bytes, value: bytes) -> None:
+        if field == RequestField.COOKIE:
+            self._cookie(value)
+        elif field == RequestField.HOST:
+            if self.host is not None:
+                raise BadRequest(400, "more than one Host header")
+            self.host = value
+        elif field == RequestField.CONNECTION:
+            self.connection = value if self.connection is None else self.connection + b"," + value
+        elif field == RequestField.CONTENT_LENGTH:
+            # llhttp has refused repetitions, signs, lists and overflows.
+            self.length = int(value)
+            if self.length > _BODY_LIMIT:
+                raise BadRequest(400, "Content-Length out of range")
+        elif field == RequestField.TRANSFER_ENCODING:
+            if self._transfer_coding is not None or value.lower() != b"chunked":
+                raise BadRequest(400, "Transfer-Encoding must be exactly chunked")
+            self._transfer_coding = value
+        elif field == RequestField.UPGRADE:
+            self.upgrade = value.lower() if self.upgrade is None else b""
+        elif field == RequestField.TRACEPARENT:
+            if valid_traceparent(value):
+                self.fields += (name, b": ", value, b"\r\n")
+        else:
+            if self.forwarded is None:
+                self.forwarded = []
+            self.forwarded.append((name.lower(), value))
+
+    def _cookie(self, value: bytes) -> None:
+        if self._cookie_lines is not None:
+            # Several Cookie lines mean the same as one joined line (RFC 9113, 8.2.3).
+            self._cookie_lines.append(value)
+            self.cookies = split_cookies(b"; ".join(self._cookie_lines))
+            return
+        self._cookie_lines = [value]
+        if value != self._cookie_line:
+            self._cookie_split = split_cookies(value)
+            self._cookie_line = value
+        self.cookies = self._cookie_split
+
+    def _check_request_line(self, data: bytes) -> None:
+        # llhttp also accepts a request line without a version, RTSP/1.0, ICE/1.0 and runs of
+        # spaces; the line must read exactly "METHOD target HTTP/1.x".
+        start = 2 if data.startswith(b"\r\n") else 0
+        version_at = start + len(self.method) + 1 + len(self._url)
+        self.version = data[version_at + 1 : version_at + 9]
+        if data[version_at : version_at + 8] != b" HTTP/1." or self.version not in _VERSIONS:
+            raise BadRequest(400, "request line is not HTTP/1.0 or HTTP/1.1")
+        if self.method in _FORBIDDEN_METHODS:
+            raise BadRequest(405, f"{self.method.decode('ascii')} is not served")
+        if self._count > HEADER_COUNT:
+            raise BadRequest(431, f"more than {HEADER_COUNT} header fields")
+
+    def _settle(self, keep_alive: bool) -> None:
+        host = self.host
+        if not host:
+            raise BadRequest(400, "no Host header")
+        self.keep_alive = keep_alive
+        url = self._url
+        if not url.startswith(b"/"):
+            url = _origin_form(url, host)
+        try:
+            self.target = canonicalise(url)
+        except BadTarget as error:
+            raise BadRequest(400, str(error)) from None
+        if self._transfer_coding is not None:
+            if self.version == b"HTTP/1.0":
+                # RFC 9112, 6.1: HTTP/1.0 has no codings; somebody in between is confused.
+                raise BadRequest(400, "Transfer-Encoding in an HTTP/1.0 request")
+            self.chunked = True
+        if self.connection is not None:
+            self._apply_connection(self.connection)
+        elif self.upgrade is not None:
+            self.upgrade = None
+        expect = self.get(b"expect") if self.has_body else None
+        if expect is not None:
+            if expect.lower() != b"100-continue":
+                raise BadRequest(417, "only Expect: 100-continue is known")
+            self.expect_continue = True
+
+    def _apply_connection(self, value: bytes) -> None:
+        """Drop what the client's Connection header names (RFC 9110, 7.6.1)."""
+        named = {token.strip(b" \t") for token in value.lower().split(b",")}
+        if b"upgrade" not in named:
+            self.upgrade = None
+        named -= _CONNECTION_OPTIONS
+        if not named:
+            return
+        fields = self.fields
+        self.fields = []
+        for index in range(0, len(fields), 4):
+            if fields[index].lower() not in named:
+                self.fields += fields[index : index + 4]
+        if b"cookie" in named:
+            self.cookies = _NO_COOKIES
+
+
+_NO_TARGET: Final = Target(b"", b"", b"")
+_VERSIONS: Final = frozenset((b"HTTP/1.1", b"HTTP/1.0"))
+_CONNECTION_OPTIONS: Final = frozenset((b"", b"close", b"keep-alive", b"upgrade"))
+
+
+def _origin_form(url: bytes, host: bytes) -> bytes:
+    """The origin-form of an absolute-form target whose authority is the Host (RFC 9112, 3.2.2)."""
+    scheme, separator, rest = url.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        raise BadRequest(400, "request target is neither a path nor an absolute URL")
+    authority, slash, path = rest.partition(b"/")
+    if not slash:
+        authority, mark, query = rest.partition(b"?")
+        path = mark + query
+    if authority.lower() != host.lower():
+        raise BadRequest(400, "request target and Host header name different hosts")
+    return b"/" + path
+
+
+def _refusal(data: bytes, error: httptools.HttpParserError) -> BadRequest:
+    reason = str(error) or "malformed request"
+    if data.startswith((b"CONNECT ", b"TRACE ")):
+        return BadRequest(405, "this method is not served")
+    return BadRequest(400, reason[0].lower() + reason[1:])

@@ -1,0 +1,436 @@
+"""From a parsed request head to a verdict: route, identify, authorise.
+
+The order is fixed and nothing is dialled before it ends: host → reserved prefix → path → public?
+→ session → origin → policy. A verdict is a value; only `Forward`, which holds an `Allow`, lets
+the rest of the edge open a connection to an upstream. An exception in here is a refusal
+(`Front` turns it into 500 and a metric), never a pass.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from heim_proxy.access.policy import Allow, Deny, Grants
+from heim_proxy.edge.head import BadRequest, RequestHead
+from heim_proxy.edge.origin import Preflight, cors_headers, foreign_origin, preflight
+from heim_proxy.edge.responses import Refusal
+from heim_proxy.identity.cookies import SESSION_COOKIE, clear_cookie
+from heim_proxy.identity.handoff import start
+from heim_proxy.identity.session import Miss, Session, Sessions
+from heim_proxy.live import EndReason
+from heim_proxy.routing import RESERVED_PREFIX, Backend, ForwardPath, HostRoutes, Route, under
+from heim_proxy.target import Target, canonical_host
+
+if TYPE_CHECKING:
+    from heim_proxy.snapshot import Snapshot
+
+__all__ = [
+    "Client",
+    "Forward",
+    "Judge",
+    "LoadSession",
+    "Portal",
+    "Redirect",
+    "Verdict",
+    "is_navigation",
+    "valid_until",
+]
+
+# Host spellings remembered per snapshot; only hosts that are configured are remembered.
+_REMEMBERED_HOSTS: Final = 4096
+_SIGN_IN: Final = "sign in and try again"
+
+
+class Client:
+    """Whom a request came from, as far as it is proven.
+
+    `sni` is the name the TLS handshake asked for, None on plain http. `forwarded` are the
+    forwarding header lines for upstreams up to the value of X-Forwarded-Host.
+    """
+
+    __slots__ = ("address", "forwarded", "secure", "sni")
+
+    def __init__(self, address: str, *, secure: bool, sni: str | None = None) -> None:
+        self.address = address
+        self.secure = secure
+        self.sni = sni
+        scheme = "https" if secure else "http"
+        self.forwarded = (
+            f"X-Forwarded-For: {address}\r\nX-Forwarded-Proto: {scheme}\r\nX-Forwarded-Host: "
+        ).encode("ascii")
+
+
+@dataclass(slots=True)
+class Forward:
+    """Permission to send this request upstream, and what it takes to do so."""
+
+    route: Route
+    allow: Allow
+    session: Session | None
+    # Complete identity header lines for the upstream; empty on public backends.
+    identity: bytes
+    # Path and query that are sent.
+    path: bytes
+    host: str
+    # Complete header lines to add to the answer (CORS, a renewed session cookie).
+    answer_headers: bytes = b""
+
+
+@dataclass(slots=True)
+class Portal:
+    """The request is for Heim's own pages."""
+
+    host: str
+    backend: str | None
+    session: Session | None
+
+
+@dataclass(slots=True)
+class Redirect:
+    """An answer that only sends the browser elsewhere."""
+
+    status: int
+    location: str
+    set_cookies: tuple[str, ...] = ()
+    decision: str = "redirect"
+    backend: str = ""
+
+
+@dataclass(slots=True)
+class LoadSession:
+    """The cookie is genuine but its session is not in memory: load it, then judge again."""
+
+    host: str
+    cookie: bytes
+
+
+Verdict = Forward | Portal | Redirect | Preflight | Refusal | LoadSession
+
+
+@dataclass(slots=True)
+class _Host:
+    name: str
+    routes: HostRoutes | None  # None: the login host
+
+
+class Judge:
+    """Judges requests against one snapshot; a new one is made for each snapshot."""
+
+    __slots__ = ("_hosts", "_sessions", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, sessions: Sessions) -> None:
+        self.snapshot = snapshot
+        self._sessions = sessions
+        self._hosts: dict[bytes, _Host] = {}
+
+    def judge(self, head: RequestHead, client: Client, now: float) -> Verdict:
+        """What to do with a request. `now` is in seconds since the epoch.
+
+        Raises:
+            BadRequest: When the Host header is not a valid host.
+        """
+        raw_host = head.host or b""
+        host = self._hosts.get(raw_host)
+        if host is None:
+            found = self._find_host(raw_host, client)
+            if isinstance(found, Refusal):
+                return found
+            host = found
+        target = head.target
+        path = target.path
+        routes = host.routes
+        if not client.secure:
+            return self._plain_http(head, host)
+        if routes is None or path.startswith(RESERVED_PREFIX):
+            verdict = self._portal(head, host, now)
+            if verdict is not None or routes is None:
+                return verdict or _NOT_FOUND
+        route = routes.match(path)
+        if route is None:
+            return _NOT_FOUND
+        backend = route.backend
+        if head.upgrade is not None:
+            refused = check_upgrade(head, backend)
+            if refused is not None:
+                return refused
+        if backend.cors is not None and head.method == b"OPTIONS":
+            answer = preflight(head, backend)
+            if answer is not None:
+                return answer
+        if backend.public:
+            return self._forward(head, host, route, None, self.snapshot.public[backend.name])
+        session = self._session(head, host.name, now)
+        if session is None or isinstance(session, LoadSession):
+            return session or self._anonymous(head, host.name, backend, now)
+        if (
+            backend.max_session_age is not None
+            and now - session.auth_time > backend.max_session_age
+        ):
+            return self._anonymous(head, host.name, backend, now)
+        if head.method not in _SAFE_METHODS or head.upgrade is not None:
+            refused = foreign_origin(head, backend, self.snapshot.public_url(host.name))
+            if refused is not None:
+                return refused
+        decision = self.grants(session).decide(backend.name, head.method, path)
+        if not isinstance(decision, Allow):
+            return self._denied(head, backend, session, decision)
+        verdict = self._forward(head, host, route, session, decision)
+        if type(verdict) is Forward:
+            verdict.identity = self.snapshot.identity.block(
+                session,
+                backend.name,
+                host=host.name,
+                dialects=backend.dialects,
+                roles=decision.roles,
+                now=now,
+            )
+            renewal = self._sessions.renewal(host.name, head.cookies.session or b"")
+            if renewal is not None:
+                verdict.answer_headers += b"Set-Cookie: %b\r\n" % renewal.encode("ascii")
+        return verdict
+
+    def review(
+        self, forward: Forward, method: bytes, host: str, target: Target
+    ) -> EndReason | None:
+        """Whether an exchange judged by an earlier snapshot may go on; the reason if it may not."""
+        routes = self.snapshot.routes.lookup(host)
+        route = routes.match(target.path) if routes is not None else None
+        if route is None or route.backend.name != forward.route.backend.name:
+            return EndReason.BACKEND_REMOVED
+        if route.backend.public:
+            return None
+        session = forward.session
+        if session is None:
+            return EndReason.POLICY_CHANGED
+        grants = self.grants(session)
+        for view in _views(target, route.backend):
+            if not isinstance(grants.decide(route.backend.name, method, view), Allow):
+                return EndReason.POLICY_CHANGED
+        return None
+
+    def grants(self, session: Session) -> Grants:
+        """What the session's subject may do under this snapshot, computed once per session."""
+        grants = session.grants
+        if grants is None or session.grants_generation != self.snapshot.generation:
+            grants = session.grants = self.snapshot.policy.grants(session.subject)
+            session.grants_generation = self.snapshot.generation
+        return grants
+
+    def _find_host(self, raw: bytes, client: Client) -> _Host | Refusal:
+        name = canonical_host(raw)
+        if name is None:
+            raise BadRequest(400, "Host header is not a valid host name")
+        if name == self.snapshot.login_host:
+            host = _Host(name, None)
+        else:
+            routes = self.snapshot.routes.lookup(name)
+            if routes is None:
+                # The same answer for every unknown name: it must not tell which hosts exist.
+                # 421 lets a browser that coalesced connections try again on a new one.
+                misdirected = bool(client.sni) and client.sni != name
+                return _MISDIRECTED if misdirected else _NOT_FOUND
+            host = _Host(name, routes)
+        if len(self._hosts) < _REMEMBERED_HOSTS:
+            self._hosts[raw] = host
+        return host
+
+    def _plain_http(self, head: RequestHead, host: _Host) -> Verdict:
+        """Port 80: public backends that allow it; everything else moves to https."""
+        route = host.routes.match(head.target.path) if host.routes is not None else None
+        reserved = under(head.target.path, RESERVED_PREFIX)
+        if route is not None and route.backend.allow_http and route.backend.public and not reserved:
+            allow = self.snapshot.public[route.backend.name]
+            return self._forward(head, host, route, None, allow)
+        location = self.snapshot.public_url(host.name) + _text(head.target.path + head.target.query)
+        return Redirect(308, location, decision="https")
+
+    def _portal(self, head: RequestHead, host: _Host, now: float) -> Verdict | None:
+        if host.routes is not None and not under(head.target.path, RESERVED_PREFIX):
+            return None
+        if head.target.encoded_slash or head.target.alias is not None:
+            return _AMBIGUOUS
+        session = self._session(head, host.name, now)
+        if isinstance(session, LoadSession):
+            return session
+        backend = None
+        if host.routes is not None:
+            route = host.routes.match(b"/") or next(iter(host.routes.prefixes), None)
+            backend = route.backend.name if route is not None else host.name
+        return Portal(host.name, backend, session)
+
+    def _session(self, head: RequestHead, host: str, now: float) -> Session | LoadSession | None:
+        cookie = head.cookies.session
+        if cookie is None:
+            return None
+        found = self._sessions.find(host, cookie, now)
+        if type(found) is Session:
+            return found
+        return LoadSession(host, cookie) if found is Miss.LOAD else None
+
+    def _forward(
+        self, head: RequestHead, host: _Host, route: Route, session: Session | None, allow: Allow
+    ) -> Verdict:
+        target = head.target
+        backend = route.backend
+        raw = backend.forward_path is ForwardPath.RAW
+        if target.encoded_slash and not raw:
+            return _AMBIGUOUS
+        if target.alias is not None or raw:
+            refused = self._other_views(head, host, route, session)
+            if refused is not None:
+                return refused
+        if raw:
+            prefix = route.path.rstrip(b"/")
+            if route.strip_prefix and not target.raw.startswith(prefix):
+                return _AMBIGUOUS
+            path = route.upstream_path(target.raw)
+        else:
+            path = route.upstream_path(target.path)
+        forward = Forward(route, allow, session, b"", path + target.query, host.name)
+        if backend.cors is not None:
+            forward.answer_headers = cors_headers(head, backend)
+        return forward
+
+    def _other_views(
+        self, head: RequestHead, host: _Host, route: Route, session: Session | None
+    ) -> Refusal | None:
+        """Every other way to read the path must lead to the same route and be allowed too."""
+        for view in _views(head.target, route.backend)[1:]:
+            if host.routes is None or host.routes.match(view) is not route:
+                return _AMBIGUOUS
+            if session is not None:
+                decision = self.grants(session).decide(route.backend.name, head.method, view)
+                if not isinstance(decision, Allow):
+                    return self._denied(head, route.backend, session, decision)
+        return None
+
+    def _anonymous(self, head: RequestHead, host: str, backend: Backend, now: float) -> Verdict:
+        """No session: people are sent to sign in, programs are told that they must."""
+        stale = head.cookies.presented > 0
+        clear = [clear_cookie(SESSION_COOKIE)] if stale else []
+        if is_navigation(head):
+            flow = start(
+                host,
+                _text(head.target.path + head.target.query),
+                login_url=self.snapshot.login_url,
+                cookies=head.cookies.flows,
+                now=now,
+            )
+            cookies = (*clear, *flow.set_cookies)
+            return Redirect(303, flow.location, cookies, "anonymous", backend.name)
+        return Refusal(
+            401,
+            "sign_in_required",
+            f"{backend.name} needs a signed-in user",
+            f"open {self.snapshot.public_url(host)}/ in a browser, {_SIGN_IN}",
+            (
+                f'WWW-Authenticate: Heim realm="{backend.name}"',
+                *(f"Set-Cookie: {cookie}" for cookie in clear),
+                *_lines(cors_headers(head, backend)),
+            ),
+            backend.name,
+        )
+
+    def _denied(
+        self, head: RequestHead, backend: Backend, session: Session, decision: Deny
+    ) -> Refusal:
+        return Refusal(
+            403,
+            decision.reason.value,
+            f"{session.subject.name} may not {_text(head.method)} this page of {backend.name}: "
+            f"{decision.detail}",
+            "ask an administrator for a role that allows it, or sign in as somebody else",
+            _lines(cors_headers(head, backend)),
+            backend.name,
+            session.subject.name,
+        )
+
+
+def valid_until(session: Session | None, backend: Backend) -> float:
+    """Seconds since the epoch until which an `Allow` for this session and backend may stand."""
+    if session is None:
+        return math.inf
+    if backend.max_session_age is None:
+        return session.expires
+    return min(session.expires, session.auth_time + backend.max_session_age)
+
+
+def is_navigation(head: RequestHead) -> bool:
+    """Whether a person's browser is opening a page, so that a redirect to the login helps.
+
+    Sec-Fetch-Mode decides where it is sent (Fetch Metadata); else a GET that accepts HTML and is
+    not marked as XHR. Prefetches never start a login.
+    """
+    if head.method not in (b"GET", b"HEAD") or head.upgrade is not None:
+        return False
+    if any(b"prefetch" in (head.get(name) or b"") for name in (b"sec-purpose", b"purpose")):
+        return False
+    mode = head.get(b"sec-fetch-mode")
+    if mode is not None:
+        return mode == b"navigate"
+    accept = head.get(b"accept")
+    return (
+        accept is not None
+        and b"text/html" in accept.lower()
+        and head.get(b"x-requested-with") is None
+    )
+
+
+def check_upgrade(head: RequestHead, backend: Backend) -> Refusal | None:
+    """Drop an Upgrade that the backend does not serve; refuse a malformed one that it does.
+
+    An Upgrade may be ignored (RFC 9110, 7.8): what follows is an ordinary request.
+    """
+    if head.upgrade not in backend.upgrades or head.version != b"HTTP/1.1":
+        head.upgrade = None
+        return None
+    if head.has_body:
+        return Refusal(400, "bad_request", "an upgrade request with a body", close=True)
+    if head.upgrade != b"websocket":
+        return None
+    if head.method != b"GET" or not _WEBSOCKET_KEY.fullmatch(head.get(b"sec-websocket-key") or b""):
+        return Refusal(400, "bad_request", "malformed WebSocket handshake (RFC 6455, 4.2.1)")
+    if head.get(b"sec-websocket-version") != b"13":
+        return Refusal(
+            426,
+            "websocket_version",
+            "only WebSocket version 13 is served",
+            headers=("Sec-WebSocket-Version: 13", "Upgrade: websocket", "Connection: Upgrade"),
+        )
+    return None
+
+
+def _views(target: Target, backend: Backend) -> list[bytes]:
+    """Every way in which the path could be read, the canonical one first."""
+    views = [target.path]
+    if target.alias is not None:
+        views.append(target.alias)
+    if backend.forward_path is ForwardPath.RAW:
+        views.append(target.raw)
+    return views
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")
+
+
+def _lines(block: bytes) -> tuple[str, ...]:
+    return tuple(block.decode("latin-1").split("\r\n")[:-1]) if block else ()
+
+
+# 16 bytes in base64 (RFC 6455, 4.1).
+_WEBSOCKET_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_SAFE_METHODS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
+_NOT_FOUND: Final = Refusal(404, "not_found", "nothing is served here", "check the address")
+_MISDIRECTED: Final = Refusal(
+    421, "misdirected", "this connection was opened for another host", close=True
+)
+_AMBIGUOUS: Final = Refusal(
+    400,
+    "ambiguous_path",
+    "the path can be read in two ways",
+    "send it without encoded slashes and path parameters, or set forward_path: raw on the backend",
+)

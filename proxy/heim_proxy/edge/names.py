@@ -1,0 +1,165 @@
+"""What each header name means to the edge, looked up once per spelling.
+
+The tables are keyed on the raw bytes of a name as it was received, so the hot path is one dict
+hit without lower-casing; a miss is judged by its lower-case and alphanumeric normal forms and
+remembered, within a bound, because the names come from the network.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from heim_proxy.identity.cookies import is_ours
+from heim_proxy.identity.dialects import is_identity_header
+
+__all__ = [
+    "REQUEST_NAMES",
+    "RESPONSE_NAMES",
+    "NameTable",
+    "RequestField",
+    "ResponseField",
+    "sets_our_cookie",
+]
+
+# Distinct spellings remembered per table; a browser fleet uses a few dozen.
+_REMEMBERED: Final = 2048
+_ORDINARY: Final = re.compile(rb"[a-z0-9-]+")
+
+
+class RequestField(enum.IntEnum):
+    """How a request header is treated. `PASS` must stay 0: the hot path tests for it."""
+
+    PASS = 0
+    DROP = 1
+    HOST = 2
+    CONTENT_LENGTH = 3
+    TRANSFER_ENCODING = 4
+    CONNECTION = 5
+    COOKIE = 6
+    UPGRADE = 7
+    FORWARDED = 8
+    TRACEPARENT = 9
+
+
+class ResponseField(enum.IntEnum):
+    """How a response header is treated. `PASS` must stay 0."""
+
+    PASS = 0
+    DROP = 1
+    CONTENT_LENGTH = 2
+    TRANSFER_ENCODING = 3
+    CONNECTION = 4
+    SET_COOKIE = 5
+    UPGRADE = 6
+    CORS = 7
+
+
+# RFC 9110, 7.6.1 and the obsolete or unregistered ones that proxies must not pass on.
+_HOP_BY_HOP: Final = (
+    b"keep-alive",
+    b"proxy-connection",
+    b"proxy-authorization",
+    b"proxy-authenticate",
+    b"te",
+    b"trailer",
+)
+
+_REQUEST: Final[Mapping[bytes, RequestField]] = {
+    **dict.fromkeys(_HOP_BY_HOP, RequestField.DROP),
+    b"host": RequestField.HOST,
+    b"content-length": RequestField.CONTENT_LENGTH,
+    b"transfer-encoding": RequestField.TRANSFER_ENCODING,
+    b"connection": RequestField.CONNECTION,
+    b"cookie": RequestField.COOKIE,
+    b"upgrade": RequestField.UPGRADE,
+    # h2c upgrade settings (RFC 7540, 3.2.1): never forwarded, or the upstream switches protocol.
+    b"http2-settings": RequestField.DROP,
+    b"traceparent": RequestField.TRACEPARENT,
+    # Believed from trusted proxies only, and rebuilt for the upstream.
+    b"x-forwarded-for": RequestField.FORWARDED,
+    b"x-request-id": RequestField.FORWARDED,
+    # Other ways in which a client or a proxy names the address, path, host or method it wants us
+    # to believe in. Policy judges the wire; upstreams must not hear another story.
+    **dict.fromkeys(
+        (
+            b"forwarded",
+            b"x-real-ip",
+            b"cf-connecting-ip",
+            b"cf-connecting-ipv6",
+            b"true-client-ip",
+            b"x-client-ip",
+            b"x-cluster-client-ip",
+            b"fastly-client-ip",
+            b"fly-client-ip",
+            b"x-envoy-external-address",
+            b"x-envoy-original-path",
+            b"x-original-url",
+            b"x-original-uri",
+            b"x-original-method",
+            b"x-original-host",
+            b"x-rewrite-url",
+            b"x-host",
+            b"x-http-host-override",
+            b"x-http-method",
+            b"x-http-method-override",
+            b"x-method-override",
+            b"front-end-https",
+            b"x-url-scheme",
+        ),
+        RequestField.DROP,
+    ),
+}
+
+_RESPONSE: Final[Mapping[bytes, ResponseField]] = {
+    **dict.fromkeys(_HOP_BY_HOP, ResponseField.DROP),
+    b"content-length": ResponseField.CONTENT_LENGTH,
+    b"transfer-encoding": ResponseField.TRANSFER_ENCODING,
+    b"connection": ResponseField.CONNECTION,
+    b"set-cookie": ResponseField.SET_COOKIE,
+    b"upgrade": ResponseField.UPGRADE,
+    # An upstream must not send browsers to another address for this origin (RFC 7838).
+    b"alt-svc": ResponseField.DROP,
+    b"access-control-allow-origin": ResponseField.CORS,
+    b"access-control-allow-credentials": ResponseField.CORS,
+    b"access-control-expose-headers": ResponseField.CORS,
+}
+
+
+class NameTable(dict[bytes, int]):
+    """Raw header name to field; judges and remembers names it has not seen."""
+
+    def __init__(self, known: Mapping[bytes, int], *, from_client: bool) -> None:
+        super().__init__()
+        self._known = known
+        self._from_client = from_client
+
+    def __missing__(self, name: bytes) -> int:
+        field = self._judge(name.lower())
+        if len(self) < _REMEMBERED:
+            self[name] = field
+        return field
+
+    def _judge(self, name: bytes) -> int:
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        if self._from_client and (
+            # `X_Auth_Id` reaches CGI-like servers as X-Auth-Id: names are letters, digits, hyphens.
+            not _ORDINARY.fullmatch(name)
+            or name.startswith(b"x-forwarded-")
+            or is_identity_header(name)
+        ):
+            return RequestField.DROP
+        return RequestField.PASS
+
+
+REQUEST_NAMES: Final = NameTable(_REQUEST, from_client=True)
+RESPONSE_NAMES: Final = NameTable(_RESPONSE, from_client=False)
+
+
+def sets_our_cookie(set_cookie: bytes) -> bool:
+    """Whether a Set-Cookie value of an upstream names a cookie that only Heim may set."""
+    return is_ours(set_cookie.partition(b"=")[0])

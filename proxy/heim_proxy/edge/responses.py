@@ -1,0 +1,134 @@
+"""The edge's own answers: short, the same text for people and programs, nothing secret.
+
+Every refusal says what happened, which backend or rule, what to do, and the request id that finds
+the log line; in at most four lines. Browsers get a small page, everything else
+``application/problem+json`` (RFC 9457).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Final
+
+from heim_proxy.edge.answer import status_line
+
+__all__ = ["Refusal", "no_content", "redirect", "refusal", "wants_page"]
+
+_STYLE: Final = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:38rem;margin:12vh auto;padding:0 1rem;"
+    "color:#222;background:#fff}h1{font-size:1.3rem}small{color:#666}"
+    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181a1b}small{color:#999}}"
+)
+_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_COMMON: Final = (
+    b"Cache-Control: no-store\r\n"
+    b"Referrer-Policy: no-referrer\r\n"
+    b"X-Content-Type-Options: nosniff\r\n"
+)
+_PAGE_HEADERS: Final = (
+    "Content-Type: text/html; charset=utf-8\r\n"
+    f"Content-Security-Policy: default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n"
+    "Cross-Origin-Opener-Policy: same-origin\r\n"
+).encode("ascii")
+_PROBLEM_HEADERS: Final = b"Content-Type: application/problem+json\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer that is not the upstream's.
+
+    `code` is the stable word for programs and logs; `detail` what happened, `hint` what to do
+    about it, `user` whom it concerns (for the log). `headers` are complete extra lines. `close`
+    ends the connection after it.
+    """
+
+    status: int
+    code: str
+    detail: str
+    hint: str = ""
+    headers: Sequence[str] = field(default=())
+    backend: str = ""
+    user: str = ""
+    close: bool = False
+
+    def closing(self) -> Refusal:
+        """The same answer, ending the connection."""
+        return replace(self, close=True)
+
+
+def wants_page(accept: bytes | None) -> bool:
+    """Whether an Accept header asks for a page: it names text/html."""
+    return accept is not None and b"text/html" in accept.lower()
+
+
+def refusal(answer: Refusal, *, page: bool, request_id: str, head_only: bool) -> bytes:
+    """A complete refusal, as a page or as problem details; without a body for HEAD."""
+    title = _title(answer.status)
+    body = _page(answer, title, request_id) if page else _problem(answer, title, request_id)
+    lines = [
+        status_line(answer.status),
+        _PAGE_HEADERS if page else _PROBLEM_HEADERS,
+        _COMMON,
+        b"X-Request-Id: %b\r\n" % request_id.encode("ascii"),
+        *(f"{line}\r\n".encode("latin-1") for line in answer.headers),
+        b"Content-Length: %d\r\n" % len(body),
+        b"Connection: close\r\n\r\n" if answer.close else b"\r\n",
+    ]
+    if not head_only:
+        lines.append(body)
+    return b"".join(lines)
+
+
+def redirect(
+    status: int, location: str, *, set_cookies: Sequence[str] = (), close: bool = False
+) -> bytes:
+    """A redirect without a body. `location` and the cookies must already be valid header text."""
+    lines = [
+        status_line(status),
+        f"Location: {location}\r\n".encode("ascii"),
+        _COMMON,
+        *(f"Set-Cookie: {cookie}\r\n".encode("ascii") for cookie in set_cookies),
+        b"Content-Length: 0\r\n",
+        b"Connection: close\r\n\r\n" if close else b"\r\n",
+    ]
+    return b"".join(lines)
+
+
+def no_content(headers: Sequence[str], *, close: bool = False) -> bytes:
+    """204 with the given complete header lines; it has neither a body nor a length."""
+    lines = [status_line(204), *(f"{line}\r\n".encode("latin-1") for line in headers)]
+    lines.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
+    return b"".join(lines)
+
+
+def _title(status: int) -> str:
+    return HTTPStatus(status).phrase
+
+
+def _problem(answer: Refusal, title: str, request_id: str) -> bytes:
+    document = {
+        "title": title,
+        "status": answer.status,
+        "code": answer.code,
+        "detail": answer.detail,
+        "hint": answer.hint,
+        "request_id": request_id,
+    }
+    return json.dumps({key: value for key, value in document.items() if value != ""}).encode()
+
+
+def _page(answer: Refusal, title: str, request_id: str) -> bytes:
+    hint = f"<p>{html.escape(answer.hint)}</p>" if answer.hint else ""
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
+        f"<h1>{answer.status} {title}</h1><p>{html.escape(answer.detail)}</p>{hint}"
+        f"<p><small>Request id {html.escape(request_id)}</small></p></html>"
+    ).encode()

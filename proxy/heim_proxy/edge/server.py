@@ -1,0 +1,380 @@
+"""The edge as a whole: what all client connections share, and the sweep that keeps deadlines.
+
+One per process. A new snapshot replaces `judge` by one assignment: requests that are being
+judged keep the old one, exchanges under way are judged again by the new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from heim_proxy.access.policy import Allow
+from heim_proxy.edge.dial import DialError, EndpointDialer
+from heim_proxy.edge.exchange import Exchange
+from heim_proxy.edge.head import RequestHead
+from heim_proxy.edge.judge import Client, Forward, Judge, Portal, Redirect, valid_until
+from heim_proxy.edge.limits import SWEEP_S
+from heim_proxy.edge.origin import Preflight
+from heim_proxy.edge.pool import Pool
+from heim_proxy.edge.responses import Refusal
+from heim_proxy.edge.upstream import Upstream
+from heim_proxy.live import EndReason, LiveExchange, LiveRegistry
+from heim_proxy.observe.access_log import AccessEntry, AccessLog
+from heim_proxy.routing import Backend, Endpoint, PathMatch, Route, Timeouts
+from heim_runtime.tasks import spawn
+
+if TYPE_CHECKING:
+    from heim_proxy.edge.connection import Front
+    from heim_proxy.edge.dial import Dialer
+    from heim_proxy.identity.session import Sessions
+    from heim_proxy.observe.audit import Audit
+    from heim_proxy.observe.metrics import Metrics
+    from heim_proxy.snapshot import Snapshot
+    from heim_runtime.clock import Clock
+
+__all__ = ["Edge"]
+
+log = logging.getLogger(__name__)
+
+_PORTAL_BACKEND: Final = Backend(
+    "portal",
+    public=True,
+    dialects=(),
+    upgrades=frozenset(),
+    # An identity provider may take its 10 s twice (metadata and code exchange).
+    timeouts=Timeouts(connect=2.0, first_byte=30.0, idle=30.0),
+)
+_PORTAL_ROUTE: Final = Route(_PORTAL_BACKEND, b"/", PathMatch.PREFIX, ())
+_PORTAL_ALLOW: Final = Allow("portal", "Heim's own pages", public=True)
+# Seconds for close frames and last answers to leave when time is up.
+_GOODBYE_S: Final = 1.0
+# Addresses whose trust is remembered; then the memory starts over.
+_REMEMBERED_PEERS: Final = 10_000
+
+
+class Edge:
+    """Shared state of the data plane. Everything runs on one event loop."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        *,
+        sessions: Sessions,
+        live: LiveRegistry,
+        portal: Dialer,
+        access_log: AccessLog,
+        audit: Audit,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.sessions = sessions
+        self.live = live
+        self.metrics = metrics
+        self.now = clock.now
+        self.draining = False
+        self.portal_pools = (Pool("portal", portal),)
+        self.snapshot = snapshot
+        self.judge = Judge(snapshot, sessions)
+        self._access_log = access_log
+        self._audit = audit
+        self._entry = AccessEntry()
+        self._fronts: set[Front] = set()
+        self._empty = asyncio.Event()
+        self._pools: dict[Endpoint, Pool] = {}
+        self._route_pools: dict[Route, tuple[Pool, ...]] = {}
+        self._turn = 0
+        self._trust: dict[str, bool] = {}
+        # Break-glass use is told once per session and backend, not once per request.
+        self._broken_glass: dict[tuple[str, str], None] = {}
+
+    # -- snapshots --------------------------------------------------------------------------
+
+    def swap(self, snapshot: Snapshot) -> None:
+        """Put a new snapshot in force and end what it no longer allows."""
+        self.snapshot = snapshot
+        self.judge = Judge(snapshot, self.sessions)
+        self._trust = {}
+        self._route_pools = {}
+        kept = snapshot.endpoints
+        for endpoint in [endpoint for endpoint in self._pools if endpoint not in kept]:
+            self._pools.pop(endpoint).close()
+        ended = self.live.review(self._review)
+        if ended:
+            log.info("exchanges.ended_by_config", extra={"count": ended})
+
+    def _review(self, exchange: LiveExchange) -> EndReason | None:
+        if not isinstance(exchange, Exchange) or exchange.to_portal:
+            return None
+        head = exchange.front.head
+        forward = exchange.forward
+        reason = self.judge.review(forward, head.method, forward.host, head.target)
+        backend = self.snapshot.backends.get(exchange.backend.name)
+        if reason is None and backend is not None:
+            exchange.valid_until = valid_until(forward.session, backend)
+        return reason
+
+    def trusts(self, address: str) -> bool:
+        """Whether forwarding headers from this address are believed (`trusted_proxies`)."""
+        known = self._trust.get(address)
+        if known is None:
+            known = _contains(self.snapshot.trusted_proxies, address)
+            if len(self._trust) >= _REMEMBERED_PEERS:
+                self._trust.clear()
+            self._trust[address] = known
+        return known
+
+    # -- connections ------------------------------------------------------------------------
+
+    @property
+    def connections(self) -> int:
+        """Client connections that are open."""
+        return len(self._fronts)
+
+    def opened(self, front: Front) -> None:
+        """A client connection is ready."""
+        self._fronts.add(front)
+
+    def closed(self, front: Front) -> None:
+        """A client connection is gone."""
+        self._fronts.discard(front)
+        if not self._fronts:
+            self._empty.set()
+
+    async def sweep(self) -> None:
+        """Check every deadline twice a second, for as long as the process lives."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = self.loop.time()
+            for front in list(self._fronts):
+                front.check(now)
+            for pool in (*self._pools.values(), *self.portal_pools):
+                pool.sweep(now)
+            self.live.expire(self.now())
+
+    async def drain(self, patience_s: float) -> None:
+        """Let exchanges finish for `patience_s` seconds, then end what is left, telling why."""
+        self.draining = True
+        for front in list(self._fronts):
+            front.drain()
+        await self._emptied(patience_s)
+        self.live.review(lambda _: EndReason.SHUTDOWN)
+        await self._emptied(_GOODBYE_S)
+        for front in list(self._fronts):
+            front.abort()
+        for pool in (*self._pools.values(), *self.portal_pools):
+            pool.close()
+
+    async def _emptied(self, patience_s: float) -> None:
+        """Wait until no client connection is left, `patience_s` seconds at most."""
+        self._empty.clear()
+        if self._fronts:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience_s):
+                    await self._empty.wait()
+
+    # -- upstreams --------------------------------------------------------------------------
+
+    def pools(self, route: Route) -> tuple[Pool, ...]:
+        """The pools of a route's endpoints, starting with the one whose turn it is."""
+        pools = self._route_pools.get(route)
+        if pools is None:
+            pools = self._route_pools[route] = tuple(self._pool(e) for e in route.endpoints)
+        if len(pools) == 1:
+            return pools
+        self._turn = (self._turn + 1) % 0xFFFF
+        first = self._turn % len(pools)
+        return pools[first:] + pools[:first]
+
+    def _pool(self, endpoint: Endpoint) -> Pool:
+        pool = self._pools.get(endpoint)
+        if pool is None:
+            context = self.snapshot.endpoints.get(endpoint)
+            pool = self._pools[endpoint] = Pool(str(endpoint), EndpointDialer(endpoint, context))
+        return pool
+
+    def dial(self, exchange: Exchange, pools: tuple[Pool, ...]) -> None:
+        """Make a connection for an exchange that found none idle."""
+        spawn("edge.dial", self._dial(exchange, pools))
+
+    async def _dial(self, exchange: Exchange, pools: tuple[Pool, ...]) -> None:
+        """Try each endpoint in turn, all within the backend's connect timeout."""
+        reason = "no upstream"
+        timed_out = False
+        loop = self.loop
+        try:
+            async with asyncio.timeout(exchange.backend.timeouts.connect):
+                for pool in pools:
+                    try:
+                        upstream = await pool.dialer.dial(partial(Upstream, pool, loop))
+                    except DialError as error:
+                        reason = str(error)
+                        log.warning(
+                            "upstream.dial_failed",
+                            extra={"backend": exchange.backend.name, "upstream": pool.name,
+                                   "reason": reason},
+                        )  # fmt: skip
+                        continue
+                    assert isinstance(upstream, Upstream)
+                    if exchange.over:
+                        pool.give(upstream, loop.time())
+                    else:
+                        exchange.connected(upstream)
+                    return
+        except TimeoutError:
+            timed_out = True
+        exchange.dial_failed(reason, timed_out=timed_out)
+
+    def portal_forward(
+        self, head: RequestHead, client: Client, portal: Portal, request_id: bytes
+    ) -> Forward:
+        """A request for our own pages, with what the portal needs to know about it.
+
+        Clients cannot send these headers: their family is stripped from every request.
+        """
+        lines = [
+            f"X-Heim-Host: {portal.host}",
+            f"X-Heim-Surface: {'login' if portal.backend is None else 'backend'}",
+            f"X-Heim-Client: {client.address}",
+            f"X-Heim-Request: {request_id.decode('ascii')}",
+            "X-Heim-Scheme: https",
+        ]
+        if portal.backend is not None:
+            lines.append(f"X-Heim-Backend: {portal.backend}")
+        if portal.session is not None:
+            lines.append(f"X-Heim-Session: {portal.session.sid}")
+        identity = "".join(f"{line}\r\n" for line in lines).encode("ascii")
+        path = head.target.path + head.target.query
+        return Forward(_PORTAL_ROUTE, _PORTAL_ALLOW, None, identity, path, portal.host)
+
+    # -- what is told -----------------------------------------------------------------------
+
+    def log_upstream(self, exchange: Exchange, detail: str) -> None:
+        """An upstream misbehaved: the log says what the client's error page does not."""
+        log.warning(
+            "upstream.failed",
+            extra={
+                "backend": exchange.backend.name,
+                "upstream": exchange.upstream_name,
+                "detail": detail,
+                "request_id": exchange.request_id.decode("ascii"),
+            },
+        )
+
+    def finished(self, exchange: Exchange) -> None:
+        """An exchange is over: forget it, count it, log it."""
+        self.live.discard(exchange)
+        # The loop's own clock stands still during a turn, and counts whole milliseconds in uvloop.
+        duration = monotonic() - exchange.started
+        backend = exchange.backend.name
+        front = exchange.front
+        if not exchange.to_portal:
+            stats = self.metrics.backend(backend)
+            stats.count(exchange.status, duration, exchange.bytes_in, exchange.bytes_out)
+        if exchange.end_reason:
+            self.metrics.upstream_failures.add(exchange.end_reason)
+        session = exchange.forward.session
+        allow = exchange.forward.allow
+        entry = self._entry
+        entry.user = session.subject.name if session is not None else None
+        entry.backend = backend
+        entry.decision = "public" if session is None else "allow"
+        entry.rule = allow.rule
+        entry.status = exchange.status
+        entry.bytes_in = exchange.bytes_in
+        entry.bytes_out = exchange.bytes_out
+        entry.duration = duration
+        first = exchange.first_byte_at
+        entry.upstream_duration = first - exchange.started if first else 0.0
+        entry.upstream = exchange.upstream_name or None
+        entry.end = exchange.end_reason or None
+        entry.request_id = exchange.request_id
+        entry.log_query = not exchange.to_portal
+        self._record(front)
+        if allow.break_glass and session is not None:
+            self._tell_break_glass(session.sid, exchange)
+
+    def answered(self, front: Front, verdict: Redirect | Preflight | Refusal) -> None:
+        """A request was answered without an upstream."""
+        entry = self._entry
+        entry.user = None
+        entry.backend = verdict.backend or None
+        entry.rule = None
+        entry.bytes_in = entry.bytes_out = 0
+        entry.duration = entry.upstream_duration = 0.0
+        entry.upstream = entry.end = None
+        entry.request_id = front.request_id
+        entry.log_query = False
+        if isinstance(verdict, Redirect):
+            entry.status, entry.decision = verdict.status, verdict.decision
+        elif isinstance(verdict, Preflight):
+            entry.status, entry.decision = 204, "preflight"
+        else:
+            entry.status, entry.decision = verdict.status, f"deny:{verdict.code}"
+            entry.user = verdict.user or None
+            self._count_refusal(front, verdict)
+        self._record(front)
+
+    def _count_refusal(self, front: Front, verdict: Refusal) -> None:
+        if not verdict.backend:
+            self.metrics.rejected.add(verdict.code)
+            return
+        self.metrics.denied.add(verdict.code)
+        stats = self.metrics.backend(verdict.backend)
+        stats.count(verdict.status, 0.0, 0, 0)
+        if verdict.status == 403:
+            self._audit.emit(
+                "request.denied",
+                user=verdict.user,
+                backend=verdict.backend,
+                reason=verdict.code,
+                detail=verdict.detail,
+                method=front.head.method.decode("latin-1"),
+                path=front.head.target.path.decode("latin-1"),
+                client=front.client.address,
+                request_id=front.request_id.decode("ascii"),
+            )
+
+    def _record(self, front: Front) -> None:
+        head = front.head
+        entry = self._entry
+        entry.client = front.client.address
+        entry.host = head.host.decode("latin-1") if head.host is not None else None
+        entry.method = head.method
+        entry.target = head.target.raw + head.target.query
+        entry.protocol = head.version.decode("latin-1")
+        entry.tls = front.tls_version
+        self._access_log.record(entry, self.now())
+
+    def _tell_break_glass(self, sid: str, exchange: Exchange) -> None:
+        key = (sid, exchange.backend.name)
+        if key in self._broken_glass:
+            return
+        if len(self._broken_glass) >= _REMEMBERED_PEERS:
+            self._broken_glass.clear()
+        self._broken_glass[key] = None
+        session = exchange.forward.session
+        assert session is not None
+        self._audit.emit(
+            "access.break_glass",
+            user=session.subject.name,
+            backend=exchange.backend.name,
+            rule=exchange.forward.allow.rule,
+            client=exchange.front.client.address,
+            request_id=exchange.request_id.decode("ascii"),
+        )
+
+
+def _contains(
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...], address: str
+) -> bool:
+    with contextlib.suppress(ValueError):
+        parsed = ipaddress.ip_address(address)
+        return any(parsed in network for network in networks)
+    return False

@@ -1,0 +1,314 @@
+"""One configuration, understood: everything a request needs, immutable, swapped by one assignment.
+
+`build` turns a validated configuration into a snapshot or fails as a whole; nothing of it is in
+force before all of it is. Requests read the snapshot once and keep it until they are done.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from heim_config.access import Member
+from heim_config.access import Role as RoleConfig
+from heim_config.backends import Backend as BackendConfig
+from heim_config.hosts import Upstream
+from heim_config.model import Config
+from heim_proxy.access.members import (
+    DomainMember,
+    GroupMember,
+    IssuerMember,
+    MemberSpec,
+    ServiceAccountMember,
+    UserMember,
+)
+from heim_proxy.access.policy import Allow, Policy
+from heim_proxy.access.roles import BindingSpec, LocationSpec, PermissionSpec, RoleSpec
+from heim_proxy.identity.assertion import IdentityHeaders
+from heim_proxy.identity.providers import Provider
+from heim_proxy.identity.signing import SigningKeys
+from heim_proxy.routing import (
+    Backend,
+    Cors,
+    Endpoint,
+    ForwardPath,
+    PathMatch,
+    Route,
+    RouteTable,
+    Timeouts,
+    UpstreamTls,
+)
+from heim_proxy.target import BadTarget, canonicalise
+
+__all__ = ["Snapshot", "SnapshotError", "build", "policy_of", "routes_of"]
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class SnapshotError(Exception):
+    """A valid configuration that cannot be put in force; the message names the key and the file."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """Everything a request needs. `endpoints` maps each upstream to its TLS context, if any."""
+
+    generation: int
+    config: Config
+    routes: RouteTable
+    policy: Policy
+    backends: Mapping[str, Backend]
+    # The decision for each public backend: made here once, so that it is policy and not a gap.
+    public: Mapping[str, Allow]
+    endpoints: Mapping[Endpoint, ssl.SSLContext | None]
+    identity: IdentityHeaders
+    signing_keys: SigningKeys
+    providers: tuple[Provider, ...]
+    trusted_proxies: tuple[Network, ...]
+    login_host: str
+    login_url: str
+
+    def public_url(self, host: str) -> str:
+        """The origin people use for a host: https, with the port when it is not 443."""
+        return self.config.public_url(host)
+
+    def backend_for(self, host: str) -> str | None:
+        """The name of the backend that answers at the root of a canonical `host`, or None."""
+        routes = self.routes.lookup(host)
+        if routes is None:
+            return None
+        route = routes.match(b"/") or next(iter(routes.prefixes), None)
+        return (route or next(iter(routes.exact.values()))).backend.name
+
+    def max_session_age(self, backend: str) -> float | None:
+        """How long ago people may have signed in to use a backend, in seconds; None for any."""
+        found = self.backends.get(backend)
+        return found.max_session_age if found is not None else None
+
+
+def build(
+    config: Config,
+    *,
+    generation: int,
+    signing_keys: SigningKeys,
+    providers: tuple[Provider, ...],
+) -> Snapshot:
+    """Put a configuration together.
+
+    Raises:
+        SnapshotError: When a path, a policy or a CA file of it cannot be used.
+    """
+    backends = {backend.name: _backend(backend) for backend in config.backends}
+    routes = RouteTable(_routes(config, backends))
+    login_url = config.public_url(config.login_host)
+    groups = {
+        member.group for role in config.roles for member in role.members if member.group is not None
+    }
+    return Snapshot(
+        generation=generation,
+        config=config,
+        routes=routes,
+        policy=policy_of(config),
+        backends=backends,
+        public={
+            name: Allow(name, f"backend {name} is public", public=True)
+            for name, backend in backends.items()
+            if backend.public
+        },
+        endpoints=dict(_endpoint_contexts(config)),
+        identity=IdentityHeaders(signing_keys, login_url, groups=groups),
+        signing_keys=signing_keys,
+        providers=providers,
+        trusted_proxies=tuple(config.trusted_proxies),
+        login_host=config.login_host,
+        login_url=login_url,
+    )
+
+
+def routes_of(config: Config) -> RouteTable:
+    """Only the routes of a configuration, for tools that answer questions about it.
+
+    Raises:
+        SnapshotError: When a path of it is not canonical.
+    """
+    return RouteTable(
+        _routes(config, {backend.name: _backend(backend) for backend in config.backends})
+    )
+
+
+def policy_of(config: Config) -> Policy:
+    """The policy of a configuration.
+
+    Raises:
+        SnapshotError: When a pattern or reference in it cannot be used.
+    """
+    try:
+        return Policy.compile(
+            backends=[backend.name for backend in config.backends],
+            permissions=[
+                PermissionSpec(
+                    backend.name,
+                    permission.name,
+                    tuple(
+                        LocationSpec(location.method, _pattern(location.pattern))
+                        for location in permission.locations
+                    ),
+                )
+                for backend in config.backends
+                for permission in backend.permissions
+            ],
+            roles=[_role(role, config) for role in config.roles],
+        )
+    except ValueError as error:
+        raise SnapshotError(str(error)) from error
+
+
+def _pattern(text: str) -> bytes:
+    """A location pattern in canonical bytes; a leading = (exact) is kept."""
+    exact = text.startswith("=")
+    canonical = _path(text[1:] if exact else text)
+    return b"=" + canonical if exact else canonical
+
+
+def _path(text: str) -> bytes:
+    """A configured path as requests are compared with it.
+
+    People may write it as they read it (``/büro``); the wire form is percent-encoded UTF-8.
+    """
+    raw = b"".join(
+        b"%%%02X" % byte if byte >= 0x80 or byte <= 0x20 else bytes((byte,))
+        for byte in text.encode("utf-8")
+    )
+    try:
+        target = canonicalise(raw)
+    except BadTarget as error:
+        raise SnapshotError(f"path {text!r}: {error}") from error
+    if target.query or target.encoded_slash:
+        raise SnapshotError(f"path {text!r} must not hold a query or an encoded slash")
+    return target.path
+
+
+def _role(role: RoleConfig, config: Config) -> RoleSpec:
+    default = config.identity.providers[0].name if config.identity.providers else "-"
+    return RoleSpec(
+        role.name,
+        tuple(_member(member, default) for member in role.members),
+        tuple(
+            BindingSpec(binding.backend, binding.permission)
+            for binding in role.bindings
+            if binding.permission is not None
+        ),
+        role.break_glass,
+    )
+
+
+def _member(member: Member, default_provider: str) -> MemberSpec:
+    if member.user is not None:
+        return UserMember(member.user)
+    if member.group is not None:
+        return GroupMember(member.provider or default_provider, member.group)
+    if member.domain is not None:
+        return DomainMember(member.domain)
+    if member.service_account is not None:
+        return ServiceAccountMember(member.service_account)
+    if member.issuer is None or member.subject is None:
+        raise SnapshotError("a member of a role names nobody")
+    return IssuerMember(member.issuer, member.subject)
+
+
+def _backend(backend: BackendConfig) -> Backend:
+    cors = backend.cors
+    timeouts = backend.timeouts
+    return Backend(
+        name=backend.name,
+        public=backend.public,
+        allow_http=backend.allow_http,
+        dialects=tuple(backend.identity_headers),
+        max_session_age=backend.max_session_age,
+        cors=Cors(
+            frozenset(cors.allow_origins),
+            tuple(cors.allow_methods),
+            tuple(cors.allow_headers),
+            tuple(cors.expose_headers),
+            cors.allow_credentials,
+            int(cors.max_age),
+        )
+        if cors is not None
+        else None,
+        allowed_origins=frozenset(backend.allowed_origins),
+        forward_path=ForwardPath(backend.forward_path),
+        upgrades=frozenset(name.encode("ascii") for name in backend.upgrades),
+        timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle),
+    )
+
+
+def _routes(config: Config, backends: Mapping[str, Backend]) -> Iterator[tuple[str, Route]]:
+    for backend in config.backends:
+        tls = _upstream_tls(backend)
+        for http in backend.http:
+            route = Route(
+                backends[backend.name],
+                _path(http.path),
+                PathMatch(http.match),
+                tuple(_endpoint(upstream, tls) for upstream in http.endpoints),
+                http.strip_prefix,
+            )
+            for host in config.backend_hosts(backend):
+                yield host, route
+
+
+def _endpoint(upstream: Upstream, tls: UpstreamTls | None) -> Endpoint:
+    return Endpoint(
+        upstream.scheme, upstream.host, upstream.port, tls if upstream.scheme == "https" else None
+    )
+
+
+def _upstream_tls(backend: BackendConfig) -> UpstreamTls | None:
+    tls = backend.upstream_tls
+    if tls is None:
+        return None
+    return UpstreamTls(
+        str(tls.ca_file) if tls.ca_file is not None else None, tls.server_name, tls.insecure
+    )
+
+
+def _endpoint_contexts(config: Config) -> Iterator[tuple[Endpoint, ssl.SSLContext | None]]:
+    # Loading the system's authorities takes 20 ms, so equal settings share a context.
+    contexts: dict[UpstreamTls | None, ssl.SSLContext] = {}
+    for backend in config.backends:
+        tls = _upstream_tls(backend)
+        for http in backend.http:
+            for upstream in http.endpoints:
+                if upstream.scheme != "https":
+                    yield _endpoint(upstream, tls), None
+                    continue
+                if tls not in contexts:
+                    contexts[tls] = _context(backend.name, tls)
+                yield _endpoint(upstream, tls), contexts[tls]
+
+
+def _context(backend: str, tls: UpstreamTls | None) -> ssl.SSLContext:
+    try:
+        return upstream_context(tls)
+    except OSError as error:
+        where = tls.ca_file if tls is not None else "the system's authorities"
+        raise SnapshotError(f"backend {backend}: upstream_tls.ca_file {where}: {error}") from error
+
+
+def upstream_context(tls: UpstreamTls | None) -> ssl.SSLContext:
+    """The TLS context for https upstreams.
+
+    Raises:
+        OSError: When the CA file cannot be read (ssl.SSLError when it holds no certificate).
+    """
+    context = ssl.create_default_context(cafile=tls.ca_file if tls is not None else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if tls is not None and tls.insecure:
+        # Asked for in so many words (`upstream_tls.insecure: true`), for appliances with
+        # certificates nobody can replace; encrypted but not authenticated.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
