@@ -1,4 +1,4 @@
-"""Every exchange that outlives its decision, so that it can be ended when the decision no longer holds.
+"""Every exchange that outlives its decision, to be ended when the decision no longer holds.
 
 An exchange (an HTTP request and its response, a WebSocket, later a tunnel stream) is registered
 before anything is dialled for it and closed when it is over. Registration is two set operations,
@@ -88,7 +88,7 @@ class LiveRegistry:
         return len(doomed)
 
     def review(self, judge: Callable[[LiveExchange], EndReason | None]) -> int:
-        """Re-judge every exchange, ending those for which `judge` gives a reason; returns how many."""
+        """End every exchange for which `judge` gives a reason; returns how many."""
         doomed = [(exchange, judge(exchange)) for exchange in self._exchanges]
         ended = 0
         for exchange, reason in doomed:

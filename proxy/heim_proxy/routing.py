@@ -99,7 +99,7 @@ class Cors:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Backend:
-    """A protected thing people reach, as the data plane needs it. `max_session_age` is in seconds."""
+    """A protected thing people reach, as the data plane needs it; `max_session_age` in seconds."""
 
     name: str
     public: bool = False
@@ -151,7 +151,7 @@ class HostRoutes:
 
 
 def under(path: bytes, prefix: bytes) -> bool:
-    """Whether `path` is `prefix` or below it; a border is a slash, so /adminx is not under /admin."""
+    """Whether `path` is `prefix` or below it; borders are slashes: /adminx is not under /admin."""
     if prefix == b"/":
         return True
     if not path.startswith(prefix):
