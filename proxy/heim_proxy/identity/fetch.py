@@ -126,7 +126,9 @@ class Fetcher:
                 trust_env=False,
                 # The deadline is ours, in _exchange; aiohttp's own would be a second one.
                 timeout=aiohttp.ClientTimeout(total=None),
-                connector=aiohttp.TCPConnector(limit=32, limit_per_host=16),
+                # Logins are rare, and a kept connection that the provider closes just then would
+                # fail a token request that must not be repeated.
+                connector=aiohttp.TCPConnector(limit=32, limit_per_host=16, force_close=True),
             )
         return self._session
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import json
 import re
 import secrets
 from collections.abc import Iterable
@@ -134,10 +133,18 @@ def seal_flow(flow: LoginFlow, sealer: Sealer, login_host: str) -> str:
     """The cookie value of a flow.
 
     Raises:
-        ValueError: It would not fit into a cookie; paths up to 2048 characters do.
+        ValueError: It would not fit into a cookie; ASCII paths up to 2048 characters do.
     """
-    facts = [flow.provider, flow.started, flow.host, flow.path, flow.binding, flow.max_age_s]
-    payload = flow.secret + json.dumps(facts, separators=(",", ":")).encode()
+    facts = (
+        flow.provider,
+        repr(flow.started),
+        flow.host or "",
+        flow.path,
+        flow.binding or "",
+        "" if flow.max_age_s is None else repr(flow.max_age_s),
+    )
+    # Lines, because none of these holds one, and JSON would double a path full of quotes.
+    payload = flow.secret + "\n".join(facts).encode("ascii")
     return sealer.seal(payload, purpose=Purpose.LOGIN, host=login_host, name=flow.cookie_name)
 
 
@@ -151,10 +158,19 @@ def open_flow(name: str, value: str, sealer: Sealer, login_host: str) -> LoginFl
         return None
     secret, facts = opened.payload[:_SECRET_BYTES], opened.payload[_SECRET_BYTES:]
     try:
-        provider, started, host, path, binding, max_age_s = json.loads(facts)
+        provider, started, host, path, binding, max_age = facts.decode("ascii").split("\n")
+        return LoginFlow(
+            id=flow_id,
+            secret=secret,
+            provider=provider,
+            started=float(started),
+            host=host or None,
+            path=path,
+            binding=binding or None,
+            max_age_s=float(max_age) if max_age else None,
+        )
     except ValueError:  # sealed by another version of us
         return None
-    return LoginFlow(flow_id, secret, provider, started, host, path, binding, max_age_s)
 
 
 def keep(
