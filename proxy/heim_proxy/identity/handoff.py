@@ -19,7 +19,7 @@ import re
 import secrets
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote
 
@@ -92,9 +92,10 @@ class HandoffErrorKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class HandoffError:
-    """A ticket that was refused."""
+    """A ticket that was refused; `rd` is where it would have led, if it was ours."""
 
     kind: HandoffErrorKind
+    rd: str = field(default="/", compare=False)
 
 
 def start(
@@ -175,15 +176,15 @@ class Tickets:
         if opened is None or len(opened.payload) < _TICKET.size:
             return HandoffError(HandoffErrorKind.INVALID)
         jti, sid, challenge, expires = _TICKET.unpack_from(opened.payload)
+        rd = opened.payload[_TICKET.size :].decode("ascii")
         if now >= expires:
-            return HandoffError(HandoffErrorKind.EXPIRED)
+            return HandoffError(HandoffErrorKind.EXPIRED, rd)
         # Remembered for a minute more than it lives, in case the clock is set back meanwhile.
         if not await self._store.burn(jti.hex(), expires=expires + 60.0):
-            return HandoffError(HandoffErrorKind.REPLAYED)
+            return HandoffError(HandoffErrorKind.REPLAYED, rd)
         flow_name = _matching(flow_cookies, challenge)
         if flow_name is None:
-            return HandoffError(HandoffErrorKind.OTHER_BROWSER)
-        rd = opened.payload[_TICKET.size :].decode("ascii")
+            return HandoffError(HandoffErrorKind.OTHER_BROWSER, rd)
         return Redeemed(sid.decode("ascii"), rd, flow_name)
 
 

@@ -29,7 +29,7 @@ async def arrive(visit: Visit) -> web.StreamResponse:
         return redirect(f"{origin}{result.rd}", (clear_cookie(result.flow_name), cookie))
     if await visit.session() is not None:
         # Back button or reload: the ticket is gone, the session it gave is here.
-        return redirect(f"{origin}/")
+        return redirect(f"{origin}{result.rd}")
     visit.audit("login.failed", step="handoff", detail=result.kind.value, host=host)
     raise PortalError(
         400,
@@ -37,5 +37,5 @@ async def arrive(visit: Visit) -> web.StreamResponse:
         f"The cookie set before signing in did not return: allow cookies for {host}, or finish "
         "in the browser where you began.",
         step="passing the session on",
-        link=TryAgain(f"{origin}/"),
+        link=TryAgain(f"{origin}{result.rd}"),
     )

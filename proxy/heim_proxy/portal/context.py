@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from heim_proxy.identity.handoff import Tickets
 from heim_proxy.identity.oidc import OidcLogin
@@ -12,10 +11,11 @@ from heim_proxy.identity.providers import Provider
 from heim_proxy.identity.seal import Sealer
 from heim_proxy.identity.session import Sessions
 from heim_proxy.identity.signing import SigningKeys
+from heim_proxy.observe.audit import Audit
 from heim_proxy.store.base import Store
 from heim_runtime.clock import Clock
 
-__all__ = ["AuditSink", "PortalContext", "PortalSettings"]
+__all__ = ["PortalContext", "PortalSettings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,6 @@ class PortalSettings:
         return next((one for one in self.providers if one.name == name), None)
 
 
-class AuditSink(Protocol):
-    """Where security decisions are told (heim_proxy.observe.audit.Audit)."""
-
-    def emit(self, event: str, **fields: object) -> None:
-        """Record one event."""
-
-
 @dataclass(frozen=True, slots=True)
 class PortalContext:
     """Everything the portal's handlers use. One per process."""
@@ -70,5 +63,5 @@ class PortalContext:
     store: Store
     login: OidcLogin
     keys: Callable[[], SigningKeys]
-    audit: AuditSink
+    audit: Audit
     clock: Clock

@@ -15,12 +15,10 @@ from typing import Final
 
 from heim_proxy.identity.handoff import is_challenge
 from heim_proxy.identity.redirect import MAX_RD_CHARACTERS, safe_rd
+from heim_proxy.target import canonical_host
 
-__all__ = ["Goal", "canonical_host", "goal_of"]
+__all__ = ["Goal", "goal_of"]
 
-_HOST: Final = re.compile(
-    r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
-)
 _URL: Final = re.compile(r"https://([A-Za-z0-9.-]{1,254})(?::([0-9]{1,5}))?((?:[/?][!-~]*)?)")
 
 
@@ -54,7 +52,7 @@ def goal_of(
         origin_of: The public origin ("https://host[:port]") of a backend's canonical host; None
             for hosts that are not ours.
     """
-    known = None if host is None else canonical_host(host)
+    known = None if host is None else _canonical(host)
     if known is not None and origin_of(known) is None:
         known = None
     bound = binding if binding is not None and is_challenge(binding) else None
@@ -70,19 +68,16 @@ def goal_of(
     return Goal(known, safe_rd(rd), bound)
 
 
-def canonical_host(host: str) -> str | None:
-    """A host name in lower case without a trailing dot; None when it is not plain ASCII DNS."""
-    if not host.isascii():  # the Kelvin sign lowercases to k
-        return None
-    lowered = host.lower().removesuffix(".")
-    return lowered if _HOST.fullmatch(lowered) else None
+def _canonical(host: str) -> str | None:
+    # Not by str.lower(): the Kelvin sign lowercases to k.
+    return canonical_host(host.encode("ascii")) if host.isascii() else None
 
 
 def _absolute(rd: str, origin_of: Callable[[str], str | None]) -> tuple[str, str] | None:
     if len(rd) > MAX_RD_CHARACTERS:
         return None
     found = _URL.fullmatch(rd)
-    host = canonical_host(found[1]) if found else None
+    host = _canonical(found[1]) if found else None
     if found is None or host is None:
         return None
     port = found[2]

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import logging
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -47,7 +47,9 @@ class LogoutPages:
             "logout",
             session=session,
             csrf=csrf_token(cookie),
-            form_origin=await self._provider_origin(visit, session),
+            # Browsers hold redirects after a form to form-action, and this one may wander through
+            # several hosts of the provider.
+            form_may_leave=True,
         )
         # With no-referrer, browsers send "Origin: null" with the form (Fetch, 3.2), and the
         # comparison below is what keeps other sites from sending it.
@@ -73,19 +75,6 @@ class LogoutPages:
     async def done(self, visit: Visit) -> web.StreamResponse:
         """GET /.heim/signed-out: where the provider sends people back to."""
         return self._pages.page("signed_out")
-
-    async def _provider_origin(self, visit: Visit, session: Session) -> str | None:
-        provider = visit.settings.provider(session.provider)
-        if provider is None:
-            return None
-        try:
-            endpoint = await visit.ctx.login.end_session_endpoint(provider)
-        except LoginError:
-            return None
-        if endpoint is None:
-            return None
-        parts = urlsplit(endpoint)
-        return f"{parts.scheme}://{parts.netloc}"
 
     async def _provider_logout(self, visit: Visit, session: Session) -> str | None:
         """Where to end the provider's session, too; None when it cannot be (K3)."""

@@ -51,7 +51,7 @@ class Pages:
         name: str,
         *,
         status: int = 200,
-        form_origin: str | None = None,
+        form_may_leave: bool = False,
         **values: object,
     ) -> web.Response:
         """Render a page.
@@ -59,20 +59,18 @@ class Pages:
         Args:
             name: One of `TEMPLATES`.
             status: The HTTP status.
-            form_origin: An origin to which the answer of this page's form may redirect: browsers
-                apply form-action to redirects, too.
+            form_may_leave: Whether the answer of this page's form may redirect to other origins.
             **values: What the template shows.
         """
         text = self._templates[name].render(**values)
         response = web.Response(status=status, text=text, content_type="text/html", charset="utf-8")
-        response.headers["Content-Security-Policy"] = self.policy(form_origin)
+        response.headers["Content-Security-Policy"] = self._policy(form_may_leave=form_may_leave)
         return response
 
-    def policy(self, form_origin: str | None = None) -> str:
-        """The Content-Security-Policy of a page."""
-        forms = "'self'" if form_origin is None else f"'self' {form_origin}"
+    def _policy(self, *, form_may_leave: bool) -> str:
+        forms = "" if form_may_leave else "form-action 'self'; "
         return (
-            f"default-src 'none'; style-src '{self._style_hash}'; form-action {forms}; "
+            f"default-src 'none'; style-src '{self._style_hash}'; {forms}"
             "base-uri 'none'; frame-ancestors 'none'"
         )
 
