@@ -2,14 +2,53 @@
 
 `Policy.grants(subject)` is computed once per session and generation; `Grants.decide` is what runs
 per request. Everything here is a function of its arguments: no clock, no I/O, no logging.
+
+Rules only allow, and the first one in configuration order (role, binding, location) names the
+decision. What no rule covers is refused, and so is everything when a rule cannot be evaluated.
 """
 
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
-__all__ = ["Allow", "Deny", "DenyReason"]
+from heim_proxy.access.members import MemberSpec, identities
+from heim_proxy.access.patterns import Pattern
+from heim_proxy.access.roles import (
+    ANY,
+    EXPLICIT_ONLY,
+    BindingSpec,
+    LocationSpec,
+    PermissionSpec,
+    Role,
+    RoleSpec,
+    compile_roles,
+    wire_methods,
+)
+from heim_proxy.access.subject import Subject
+
+__all__ = [
+    "Allow",
+    "BindingSpec",
+    "Deny",
+    "DenyReason",
+    "Grants",
+    "LocationSpec",
+    "PermissionSpec",
+    "Policy",
+    "RoleSpec",
+    "shown",
+]
+
+# People share few combinations of roles; the bound only keeps a hostile directory from growing it.
+_MAX_GRANTS_KEPT: Final = 1024
+
+# A detail goes to pages and logs; the whole path of up to 8 KiB would drown the sentence.
+_MAX_PATH_SHOWN: Final = 120
+_UNPRINTABLE: Final = re.compile(rb"[^\x20-\x7e]")
 
 
 class DenyReason(enum.Enum):
@@ -44,3 +83,157 @@ class Deny:
     backend: str
     reason: DenyReason
     detail: str
+
+
+# Stands for every method that no rule of a backend names: no method is empty (RFC 9110, 9.1).
+_UNNAMED: Final = b""
+
+# What a matching path starts with, the pattern if that alone does not decide, and the answer.
+_Entry = tuple[bytes, Pattern | None, Allow]
+
+
+@dataclass(frozen=True, slots=True)
+class _BackendGrants:
+    """A subject's rules on one backend, in order, by wire method; `others` are for the rest."""
+
+    by_method: Mapping[bytes, tuple[_Entry, ...]]
+    others: tuple[_Entry, ...]
+    roles: tuple[str, ...]
+
+
+class Grants:
+    """What one combination of roles may do. Shared by all subjects that have it; immutable."""
+
+    __slots__ = ("_backends", "_fault", "_known", "roles")
+
+    def __init__(self, roles: tuple[Role, ...], known: frozenset[str], fault: str = "") -> None:
+        self.roles = tuple(sorted(role.name for role in roles))
+        self._known = known
+        self._fault = fault
+        bound = {name: None for role in roles for name in (*role.rules, *role.emergency)}
+        self._backends = {name: _backend_grants(name, roles) for name in bound}
+
+    def __repr__(self) -> str:
+        return f"<Grants roles={','.join(self.roles) or '-'}>"
+
+    def decide(self, backend: str, method: bytes, path: bytes) -> Allow | Deny:
+        """Judge a request: the wire `method`, and the canonical `path` without its query.
+
+        Never raises: what cannot be evaluated is `Deny` with `DenyReason.INTERNAL`, whose detail
+        ends in the name of the exception, for the caller to count and log.
+        """
+        try:
+            granted = self._backends.get(backend)
+            if granted is not None:
+                for head, pattern, allow in granted.by_method.get(method, granted.others):
+                    # The prefix test is one call into C; most rules that do not match end there.
+                    if path.startswith(head) and (pattern is None or pattern.matches(path)):
+                        return allow
+            return self._refuse(backend, method, path, granted)
+        except Exception as error:  # noqa: BLE001 - no answer from policy is a deny (J8)
+            return _internal(backend, type(error).__name__)
+
+    def _refuse(
+        self, backend: str, method: bytes, path: bytes, granted: _BackendGrants | None
+    ) -> Deny:
+        if self._fault:
+            return _internal(backend, self._fault)
+        if backend not in self._known:
+            detail = "There is nothing by this name here."
+            return Deny(backend, DenyReason.UNKNOWN_BACKEND, detail)
+        if granted is None:
+            detail = f"You have no role that gives access to {backend}."
+            return Deny(backend, DenyReason.NO_ROLE, detail)
+        noun, verb = ("role", "does") if len(granted.roles) == 1 else ("roles", "do")
+        detail = (
+            f"Your {noun} {', '.join(granted.roles)} on {backend} {verb} not include "
+            f"{shown(method)} {shown(path)}."
+        )
+        return Deny(backend, DenyReason.NO_PERMISSION, detail)
+
+
+class Policy:
+    """All roles of one configuration, compiled. Immutable but for a memo of grants."""
+
+    __slots__ = ("_by_member", "_grants", "backends", "roles")
+
+    def __init__(self, roles: tuple[Role, ...], backends: frozenset[str]) -> None:
+        self.roles = roles
+        self.backends = backends
+        self._by_member: dict[MemberSpec, list[int]] = {}
+        self._grants: dict[tuple[int, ...], Grants] = {}
+        for index, role in enumerate(roles):
+            for member in role.members:
+                self._by_member.setdefault(member, []).append(index)
+
+    @classmethod
+    def compile(
+        cls,
+        *,
+        backends: Iterable[str],
+        permissions: Iterable[PermissionSpec],
+        roles: Iterable[RoleSpec],
+    ) -> Policy:
+        """Compile plain values; `backends` are all that exist, with or without permissions.
+
+        Raises:
+            ValueError: A duplicate name, a reference to something that does not exist, an unknown
+                method word, a pattern that cannot match, or a member with an empty part.
+        """
+        known = frozenset(backends)
+        return cls(compile_roles(backends=known, permissions=permissions, roles=roles), known)
+
+    def grants(self, subject: Subject) -> Grants:
+        """What `subject` may do. Cheap to keep: equal combinations of roles share one object.
+
+        Never raises: a subject that cannot be evaluated gets grants that refuse everything.
+        """
+        try:
+            held = {index for one in identities(subject) for index in self._by_member.get(one, ())}
+            key = tuple(sorted(held))
+            found = self._grants.get(key)
+            if found is None:
+                found = Grants(tuple(self.roles[index] for index in key), self.backends)
+                if len(self._grants) >= _MAX_GRANTS_KEPT:
+                    self._grants.clear()
+                self._grants[key] = found
+            return found
+        except Exception as error:  # noqa: BLE001 - no answer from policy is a deny (J8)
+            return Grants((), self.backends, fault=type(error).__name__)
+
+    def decide(self, subject: Subject, backend: str, method: bytes, path: bytes) -> Allow | Deny:
+        """Judge one request of a subject; `Grants.decide` for many."""
+        return self.grants(subject).decide(backend, method, path)
+
+
+def shown(text: bytes) -> str:
+    """Bytes of a request for a sentence: printable ASCII, cut off when they are long."""
+    clipped = text if len(text) <= _MAX_PATH_SHOWN else text[:_MAX_PATH_SHOWN] + b"..."
+    return _UNPRINTABLE.sub(lambda found: b"\\x%02x" % found[0][0], clipped).decode("ascii")
+
+
+def _internal(backend: str, fault: str) -> Deny:
+    detail = f"The access rules could not be evaluated, so the request was refused: {fault}"
+    return Deny(backend, DenyReason.INTERNAL, detail)
+
+
+def _backend_grants(backend: str, roles: tuple[Role, ...]) -> _BackendGrants:
+    ordinary = [rule for role in roles for rule in role.rules.get(backend, ())]
+    bound = tuple(sorted(role.name for role in roles if backend in role.rules))
+    # After every ordinary rule, so that breaking the glass is recorded only when it was needed.
+    emergency = [role.emergency[backend] for role in roles if backend in role.emergency]
+    everyone = tuple(sorted({*bound, *(rule.role for rule in emergency)}))
+    judged = [(rule, Allow(backend, rule.text, bound)) for rule in ordinary]
+    judged += [(rule, Allow(backend, rule.text, everyone, break_glass=True)) for rule in emergency]
+
+    def entries(method: bytes) -> tuple[_Entry, ...]:
+        return tuple(
+            (rule.pattern.head, None if rule.pattern.head_decides else rule.pattern, allow)
+            for rule, allow in judged
+            if rule.covers(method)
+        )
+
+    words = {rule.method for rule in ordinary} - {ANY}
+    named = EXPLICIT_ONLY.union(*(wire_methods(word) for word in words))
+    by_method = {method: entries(method) for method in named}
+    return _BackendGrants(by_method, entries(_UNNAMED), everyone)
