@@ -84,6 +84,7 @@ class Front(asyncio.Protocol):
         "tls_version",
         "transport",
         "write",
+        "write_paused",
     )
 
     def __init__(self, edge: Edge, peer: Peer, *, secure: bool) -> None:
@@ -97,6 +98,8 @@ class Front(asyncio.Protocol):
         # Set by every read and write event, so that the sweep can tell progress from silence
         # without a clock call per event.
         self.active = False
+        # Above its write buffer's mark: a client that does not read gets no further answers.
+        self.write_paused = False
         self._buffer = b""
         self._deciding = False
         self._closing = False
@@ -153,26 +156,39 @@ class Front(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """asyncio: the client will not send any more; an answer under way still goes out."""
-        return self.exchange is not None and self.exchange.request_done and not self.secure
+        exchange = self.exchange
+        self.keep_alive = False
+        if exchange is None or self.secure or exchange.upgraded:
+            return False
+        return exchange.request_done
 
     def pause_writing(self) -> None:
         """asyncio: the client reads more slowly than the upstream sends."""
+        self.write_paused = True
         self._stall_deadline = self.edge.loop.time() + WRITE_STALL_S
         if self.exchange is not None:
             self.exchange.hold_upstream()
+        else:
+            self.gate.hold(Hold.OUTPUT)
 
     def resume_writing(self) -> None:
         """asyncio: the client caught up."""
+        self.write_paused = False
         self._stall_deadline = math.inf
         self.active = True
         if self.exchange is not None:
             self.exchange.release_upstream()
+        self.gate.release(Hold.OUTPUT)
+        if self.exchange is None and self._buffer and not self._deciding:
+            self._requests(self._take_buffer())
 
     # -- requests ---------------------------------------------------------------------------
 
     def _requests(self, data: bytes) -> None:
         """Work through complete heads until one has to wait for its answer."""
-        while data and self.exchange is None and not self._deciding and not self._closing:
+        while data and not (
+            self.exchange is not None or self._deciding or self._closing or self.write_paused
+        ):
             try:
                 end = head_end(data)
                 if not end:

@@ -15,7 +15,7 @@ from heim_proxy.edge.answer import AnswerHead, BadAnswer, status_line
 from heim_proxy.edge.body import BadChunk, ChunkRelay
 from heim_proxy.edge.headers import upstream_head
 from heim_proxy.edge.judge import Forward, valid_until
-from heim_proxy.edge.limits import BODY_IDLE_S, DIAL_BUFFER_BYTES, LINGER_S
+from heim_proxy.edge.limits import BODY_IDLE_S, DIAL_BUFFER_BYTES, LINGER_S, SWEEP_S
 from heim_proxy.edge.readgate import Hold
 from heim_proxy.edge.responses import Refusal
 from heim_proxy.edge.tunnel import Tunnel
@@ -121,8 +121,12 @@ class Exchange:
                 return rest
         self._pending = [first] if first else []
         self._pending_bytes = len(first)
-        self.front.edge.dial(self, pools)
+        self._dial()
         return rest
+
+    def _dial(self) -> None:
+        self.front.expect(self.backend.timeouts.connect + SWEEP_S, "dial")
+        self.front.edge.dial(self, self._pools)
 
     def connected(self, upstream: Upstream) -> None:
         """A dialled connection is ready: send what has been waiting for it."""
@@ -165,7 +169,7 @@ class Exchange:
             return b""
         upstream = self._upstream
         if upstream is not None:
-            upstream.write(body)
+            upstream.send(body)
         elif self._pending is not None:
             self._pending.append(body)
             self._pending_bytes += len(body)
@@ -228,6 +232,8 @@ class Exchange:
         self._upstream = upstream
         self.upstream_name = upstream.pool.name
         upstream.start(self)
+        if self.front.write_paused:
+            upstream.gate.hold(Hold.PEER_SLOW)
         if self.request_done:
             self.front.expect(self.backend.timeouts.first_byte, "first_byte")
         else:
@@ -280,6 +286,7 @@ class Exchange:
             upstream.exchange = None
             if upstream.keep and upstream.alive and self.request_done:
                 upstream.used = True
+                upstream.gate.release(Hold.PEER_SLOW)
                 upstream.pool.give(upstream, self.front.edge.loop.time())
             else:
                 upstream.abort()
@@ -359,7 +366,7 @@ class Exchange:
             # sent to the client, and asking twice for a GET is harmless (RFC 9110, 9.2.2).
             self._retried = True
             self._pending = []
-            self.front.edge.dial(self, self._pools)
+            self._dial()
             return
         name = self.backend.name
         self.front.edge.log_upstream(self, f"closed before answering: {error or 'end of stream'}")
@@ -384,9 +391,18 @@ class Exchange:
         self._finish()
 
     def timed_out(self, kind: str) -> None:
-        """A deadline of this exchange passed: `kind` is first_byte, body, idle or goodbye."""
+        """A deadline passed: `kind` is dial, first_byte, body, idle or goodbye."""
         name = self.backend.name
-        if kind == "body":
+        if kind == "dial":
+            self.dial_failed("no answer", timed_out=True)
+        elif kind == "body" and self.front.gate.held(Hold.PEER_SLOW):
+            self._refuse(
+                504,
+                "upstream_stalled",
+                f"backend {name} read no byte of the request body for {BODY_IDLE_S:g}s",
+                f"see the log of backend {name} for the time of this request",
+            )
+        elif kind == "body":
             self._refuse(
                 408,
                 "request_body_timeout",
@@ -412,6 +428,9 @@ class Exchange:
         """The decision behind this exchange no longer holds: stop both sides now."""
         if self.over:
             return
+        session = self.forward.session
+        if reason is EndReason.EXPIRED and session and session.expires > self.front.edge.now():
+            reason = EndReason.SESSION_TOO_OLD
         if self._tunnel is not None:
             going_away = reason is EndReason.SHUTDOWN
             self._goodbye(reason.value, 1001 if going_away else 4401, f"heim: {reason.value}")
@@ -454,8 +473,8 @@ class Exchange:
     def _cut(self, reason: str) -> None:
         """End an answer that has been started: without its end, so that it counts as truncated."""
         self.end_reason = self.end_reason or reason
-        self._finish()
         self.front.abort()
+        self._finish()
 
     def _finish(self) -> None:
         if self.over:

@@ -120,6 +120,8 @@ _RESPONSE: Final[Mapping[bytes, ResponseField]] = {
     b"connection": ResponseField.CONNECTION,
     b"set-cookie": ResponseField.SET_COOKIE,
     b"upgrade": ResponseField.UPGRADE,
+    # Ours is on every answer, and upstreams are told it.
+    b"x-request-id": ResponseField.DROP,
     # An upstream must not send browsers to another address for this origin (RFC 7838).
     b"alt-svc": ResponseField.DROP,
     b"access-control-allow-origin": ResponseField.CORS,

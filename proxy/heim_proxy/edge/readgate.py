@@ -23,6 +23,7 @@ class Hold(enum.IntFlag):
     DECIDING = 2
     PIPELINE = 4
     TURN = 8
+    OUTPUT = 16
 
 
 class ReadGate:
@@ -38,9 +39,13 @@ class ReadGate:
 
     def hold(self, reason: Hold) -> None:
         """Stop reading for `reason`; idempotent."""
-        if not self._holds:
+        if not self._holds and not self._transport.is_closing():
             self._transport.pause_reading()
         self._holds |= reason
+
+    def held(self, reason: Hold) -> bool:
+        """Whether reading is stopped for `reason` (and perhaps for others)."""
+        return bool(self._holds & reason)
 
     def release(self, reason: Hold) -> None:
         """Drop one reason; reading resumes when it was the last."""

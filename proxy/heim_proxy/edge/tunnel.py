@@ -32,7 +32,7 @@ class Tunnel:
             return
         if self._up is not None:
             self._up.feed(data)
-        self._upstream.write(data)
+        self._upstream.send(data)
 
     def down(self, data: bytes) -> bool:
         """Upstream to client; True when a waiting goodbye went out and both sides are closing."""
@@ -51,7 +51,7 @@ class Tunnel:
         (False) at the end of the frame that is on its way.
         """
         if self._up is not None and self._up.at_border:
-            self._upstream.write(close_frame(1001, reason, masked=True))
+            self._upstream.send(close_frame(1001, reason, masked=True))
         if self._down is not None:
             self._goodbye = close_frame(code, reason, masked=False)
             if not self._down.at_border:

@@ -89,6 +89,11 @@ class Upstream(asyncio.Protocol):
         self._reset()
         self.exchange = exchange
 
+    def send(self, data: bytes) -> None:
+        """Write, unless the connection is already on its way out."""
+        if not self._transport.is_closing():
+            self.write(data)
+
     def close(self) -> None:
         """Close after what was written has been sent; no exchange hears of it."""
         self.exchange = None
@@ -108,6 +113,9 @@ class Upstream(asyncio.Protocol):
             # Nothing was asked for: whatever this is, it must not become somebody's answer.
             self.pool.forget(self)
             self.abort()
+            return
+        if exchange.front.transport.is_closing():
+            # Its connection_lost is on the way and will end this exchange.
             return
         if len(data) > _BULK_BYTES:
             self.gate.spend(len(data))
