@@ -138,6 +138,22 @@ class Heim:
         **more: Any,
     ) -> Heim:
         """Start a proxy. `more` are further top-level keys of the configuration."""
+        heim = cls.prepare(directory, backends=backends, roles=roles, hosts=hosts, **more)
+        heim.proxy = Proxy(FileSource(heim.config_file), access_log=heim.log)
+        await heim.proxy.start()
+        return heim
+
+    @classmethod
+    def prepare(
+        cls,
+        directory: Path,
+        *,
+        backends: list[dict[str, Any]],
+        roles: list[dict[str, Any]] | None = None,
+        hosts: tuple[str, ...] = (f"*.{DOMAIN}", DOMAIN),
+        **more: Any,
+    ) -> Heim:
+        """Write the files of a proxy without starting one."""
         secret = directory / "client-secret"
         secret.write_text("not-a-secret")
         issued = authority().issue_cert(*hosts)
@@ -172,8 +188,6 @@ class Heim:
         heim = cls(directory, document)
         heim.log = directory / "access.log"
         heim.write()
-        heim.proxy = Proxy(FileSource(heim.config_file), access_log=heim.log)
-        await heim.proxy.start()
         return heim
 
     async def stop(self) -> None:
