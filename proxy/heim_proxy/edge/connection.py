@@ -315,7 +315,7 @@ class Front(asyncio.Protocol):
             self.write(no_content(verdict.headers, close=close))
         else:
             self.send_refusal(verdict, self.request_id)
-        self.edge.answered(self, verdict)
+        self.edge.recorder.answered(self, verdict)
         head.clear()
         self._next()
 
@@ -340,7 +340,7 @@ class Front(asyncio.Protocol):
         self._unread = True
         answer = Refusal(error.status, "bad_request", error.detail, close=True)
         self.send_refusal(answer, self.request_id)
-        self.edge.answered(self, answer)
+        self.edge.recorder.answered(self, answer)
         self.head.clear()
         self._next()
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from heim_proxy.edge import failures
 from heim_proxy.edge.answer import AnswerHead, BadAnswer, status_line
 from heim_proxy.edge.body import BadChunk, ChunkRelay
 from heim_proxy.edge.headers import upstream_head
@@ -137,22 +138,12 @@ class Exchange:
 
     def dial_failed(self, reason: str, *, timed_out: bool) -> None:
         """No connection could be made to any endpoint."""
-        name = self.backend.name
-        if timed_out:
-            seconds = f"{self.backend.timeouts.connect:g}s"
-            self._refuse(
-                504,
-                "upstream_connect_timeout",
-                f"backend {name} did not accept a connection within {seconds}",
-                f"is it running? timeouts.connect of backend {name} sets the limit",
-            )
-        else:
-            self._refuse(
-                502,
-                "upstream_unreachable",
-                f"backend {name} cannot be reached: {reason}",
-                f"check that the upstream of backend {name} is running",
-            )
+        backend = self.backend
+        self._refuse(
+            failures.connect_timeout(backend)
+            if timed_out
+            else failures.unreachable(backend, reason)
+        )
 
     def client_data(self, data: bytes) -> bytes:
         """Bytes from the client; returns those that belong to the next request."""
@@ -179,8 +170,7 @@ class Exchange:
 
     def bad_body(self, detail: str) -> None:
         """The request body breaks chunked framing: nothing after it can be trusted."""
-        self.front.keep_alive = False
-        self._refuse(400, "bad_request", f"malformed chunked body: {detail}", "")
+        self._refuse(failures.bad_body(self.backend, detail))
 
     def hold_upstream(self) -> None:
         """The client is slow: stop reading the upstream."""
@@ -345,17 +335,11 @@ class Exchange:
 
     def bad_answer(self, detail: str) -> None:
         """The upstream broke HTTP; its connection is dropped, not reused."""
-        self.front.edge.log_upstream(self, f"bad answer: {detail}")
+        self.front.edge.recorder.upstream_failed(self, f"bad answer: {detail}")
         if self.status:
             self._cut("upstream_broken")
         else:
-            name = self.backend.name
-            self._refuse(
-                502,
-                "upstream_bad_answer",
-                f"backend {name} sent an answer that is not valid HTTP",
-                "the log entry with this request id says what was wrong with it",
-            )
+            self._refuse(failures.bad_answer(self.backend))
 
     def upstream_lost(self, error: Exception | None, *, partial: bool) -> None:
         """The connection ended before an answer came."""
@@ -368,19 +352,14 @@ class Exchange:
             self._pending = []
             self._dial()
             return
-        name = self.backend.name
-        self.front.edge.log_upstream(self, f"closed before answering: {error or 'end of stream'}")
-        self._refuse(
-            502,
-            "upstream_closed",
-            f"backend {name} closed the connection without an answer",
-            f"see the log of backend {name} for the time of this request",
-        )
+        detail = f"closed before answering: {error or 'end of stream'}"
+        self.front.edge.recorder.upstream_failed(self, detail)
+        self._refuse(failures.closed_early(self.backend))
 
     def upstream_died(self) -> None:
         """The connection ended in the middle of an answer: the client must notice."""
         self._upstream = None
-        self.front.edge.log_upstream(self, "closed in the middle of its answer")
+        self.front.edge.recorder.upstream_failed(self, "closed in the middle of its answer")
         self._cut("upstream_died")
 
     # -- ends -------------------------------------------------------------------------------
@@ -392,31 +371,14 @@ class Exchange:
 
     def timed_out(self, kind: str) -> None:
         """A deadline passed: `kind` is dial, first_byte, body, idle or goodbye."""
-        name = self.backend.name
         if kind == "dial":
-            self.dial_failed("no answer", timed_out=True)
+            self._refuse(failures.connect_timeout(self.backend))
         elif kind == "body" and self.front.gate.held(Hold.PEER_SLOW):
-            self._refuse(
-                504,
-                "upstream_stalled",
-                f"backend {name} read no byte of the request body for {BODY_IDLE_S:g}s",
-                f"see the log of backend {name} for the time of this request",
-            )
+            self._refuse(failures.upstream_stalled(self.backend))
         elif kind == "body":
-            self._refuse(
-                408,
-                "request_body_timeout",
-                f"no byte of the request body arrived for {BODY_IDLE_S:g}s",
-                "",
-            )
+            self._refuse(failures.body_timeout(self.backend))
         elif kind == "first_byte":
-            self._refuse(
-                504,
-                "upstream_timeout",
-                f"backend {name} did not start to answer within "
-                f"{self.backend.timeouts.first_byte:g}s",
-                f"timeouts.first_byte of backend {name} sets the limit",
-            )
+            self._refuse(failures.first_byte_timeout(self.backend))
         elif kind == "goodbye":
             self._cut("goodbye")
         elif self._tunnel is not None:
@@ -437,9 +399,7 @@ class Exchange:
         elif self.status:
             self._cut(reason.value)
         else:
-            self.end_reason = reason.value
-            status = 503 if reason is EndReason.SHUTDOWN else 401
-            self._refuse(status, reason.value, _ENDED[reason], "sign in again")
+            self._refuse(failures.ended(self.backend, reason))
 
     def _goodbye(self, reason: str, code: int, text: str) -> None:
         if self.end_reason:
@@ -453,21 +413,18 @@ class Exchange:
             # In the middle of a frame: the goodbye follows it, if the rest comes soon.
             self.front.expect(LINGER_S, "goodbye")
 
-    def _refuse(self, status: int, code: str, detail: str, hint: str) -> None:
-        """Answer with an error of ours, if none has been started, and close."""
+    def _refuse(self, answer: Refusal) -> None:
+        """Answer with an error of ours if no answer has been started, else cut it off."""
         if self.over:
             return
         if self.status:
-            self._cut(code)
+            self._cut(answer.code)
             return
-        self.status = status
-        self.end_reason = self.end_reason or code
+        self.status = answer.status
+        self.end_reason = self.end_reason or answer.code
         front = self.front
         front.keep_alive = front.keep_alive and self.request_done
-        refused = Refusal(
-            status, code, detail, hint, backend=self.backend.name, close=not front.keep_alive
-        )
-        front.send_refusal(refused, self.request_id)
+        front.send_refusal(answer, self.request_id)
         self._finish()
 
     def _cut(self, reason: str) -> None:
@@ -490,15 +447,3 @@ class Exchange:
 
 def _names(fields: list[bytes], name: bytes) -> bool:
     return any(fields[index].lower() == name for index in range(0, len(fields), 4))
-
-
-_ENDED: Final = {
-    EndReason.LOGOUT: "this session was signed out",
-    EndReason.REVOKED: "this session was revoked",
-    EndReason.EXPIRED: "this session has expired",
-    EndReason.IDLE: "this session was idle for too long",
-    EndReason.SESSION_TOO_OLD: "this page needs a more recent sign-in",
-    EndReason.POLICY_CHANGED: "the policy no longer allows this request",
-    EndReason.BACKEND_REMOVED: "this backend is no longer configured",
-    EndReason.SHUTDOWN: "the proxy is shutting down",
-}

@@ -11,21 +11,18 @@ import contextlib
 import ipaddress
 import logging
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from heim_proxy.access.policy import Allow
 from heim_proxy.edge.dial import DialError, EndpointDialer
 from heim_proxy.edge.exchange import Exchange
 from heim_proxy.edge.head import RequestHead
-from heim_proxy.edge.judge import Client, Forward, Judge, Portal, Redirect, valid_until
+from heim_proxy.edge.judge import Client, Forward, Judge, Portal, valid_until
 from heim_proxy.edge.limits import SWEEP_S
-from heim_proxy.edge.origin import Preflight
 from heim_proxy.edge.pool import Pool
-from heim_proxy.edge.responses import Refusal
+from heim_proxy.edge.record import Recorder
 from heim_proxy.edge.upstream import Upstream
 from heim_proxy.live import EndReason, LiveExchange, LiveRegistry
-from heim_proxy.observe.access_log import AccessEntry, AccessLog
 from heim_proxy.routing import Backend, Endpoint, PathMatch, Route, Timeouts
 from heim_runtime.tasks import spawn
 
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     from heim_proxy.edge.connection import Front
     from heim_proxy.edge.dial import Dialer
     from heim_proxy.identity.session import Sessions
+    from heim_proxy.observe.access_log import AccessLog
     from heim_proxy.observe.audit import Audit
     from heim_proxy.observe.metrics import Metrics
     from heim_proxy.snapshot import Snapshot
@@ -82,17 +80,13 @@ class Edge:
         self.portal_pools = (Pool("portal", portal),)
         self.snapshot = snapshot
         self.judge = Judge(snapshot, sessions)
-        self._access_log = access_log
-        self._audit = audit
-        self._entry = AccessEntry()
+        self.recorder = Recorder(access_log=access_log, audit=audit, metrics=metrics, now=clock.now)
         self._fronts: set[Front] = set()
         self._empty = asyncio.Event()
         self._pools: dict[Endpoint, Pool] = {}
         self._route_pools: dict[Route, tuple[Pool, ...]] = {}
         self._turn = 0
         self._trust: dict[str, bool] = {}
-        # Break-glass use is told once per session and backend, not once per request.
-        self._broken_glass: dict[tuple[str, str], None] = {}
 
     # -- snapshots --------------------------------------------------------------------------
 
@@ -253,122 +247,10 @@ class Edge:
         path = head.target.path + head.target.query
         return Forward(_PORTAL_ROUTE, _PORTAL_ALLOW, None, identity, path, portal.host)
 
-    # -- what is told -----------------------------------------------------------------------
-
-    def log_upstream(self, exchange: Exchange, detail: str) -> None:
-        """An upstream misbehaved: the log says what the client's error page does not."""
-        log.warning(
-            "upstream.failed",
-            extra={
-                "backend": exchange.backend.name,
-                "upstream": exchange.upstream_name,
-                "detail": detail,
-                "request_id": exchange.request_id.decode("ascii"),
-            },
-        )
-
     def finished(self, exchange: Exchange) -> None:
-        """An exchange is over: forget it, count it, log it."""
+        """An exchange is over: forget it, and tell of it."""
         self.live.discard(exchange)
-        # The loop's own clock stands still during a turn, and counts whole milliseconds in uvloop.
-        duration = monotonic() - exchange.started
-        backend = exchange.backend.name
-        front = exchange.front
-        if not exchange.to_portal:
-            stats = self.metrics.backend(backend)
-            stats.count(exchange.status, duration, exchange.bytes_in, exchange.bytes_out)
-        if exchange.end_reason:
-            self.metrics.upstream_failures.add(exchange.end_reason)
-        session = exchange.forward.session
-        allow = exchange.forward.allow
-        entry = self._entry
-        entry.user = session.subject.name if session is not None else None
-        entry.backend = backend
-        entry.decision = "public" if session is None else "allow"
-        entry.rule = allow.rule
-        entry.status = exchange.status
-        entry.bytes_in = exchange.bytes_in
-        entry.bytes_out = exchange.bytes_out
-        entry.duration = duration
-        first = exchange.first_byte_at
-        entry.upstream_duration = first - exchange.started if first else 0.0
-        entry.upstream = exchange.upstream_name or None
-        entry.end = exchange.end_reason or None
-        entry.request_id = exchange.request_id
-        entry.log_query = not exchange.to_portal
-        self._record(front)
-        if allow.break_glass and session is not None:
-            self._tell_break_glass(session.sid, exchange)
-
-    def answered(self, front: Front, verdict: Redirect | Preflight | Refusal) -> None:
-        """A request was answered without an upstream."""
-        entry = self._entry
-        entry.user = None
-        entry.backend = verdict.backend or None
-        entry.rule = None
-        entry.bytes_in = entry.bytes_out = 0
-        entry.duration = entry.upstream_duration = 0.0
-        entry.upstream = entry.end = None
-        entry.request_id = front.request_id
-        entry.log_query = False
-        if isinstance(verdict, Redirect):
-            entry.status, entry.decision = verdict.status, verdict.decision
-        elif isinstance(verdict, Preflight):
-            entry.status, entry.decision = 204, "preflight"
-        else:
-            entry.status, entry.decision = verdict.status, f"deny:{verdict.code}"
-            entry.user = verdict.user or None
-            self._count_refusal(front, verdict)
-        self._record(front)
-
-    def _count_refusal(self, front: Front, verdict: Refusal) -> None:
-        if not verdict.backend:
-            self.metrics.rejected.add(verdict.code)
-            return
-        self.metrics.denied.add(verdict.code)
-        stats = self.metrics.backend(verdict.backend)
-        stats.count(verdict.status, 0.0, 0, 0)
-        if verdict.status == 403:
-            self._audit.emit(
-                "request.denied",
-                user=verdict.user,
-                backend=verdict.backend,
-                reason=verdict.code,
-                detail=verdict.detail,
-                method=front.head.method.decode("latin-1"),
-                path=front.head.target.path.decode("latin-1"),
-                client=front.client.address,
-                request_id=front.request_id.decode("ascii"),
-            )
-
-    def _record(self, front: Front) -> None:
-        head = front.head
-        entry = self._entry
-        entry.client = front.client.address
-        entry.host = head.host.decode("latin-1") if head.host is not None else None
-        entry.method = head.method
-        entry.target = head.target.raw + head.target.query
-        entry.protocol = head.version.decode("latin-1")
-        entry.tls = front.tls_version
-        self._access_log.record(entry, self.now())
-
-    def _tell_break_glass(self, sid: str, exchange: Exchange) -> None:
-        key = (sid, exchange.backend.name)
-        if key in self._broken_glass:
-            return
-        if len(self._broken_glass) >= _REMEMBERED_PEERS:
-            self._broken_glass.clear()
-        self._broken_glass[key] = None
-        session = exchange.forward.session
-        assert session is not None
-        self._audit.emit(
-            "access.break_glass",
-            user=session.subject.name,
-            backend=exchange.backend.name,
-            rule=exchange.forward.allow.rule,
-            client=exchange.front.client.address,
-            request_id=exchange.request_id.decode("ascii"),
-        )
+        self.recorder.finished(exchange)
 
 
 def _contains(
