@@ -57,7 +57,8 @@ def parse_host(text: object, *, wildcard: bool = False) -> str:
 
     Addresses are refused: browsers send no SNI for them, and a certificate rarely names them.
     """
-    if not isinstance(text, str) or not text:
+    # What cannot be seen would be mapped away: two different texts would become one host.
+    if not isinstance(text, str) or not text or not text.isprintable():
         raise mistake(f"{show(text)} is not a host name")
     if "://" in text or "/" in text:
         raise mistake(f"{show(text)} is a URL", "write only the host name")
