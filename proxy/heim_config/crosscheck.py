@@ -36,8 +36,9 @@ class Names:
         self.public: dict[str, object] = {}
         for item in _mappings(data.get("backends")):
             if isinstance(item.get("name"), str):
-                self.permissions[item["name"]] = _names(item.get("permissions"))
-                self.public[item["name"]] = item.get("public", False)
+                # Of two with one name (a mistake of its own) the first one counts.
+                self.permissions.setdefault(item["name"], _names(item.get("permissions")))
+                self.public.setdefault(item["name"], item.get("public", False))
 
 
 def duplicate_names(data: dict[str, Any]) -> Found:

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.config.samples import BACKENDS, GOOD, HEAD, IDENTITY, backend, told
+
+PROVIDER = """\
+    - name: {name}
+      type: oidc
+      client_id: x
+      client_secret_file: s
+      issuer: https://{name}.example.com
+"""
+
+
+def two_providers(one: str = "", two: str = "") -> str:
+    """A configuration with the providers one and two, with further keys."""
+    rows = PROVIDER.format(name="one") + one + PROVIDER.format(name="two") + two
+    return f"{HEAD}identity:\n  providers:\n{rows}{BACKENDS}"
+
+
+DOMAINS_ONE = "      domains: [one.example]\n"
+DOMAINS_TWO = "      domains: [two.example]\n"
+
+
+def role(member: str = "{user: a@one.example}", binding: str = "") -> str:
+    """A role with one member, and perhaps a binding."""
+    return f"roles: [{{name: r, members: [{member}], bindings: [{binding}]}}]\n"
+
+
+BOTH = two_providers(DOMAINS_ONE, DOMAINS_TWO)
+
+MISTAKES = {
+    "unknown backend": (
+        GOOD.replace("backend: grafana,", "backend: grafna,"),
+        'roles[0].bindings[0].backend: there is no backend "grafna"; did you mean grafana?',
+    ),
+    "unknown backend, nothing near": (
+        GOOD.replace("backend: grafana,", "backend: zzz,"),
+        'there is no backend "zzz"; there are grafana, status',
+    ),
+    "unknown permission": (
+        GOOD.replace("permission: all", "permission: write"),
+        'backend grafana has no permission "write"; there are all, read',
+    ),
+    "no permission named": (
+        GOOD.replace(", permission: all", ""),
+        "roles[0].bindings[0].permission: is missing: which permission of grafana; "
+        "it has all, read",
+    ),
+    "no permission to name": (
+        backend("max_session_age: 1h") + role("{user: a@b.example}", "{backend: app}"),
+        "which permission of app; it has none yet",
+    ),
+    "binding to a public backend": (
+        GOOD.replace("backend: grafana, permission: all", "backend: status"),
+        "roles[0].bindings[0].backend: status is public, so a binding decides nothing",
+    ),
+    "permissions of a public backend": (
+        backend("public: true\n    permissions: [{name: p, locations: [{any: /}]}]"),
+        "backends[0].permissions: decide nothing",
+    ),
+    "session age of a public backend": (
+        backend("public: true\n    max_session_age: 1h"),
+        "backends[0].max_session_age: means nothing",
+    ),
+    "allow_http without public": (backend("allow_http: true"), "allow_http: needs public: true"),
+    "allow_http without listener": (
+        backend("allow_http: true\n    public: true") + "listeners: {http: null}\n",
+        "allow_http: needs the plain listener",
+    ),
+    "derived host is the login host": (
+        BACKENDS.replace("name: status", "name: auth") + HEAD + IDENTITY,
+        "backends[1].name: auth.x.example.com is the login host",
+    ),
+    "host is the login host": (
+        backend("host: AUTH.x.example.com."),
+        "backends[0].host: auth.x.example.com is the login host",
+    ),
+    "one of the hosts is the login host": (
+        backend("hosts: [a.example, sso.example]") + "login_host: sso.example\n",
+        "backends[0].hosts[1]: sso.example is the login host",
+    ),
+    "host of two backends": (
+        GOOD.replace("  - name: grafana\n", "  - name: grafana\n    host: status.x.example.com\n"),
+        "backends[1].name: status.x.example.com is a host of backend grafana already",
+    ),
+    "two spellings of one host": (
+        backend("hosts: [bücher.example, XN--bcher-kva.example]"),
+        "backends[0].hosts[1]: xn--bcher-kva.example is a host of backend app already",
+    ),
+    "one wildcard twice": (
+        backend("hosts: ['*.a.example', '*.A.example']"),
+        "backends[0].hosts[1]: *.a.example is a host of",
+    ),
+    "one path twice": (
+        GOOD.replace(
+            '[{path: /, upstream: "http://127.0.0.1:3000"}]',
+            '[{path: /é, upstream: "http://h"}, {path: /%C3%A9, upstream: "http://i"}]',
+        ),
+        'backends[0].http[1].path: "/%C3%A9" is the path of another route already',
+    ),
+    "tls settings for nothing": (
+        backend("upstream_tls: {insecure: true}"),
+        "upstream_tls: means nothing, because no upstream is https",
+    ),
+    "two backends of one name": (
+        GOOD.replace("name: status", "name: grafana, host: b.example"),
+        'backends[1].name: "grafana" is the name of another one in this list',
+    ),
+    "two permissions of one name": (
+        GOOD.replace("name: read", "name: all"),
+        'backends[0].permissions[1].name: "all" is the name of another one',
+    ),
+    "two providers of one name": (
+        BOTH.replace("name: two", "name: one"),
+        'identity.providers[1].name: "one" is the name of another one',
+    ),
+    "two service accounts of one name": (
+        GOOD + "service_accounts: [{name: ci}, {name: ci}]\n",
+        "service_accounts[1].name",
+    ),
+    "no certificate": (
+        f"domain: x.example.com\n{IDENTITY}{BACKENDS}",
+        "tls.certificates: has no certificate",
+    ),
+    "no provider": (HEAD + BACKENDS, "identity.providers: has no provider"),
+    "idle longer than lifetime": (
+        GOOD + "session: {lifetime: 1h, idle: 2h}\n",
+        "session.idle: is longer than lifetime",
+    ),
+    "one address twice": (
+        GOOD + 'listeners: {http: {address: "0.0.0.0:443"}}\n',
+        "listeners.http.address: 0.0.0.0:443 is listeners.https's address already",
+    ),
+    "provider without domains": (
+        two_providers(DOMAINS_ONE),
+        "identity.providers[1].domains: is required with several providers",
+    ),
+    "domain of two providers": (
+        two_providers(DOMAINS_ONE, DOMAINS_ONE.replace("one.ex", "ONE.ex")),
+        "identity.providers[1].domains[0]: one.example belongs to provider one already",
+    ),
+    "google elsewhere": (
+        GOOD.replace("type: google", "type: google\n      issuer: https://id.example.com"),
+        "identity.providers[0].issuer: is always https://accounts.google.com for google",
+    ),
+    "azure for everybody": (
+        GOOD.replace(
+            "type: google",
+            "type: azure\n      issuer: https://login.microsoftonline.com/Common/v2.0",
+        ),
+        "issuer: names no tenant",
+    ),
+    "azure without domains": (
+        GOOD.replace(
+            "type: google",
+            "type: azure\n      issuer: https://login.microsoftonline.com/1f2e3d/v2.0",
+        ).replace("      hosted_domains: [example.com]\n", ""),
+        "hosted_domains: is required for azure",
+    ),
+    "group of nobody's": (
+        BOTH + role("{group: sre}"),
+        'roles[0].members[0].provider: is missing: whose group "sre" is meant; '
+        "providers are one, two",
+    ),
+    "group of an unknown provider": (
+        BOTH + role("{group: sre, provider: tow}"),
+        'members[0].provider: there is no provider "tow"; did you mean two?',
+    ),
+    "service account that is not there": (
+        GOOD.replace("{user: alice@example.com}", "{service_account: deploy}"),
+        'members[0].service_account: there is no service account "deploy"; none is defined',
+    ),
+    "issuer that nobody signs in with": (
+        BOTH + role("{issuer: 'https://on.example.com', subject: '7'}"),
+        "members[0].issuer: there is no provider with the issuer",
+    ),
+    "user whom no provider vouches for": (
+        BOTH + role("{user: a@three.example}"),
+        "members[0].user: a@three.example can never sign in",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "part"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_parts_that_do_not_fit_together_are_told(text: str, part: str) -> None:
+    found = told(text)
+    assert len(found) == 1, found
+    assert part in found[0]
+
+
+FITTING = {
+    "two providers": BOTH,
+    "group with provider": BOTH + role("{group: sre, provider: two}"),
+    "user of the second provider": BOTH + role("{user: a@two.example}"),
+    "pair of a provider": BOTH + role("{issuer: 'https://one.example.com', subject: '7'}"),
+    "group with one provider": GOOD,
+    "service account": GOOD.replace("{user: alice@example.com}", "{service_account: ci}")
+    + "service_accounts: [{name: ci}]\n",
+    "break-glass role without bindings": GOOD.replace(
+        "    bindings: [{backend: grafana, permission: all}]", "    break_glass: true"
+    ),
+    "public over http": backend("allow_http: true\n    public: true"),
+    "one path, exact and prefix": GOOD.replace(
+        '[{path: /, upstream: "http://127.0.0.1:3000"}]',
+        '[{path: /a, upstream: "http://h"}, {path: /a, match: exact, upstream: "http://i"}]',
+    ),
+    "any free port twice": GOOD
+    + 'listeners: {https: {address: "127.0.0.1:0"}, http: {address: "127.0.0.1:0"}}\n',
+    "wildcard beside its own exact host": backend("hosts: ['*.a.example', b.a.example]"),
+    "wildcard over the login host": backend("host: '*.x.example.com'"),
+    "azure": GOOD.replace(
+        "type: google",
+        "type: azure\n      issuer: https://login.microsoftonline.com/1f2e3d/v2.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("text", FITTING.values(), ids=FITTING.keys())
+def test_parts_that_fit_together_load(text: str) -> None:
+    assert told(text) == []
+
+
+def test_a_damaged_part_is_not_judged_by_what_was_taken_out_of_it() -> None:
+    """`public: perhaps` is one mistake; that allow_http needs public is not a second one."""
+    found = told(backend("allow_http: true\n    public: perhaps"))
+    assert len(found) == 1
+    assert "public: must be true or false" in found[0]
+
+
+def test_mistakes_of_members_do_not_silence_those_of_bindings() -> None:
+    text = GOOD.replace("{user: alice@example.com}", "{user: alice}").replace(
+        "permission: all", "permission: al"
+    )
+    assert [row.split(": ")[1] for row in told(text)] == [
+        "roles[0].members[0].user",
+        "roles[0].bindings[0].permission",
+    ]
+
+
+def test_places_are_those_of_the_text_when_parts_before_them_are_broken() -> None:
+    """The first member is taken out to check the rest; the second must not become the first."""
+    text = BOTH + role("{user: x}, {group: a}, {nobody: x}, {group: b}")
+    assert [row.split(": ")[1] for row in told(text)] == [
+        "roles[0].members[0].user",
+        "roles[0].members[1].provider",
+        "roles[0].members[2].nobody",
+        "roles[0].members[3].provider",
+    ]
