@@ -8,10 +8,13 @@ because it happens for every request.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 __all__ = ["EndReason", "LiveExchange", "LiveRegistry", "LiveSession"]
+
+log = logging.getLogger(__name__)
 
 
 class EndReason(enum.Enum):
@@ -38,7 +41,7 @@ class LiveExchange(Protocol):
 
     @property
     def live_session(self) -> LiveSession | None:
-        """The session it runs under; None for a public backend."""
+        """The session it runs under, the same one for life; None for a public backend."""
 
     @property
     def valid_until(self) -> float:
@@ -75,24 +78,40 @@ class LiveRegistry:
 
     def end_session(self, session: LiveSession, reason: EndReason) -> int:
         """End every exchange of one session; returns how many."""
-        doomed = list(session.live)
-        for exchange in doomed:
-            exchange.end(reason)
-        return len(doomed)
+        return self._end([(exchange, reason) for exchange in session.live])
 
     def expire(self, now: float) -> int:
         """End every exchange whose decision ran out by `now`; returns how many."""
-        doomed = [exchange for exchange in self._exchanges if exchange.valid_until <= now]
-        for exchange in doomed:
-            exchange.end(EndReason.EXPIRED)
-        return len(doomed)
+        return self._end(
+            [(one, EndReason.EXPIRED) for one in self._exchanges if one.valid_until <= now]
+        )
 
     def review(self, judge: Callable[[LiveExchange], EndReason | None]) -> int:
-        """End every exchange for which `judge` gives a reason; returns how many."""
-        doomed = [(exchange, judge(exchange)) for exchange in self._exchanges]
+        """End every exchange for which `judge` gives a reason; returns how many.
+
+        An exchange that cannot be judged is ended too: no answer from policy is a deny.
+        """
+        doomed: list[tuple[LiveExchange, EndReason]] = []
+        for exchange in list(self._exchanges):
+            try:
+                reason = judge(exchange)
+            except Exception:
+                log.exception("live.judge_failed")
+                reason = EndReason.POLICY_CHANGED
+            if reason is not None:
+                doomed.append((exchange, reason))
+        return self._end(doomed)
+
+    def _end(self, doomed: Iterable[tuple[LiveExchange, EndReason]]) -> int:
+        """End each that is still there; one that fails to end does not save the others."""
         ended = 0
         for exchange, reason in doomed:
-            if reason is not None:
+            if exchange not in self._exchanges:
+                # It went with another one, of the same connection for example.
+                continue
+            ended += 1
+            try:
                 exchange.end(reason)
-                ended += 1
+            except Exception:
+                log.exception("live.end_failed", extra={"reason": reason.value})
         return ended

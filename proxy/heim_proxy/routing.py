@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
@@ -32,6 +32,10 @@ __all__ = [
 
 # Every host keeps this prefix for Heim itself; no backend can be configured or answer under it.
 RESERVED_PREFIX: Final = b"/.heim"
+
+# So many prefixes are compared one by one (0.1 µs each); more are looked up while climbing.
+_FEW: Final = 8
+_SLASH: Final = 0x2F
 
 
 class PathMatch(enum.Enum):
@@ -130,13 +134,19 @@ class Route:
         return path[len(self.path.rstrip(b"/")) :] or b"/"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class HostRoutes:
-    """The routes of one host or wildcard, longest prefix first."""
+    """The routes of one host or wildcard. Immutable once built; `prefixes` are longest first."""
 
-    host: str
-    exact: Mapping[bytes, Route] = field(default_factory=dict)
-    prefixes: tuple[Route, ...] = ()
+    __slots__ = ("_by_prefix", "_longest", "exact", "host", "prefixes")
+
+    def __init__(
+        self, host: str, exact: Mapping[bytes, Route] | None = None, prefixes: Iterable[Route] = ()
+    ) -> None:
+        self.host = host
+        self.exact: Mapping[bytes, Route] = exact or {}
+        self.prefixes = tuple(sorted(prefixes, key=lambda route: len(route.path), reverse=True))
+        self._by_prefix = {route.path: route for route in self.prefixes}
+        self._longest = len(self.prefixes[0].path) if self.prefixes else 0
 
     def match(self, path: bytes) -> Route | None:
         """The route for a canonical `path`; None when nothing covers it."""
@@ -144,9 +154,27 @@ class HostRoutes:
             route = self.exact.get(path)
             if route is not None:
                 return route
-        for route in self.prefixes:
+        prefixes = self.prefixes
+        if len(prefixes) > _FEW:
+            return self._climb(path)
+        for route in prefixes:
             if under(path, route.path):
                 return route
+        return None
+
+    def _climb(self, path: bytes) -> Route | None:
+        """Longest prefix by walking up the path: its depth counts, not the number of routes."""
+        # Nothing below the longest prefix can match, and a hostile path is 8 KiB of slashes.
+        end = min(len(path), self._longest + 1)
+        find = self._by_prefix.get
+        while end > 0:
+            candidate = path[:end]
+            if candidate.endswith(b"/") or end == len(path) or path[end] == _SLASH:
+                route = find(candidate)
+                if route is not None:
+                    return route
+            cut = candidate.rfind(b"/")
+            end = cut + 1 if cut + 1 < end else cut
         return None
 
 
@@ -156,11 +184,16 @@ def under(path: bytes, prefix: bytes) -> bool:
         return True
     if not path.startswith(prefix):
         return False
-    return len(path) == len(prefix) or prefix.endswith(b"/") or path[len(prefix)] == 0x2F
+    return len(path) == len(prefix) or prefix.endswith(b"/") or path[len(prefix)] == _SLASH
 
 
 class RouteTable:
-    """Hosts to their routes. Immutable once built."""
+    """Hosts to their routes. Immutable once built.
+
+    Raises:
+        ValueError: When a host has two routes of the same path and kind; which one answers must
+            not depend on their order.
+    """
 
     __slots__ = ("_exact", "_wildcards")
 
@@ -186,7 +219,11 @@ class RouteTable:
 
 
 def _host_routes(host: str, routes: list[Route]) -> HostRoutes:
-    prefixes = [route for route in routes if route.match is PathMatch.PREFIX]
-    prefixes.sort(key=lambda route: len(route.path), reverse=True)
+    seen: set[tuple[bytes, PathMatch]] = set()
+    for route in routes:
+        key = (route.path, route.match)
+        if key in seen:
+            raise ValueError(f"{host}{route.path.decode('ascii')} is routed twice")
+        seen.add(key)
     exact = {route.path: route for route in routes if route.match is PathMatch.EXACT}
-    return HostRoutes(host, exact, tuple(prefixes))
+    return HostRoutes(host, exact, [r for r in routes if r.match is PathMatch.PREFIX])

@@ -101,7 +101,7 @@ def build(
         SnapshotError: When a path, a policy or a CA file of it cannot be used.
     """
     backends = {backend.name: _backend(backend) for backend in config.backends}
-    routes = RouteTable(_routes(config, backends))
+    routes = _table(config, backends)
     login_url = config.public_url(config.login_host)
     groups = {
         member.group for role in config.roles for member in role.members if member.group is not None
@@ -133,9 +133,14 @@ def routes_of(config: Config) -> RouteTable:
     Raises:
         SnapshotError: When a path of it is not canonical.
     """
-    return RouteTable(
-        _routes(config, {backend.name: _backend(backend) for backend in config.backends})
-    )
+    return _table(config, {backend.name: _backend(backend) for backend in config.backends})
+
+
+def _table(config: Config, backends: Mapping[str, Backend]) -> RouteTable:
+    try:
+        return RouteTable(_routes(config, backends))
+    except ValueError as error:
+        raise SnapshotError(str(error)) from error
 
 
 def policy_of(config: Config) -> Policy:

@@ -133,11 +133,6 @@ def test_review_can_end_everything_for_shutdown(registry: LiveRegistry) -> None:
     assert len(registry) == 0
 
 
-# Reported to the owner of live.py; strict, so that the repair takes the mark away.
-UNREPAIRED = pytest.mark.xfail(reason="a sweep stops at the first exception or changed set")
-
-
-@UNREPAIRED
 def test_exchange_registered_while_judging_does_not_break_the_round(registry: LiveRegistry) -> None:
     first = Exchange(registry)
     later: list[Exchange] = []
@@ -152,7 +147,6 @@ def test_exchange_registered_while_judging_does_not_break_the_round(registry: Li
     assert len(registry) == 1
 
 
-@UNREPAIRED
 def test_exchange_that_cannot_be_judged_ends_and_the_others_are_judged(
     registry: LiveRegistry,
 ) -> None:
@@ -194,7 +188,6 @@ SWEEPS = pytest.mark.parametrize(
 )
 
 
-@UNREPAIRED
 @SWEEPS
 def test_one_exchange_that_cannot_end_does_not_save_the_others(
     registry: LiveRegistry, sweep: Sweep
@@ -209,7 +202,6 @@ def test_one_exchange_that_cannot_end_does_not_save_the_others(
     assert all(len(exchange.ended) == 1 for exchange in exchanges)
 
 
-@UNREPAIRED
 @SWEEPS
 def test_exchange_that_went_with_another_is_not_ended_again(
     registry: LiveRegistry, sweep: Sweep

@@ -255,3 +255,28 @@ def test_backend_is_private_and_careful_by_default() -> None:
 )
 def test_reserved_prefix_is_a_segment_of_the_root(path: bytes, reserved: bool) -> None:
     assert under(path, RESERVED_PREFIX) is reserved
+
+
+SEGMENTS = st.lists(st.sampled_from(["a", "ab", "b", "", "a%20"]), max_size=5)
+
+
+@given(
+    prefixes=st.lists(SEGMENTS, min_size=9, max_size=30, unique_by=tuple),
+    asked=st.lists(SEGMENTS, min_size=1, max_size=20),
+)
+def test_many_prefixes_are_found_as_few_are(
+    prefixes: list[list[str]], asked: list[list[str]]
+) -> None:
+    """Above a handful the table climbs the path instead of comparing each prefix."""
+    paths = {b"/" + "/".join(parts).encode() for parts in prefixes}
+    routes = on_one_host(*map(prefix, paths))
+    for parts in asked:
+        path = b"/" + "/".join(parts).encode()
+        covering = [one for one in paths if under(path, one)]
+        found = routes.match(path)
+        assert (found.path if found else None) == max(covering, key=len, default=None)
+
+
+def test_the_same_path_twice_on_a_host_is_refused() -> None:
+    with pytest.raises(ValueError, match="routed twice"):
+        on_one_host(prefix(b"/a"), prefix(b"/a"))
