@@ -25,17 +25,17 @@ STORE_DEADLINE_S: Final = 3.0
 disk, and keeps a request from waiting longer."""
 
 
-async def in_time(call: Awaitable[T]) -> T:
+async def in_time(call: Awaitable[T], *, deadline_s: float = STORE_DEADLINE_S) -> T:
     """The answer of a store call.
 
     Raises:
-        StoreUnavailable: also when there is none within STORE_DEADLINE_S.
+        StoreUnavailable: also when there is none within `deadline_s`.
     """
     try:
-        async with asyncio.timeout(STORE_DEADLINE_S):
+        async with asyncio.timeout(deadline_s):
             return await call
     except TimeoutError:
-        raise StoreUnavailable(f"the store gave no answer in {STORE_DEADLINE_S:.0f} s") from None
+        raise StoreUnavailable(f"the store gave no answer in {deadline_s:g} s") from None
 
 
 class RevocationFeed:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import re
 import secrets
@@ -151,11 +152,10 @@ def write_secret(path: Path, content: bytes) -> None:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.link(temporary, path)
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, path)
         finally:
             os.unlink(temporary)
-    except FileExistsError:
-        return
     except OSError as error:
         raise KeyFileError(f"{path}: cannot be created: {error.strerror or error}") from error
 
