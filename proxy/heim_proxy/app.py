@@ -30,7 +30,7 @@ from heim_proxy.certs.watch import CertWatcher, Selection
 from heim_proxy.edge.admission import Admission, Limits
 from heim_proxy.edge.connection import Front
 from heim_proxy.edge.dial import InProcessDialer
-from heim_proxy.edge.listener import Listener, Peer, create_sockets
+from heim_proxy.edge.listener import Listener, ListenError, Peer, create_sockets
 from heim_proxy.edge.server import Edge
 from heim_proxy.identity.fetch import Fetcher
 from heim_proxy.identity.handoff import Tickets
@@ -235,7 +235,7 @@ class Proxy:
         self._expose(edge, admission, access_log, lag)
         admin = Admin(self._metrics, status=self._status)
         admin.check("configuration", self._configuration_check)
-        admin.check("draining", lambda: (not edge.draining, "shutting down"))
+        admin.check("draining", lambda: (False, "shutting down") if edge.draining else (True, ""))
         admin.check("store", self._store_check)
         admin.debug("connections", lambda: {"open": edge.connections, "exchanges": len(self._live)})
         admin.debug("sessions", lambda: {"in_memory": len(edge.sessions)})
@@ -243,7 +243,10 @@ class Proxy:
         address = config.listeners.admin.address
         where = Path(address.path) if address.path else (address.host, address.port)
         self._stack.push_async_callback(admin.stop)
-        await admin.start(where)
+        try:
+            await admin.start(where)
+        except OSError as error:
+            raise ListenError(f"listeners.admin: cannot listen on {address}: {error}") from error
 
     def _listen(self, config: Config, edge: Edge, admission: Admission) -> None:
         https = config.listeners.https
@@ -371,7 +374,11 @@ class Proxy:
 
     def _configuration_check(self) -> tuple[bool, str]:
         """Ready with an old configuration, but never silently: the reason is in the answer."""
-        return self._reloader.status.generation > 0, "no configuration has been applied"
+        status = self._reloader.status
+        if status.last_error is None:
+            return True, ""
+        first = status.last_error.problems[0]
+        return True, f"still generation {status.generation}; the latest was refused: {first}"
 
     def _store_check(self) -> tuple[bool, str]:
         problem = self._sessions.store_problem if self._sessions is not None else "not open"

@@ -25,7 +25,7 @@ from heim_proxy.observe.metrics import CONTENT_TYPE, Metrics
 
 __all__ = ["Admin", "Check"]
 
-# What a check says: whether all is well, and one sentence that says what is not.
+# What a check says: whether it holds, and one sentence on what is not well ("" when all is).
 Check = Callable[[], tuple[bool, str]]
 Facts = Callable[[], object]
 
@@ -69,7 +69,7 @@ class Admin:
         self._debug[name] = facts
 
     def ready(self) -> tuple[bool, Mapping[str, str]]:
-        """Whether every check holds, and each one's word: "ok" or what is wrong."""
+        """Whether every check holds, and each one's word: "ok" or what is not well."""
         words: dict[str, str] = {}
         good = True
         for name, check in self._checks.items():
@@ -77,7 +77,8 @@ class Admin:
                 passed, reason = check()
             except Exception as error:  # noqa: BLE001 - a broken check is a failed one
                 passed, reason = False, f"the check failed: {type(error).__name__}"
-            words[name] = "ok" if passed else reason
+            # A check may hold and still have something to say, such as "still generation 3".
+            words[name] = reason or ("ok" if passed else "failed")
             good = good and passed
         return good, words
 
