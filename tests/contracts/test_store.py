@@ -56,6 +56,8 @@ async def test_a_session_id_is_stored_once(store: Store) -> None:
     with pytest.raises(StoreUnavailable):
         await store.create_session(replace(ROW, subject="someone else"))
     assert await store.get_session("s1") == ROW
+    await store.create_session(replace(ROW, sid="s2"))
+    assert len(await store.list_sessions()) == 2, "the failed write was left half done"
 
 
 async def test_times_after_2038_are_kept_exactly(store: Store) -> None:

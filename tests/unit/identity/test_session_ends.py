@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from heim_proxy.identity.feed import GRACE_S
-from heim_proxy.identity.session import Miss, Session
-from heim_proxy.live import EndReason
+from heim_proxy.identity.seal import Sealer
+from heim_proxy.identity.session import Miss, Session, Sessions
+from heim_proxy.live import EndReason, LiveRegistry
 from heim_proxy.store.base import StoreUnavailable
-from tests.fakes.sessions import BOB, NOW, Stage
+from heim_proxy.store.sqlite import SqliteStore
+from tests.fakes.sessions import BOB, NOW, Exchange, ManualClock, Stage, ring
 
 APP1 = "app1.example.test"
 APP2 = "app2.example.test"
@@ -63,6 +66,24 @@ async def test_a_revocation_by_another_process_ends_exchanges_with_the_next_tick
     assert stays.ended is None
     assert alice.ended == "revoked"
     assert stage.sessions.find(APP1, cookie, NOW + 0.5) is Miss.INVALID
+
+
+async def test_the_command_line_ends_a_session_through_the_file(tmp_path: Path) -> None:
+    """G14, with two connections to one real database."""
+    clock, live = ManualClock(), LiveRegistry()
+    ours, theirs = SqliteStore(tmp_path / "state.db"), SqliteStore(tmp_path / "state.db")
+    await ours.open()
+    await theirs.open()
+    sessions = Sessions(ours, Sealer(ring("k1")), live, lifetime=86400.0, idle=3600.0, clock=clock)
+    bob = await sessions.create(BOB, auth_time=NOW, tokens=b"", now=NOW)
+    exchange = Exchange(bob)
+    live.add(exchange)
+    await sessions.tick(NOW)
+    assert await theirs.end_session(bob.sid, reason="revoked", now=NOW)
+    await sessions.tick(NOW + 0.5)
+    assert exchange.ended is EndReason.REVOKED
+    await ours.close()
+    await theirs.close()
 
 
 async def test_a_revocation_with_a_reason_we_do_not_know_is_one(
