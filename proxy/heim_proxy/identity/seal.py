@@ -40,7 +40,6 @@ class Purpose(enum.Enum):
     LOGIN = "login"
     HANDOFF = "handoff"
     TOKENS = "tokens"
-    CSRF = "csrf"
 
 
 class Opened(NamedTuple):
