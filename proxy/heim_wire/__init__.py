@@ -1,1 +1,1 @@
-"""The tunnel protocol, sans-IO. Arrives with the tunnel; see docs/adr/0002-one-tunnel-protocol.md."""
+"""The tunnel protocol, sans-IO. Arrives with the tunnel; its place is in ARCHITECTURE.md."""
