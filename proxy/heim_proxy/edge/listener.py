@@ -31,9 +31,11 @@ log = logging.getLogger(__name__)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# For the PROXY header and for the TLS handshake, each: the header is in the balancer's first packet,
-# a handshake takes two round trips; this is enough for a satellite and a lost packet.
+# For the PROXY header and for the TLS handshake, each. The header is in the balancer's first
+# packet, a handshake takes two round trips; this is enough for a satellite and a lost packet.
 SETUP_TIMEOUT_S: Final = 5.0
+
+_GRACE_S: Final = 1.0
 
 # How many are accepted before the loop may do something else.
 ACCEPTS_PER_TURN: Final = 64
@@ -244,11 +246,14 @@ class Listener:
         From here on the transport owns the socket; a failed handshake closes it.
         """
         loop = asyncio.get_running_loop()
-        timeout = None if self._ssl is None else self._setup_timeout_s
+        deadline = None if self._ssl is None else self._setup_timeout_s
         try:
-            await loop.connect_accepted_socket(
-                lambda: protocol, conn, ssl=self._ssl, ssl_handshake_timeout=timeout
-            )
+            # The transport keeps the deadline; ours is for a loop that forgets to (uvloop never
+            # answers when connection_made raises).
+            async with asyncio.timeout(self._setup_timeout_s + _GRACE_S):
+                await loop.connect_accepted_socket(
+                    lambda: protocol, conn, ssl=self._ssl, ssl_handshake_timeout=deadline
+                )
         except OSError as error:
             self._admission.handshake_failures.add(_handshake_failure(error))
             if log.isEnabledFor(logging.DEBUG):
