@@ -156,7 +156,7 @@ def _findings(details: Iterable[ErrorDetails], data: dict[str, Any]) -> list[Fin
         else:
             message, hint = _explain(detail, data)
             found.append(Finding(place, message, hint))
-    # `upstrem: ...` explains why `upstream` is missing: one mistake, told once.
+    # A misspelt `upstream` explains why `upstream` is missing: one mistake, told once.
     found.extend(finding for finding in missing if finding.loc not in explained)
     return found
 
