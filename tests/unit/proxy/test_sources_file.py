@@ -4,12 +4,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from heim_proxy.sources.base import Loaded, Rejected, Source, Update
-from heim_proxy.sources.file import INTERVAL_S, SETTLE_S, FileSource
+from heim_proxy.sources.file import INTERVAL_S, SETTLE_S, FileSource, _look
 from tests.unit.config.samples import GOOD
 
 INTERVAL = 0.02
@@ -277,3 +278,16 @@ async def test_a_file_that_never_rests_is_loaded_all_the_same(watched: Watched) 
 
 def test_a_change_is_reported_within_a_second() -> None:
     assert INTERVAL_S + 2 * SETTLE_S < 1.0
+
+
+def test_a_look_at_a_file_that_rests_is_a_stat_and_no_read(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("x", encoding="utf-8")
+    fresh = _look(path, None)
+    # Written a moment ago: the next write may not change its times, so it is read each time.
+    assert not fresh.settled
+    assert _look(path, replace(fresh, digest="kept")).digest == fresh.digest
+    resting = replace(fresh, digest="kept", settled=True)
+    assert _look(path, resting) is resting
+    path.write_text("longer", encoding="utf-8")
+    assert _look(path, resting).digest not in ("kept", fresh.digest)
