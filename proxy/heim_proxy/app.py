@@ -20,8 +20,6 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final
 
-from aiohttp import web
-
 from heim_config.model import Config
 from heim_config.units import Address
 from heim_proxy.certs.load import CertificateFiles
@@ -47,6 +45,7 @@ from heim_proxy.observe.audit import Audit
 from heim_proxy.observe.lag import LoopLag
 from heim_proxy.observe.metrics import Metrics
 from heim_proxy.portal.app import build as build_portal
+from heim_proxy.portal.app import runner as portal_runner
 from heim_proxy.portal.context import PortalContext, PortalSettings
 from heim_proxy.reload import Reloader
 from heim_proxy.snapshot import Snapshot, build
@@ -219,7 +218,7 @@ class Proxy:
         self._background("config.watch", self._reloader.run())
 
     async def _open_portal(self, context: PortalContext) -> InProcessDialer:
-        runner = web.AppRunner(build_portal(context), access_log=None, handle_signals=False)
+        runner = portal_runner(build_portal(context))
         self._stack.push_async_callback(runner.cleanup)
         await runner.setup()
         server = runner.server

@@ -26,7 +26,7 @@ from heim_proxy.portal.pages import Pages, wants_html
 from heim_proxy.portal.visit import Facts, Visit
 from heim_proxy.store.base import StoreUnavailable
 
-__all__ = ["build"]
+__all__ = ["build", "runner"]
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +36,10 @@ Methods = Mapping[str, Handler]
 LOGIN_PREFIX: Final = "/.heim/login/"
 # Three documents of the provider at 5 s each and the store; the person has given up by then.
 HANDLER_TIMEOUT_S: Final = 25.0
+
+# Above what the edge lets through: 32 KiB of fields, 100 of them, and then its own.
+MAX_HEAD_BYTES: Final = 64 * 1024
+MAX_HEADERS: Final = 256
 
 # On every answer. `no-referrer` keeps tickets and codes in URLs from being told to the next site.
 HEADERS: Final = {
@@ -55,11 +59,28 @@ def build(ctx: PortalContext, *, rate_limit: RateLimit | None = None) -> web.App
         ctx: What the handlers use.
         rate_limit: Of the endpoints that start or finish a login, per client.
     """
-    portal = _Portal(ctx, rate_limit or RateLimit())
+    portal = _Portal(ctx, RateLimit() if rate_limit is None else rate_limit)
     app = web.Application(client_max_size=64 * 1024)
     app.router.add_route("*", "/{path:.*}", portal.answer)
     app.on_response_prepare.append(_finish_headers)
     return app
+
+
+def runner(app: web.Application) -> web.AppRunner:
+    """What serves the application; the caller sets it up, connects it and cleans it up.
+
+    The edge has judged sizes already and lets requests through that aiohttp's own limits would
+    refuse, with an answer and a log line that quote the cookie.
+    """
+    return web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=1.0,
+        max_line_size=MAX_HEAD_BYTES,
+        max_field_size=MAX_HEAD_BYTES,
+        max_headers=MAX_HEADERS,
+    )
 
 
 class _Portal:

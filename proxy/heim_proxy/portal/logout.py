@@ -116,7 +116,7 @@ async def _check_intent(visit: Visit, cookie: str) -> None:
     origins = visit.request.headers.getall("Origin", [])
     given = ""
     if origins == [visit.settings.login_url]:
-        given = dict(parse_qsl(await _form(visit.request), max_num_fields=8)).get("csrf", "")
+        given = await _csrf_field(visit.request)
     if not hmac.compare_digest(given.encode("utf-8", "replace"), csrf_token(cookie).encode()):
         visit.audit("logout.refused")
         raise PortalError(
@@ -127,7 +127,8 @@ async def _check_intent(visit: Visit, cookie: str) -> None:
         )
 
 
-async def _form(request: web.BaseRequest) -> str:
+async def _csrf_field(request: web.BaseRequest) -> str:
+    """The form's token; empty when the body is not our form."""
     if request.content_type != "application/x-www-form-urlencoded":
         return ""
     body = b""
@@ -135,4 +136,7 @@ async def _form(request: web.BaseRequest) -> str:
         body += chunk
         if len(body) > MAX_FORM_BYTES:
             return ""
-    return body.decode("ascii", "replace")
+    try:
+        return dict(parse_qsl(body.decode("ascii"), max_num_fields=8)).get("csrf", "")
+    except ValueError:
+        return ""

@@ -1,0 +1,79 @@
+"""Who am I: pages and JSON (P1, P4), and our public keys."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.fakes.portal import APP1, LOGIN, PortalStand
+
+
+async def test_the_start_page_says_who_is_signed_in(stand: PortalStand) -> None:
+    browser = stand.browser()
+    assert "You are not signed in" in (await browser.get("/")).text
+    await browser.open(APP1)
+    page = await browser.get("/")
+    assert "alice@example.com" in page.text
+    assert 'href="/.heim/logout"' in page.text
+
+
+@pytest.mark.parametrize("host", [LOGIN, APP1])
+async def test_a_program_gets_json_without_tokens_or_ids(stand: PortalStand, host: str) -> None:
+    browser = stand.browser()
+    await browser.open(APP1)
+    reply = await browser.get(f"https://{host}/.heim/me", Accept="*/*")
+    now = int(stand.clock.now())
+    assert json.loads(reply.text) == {
+        "subject": "alice",
+        "email": "alice@example.com",
+        "provider": "idp",
+        "auth_time": now,
+        "expires": now + 86400,
+    }
+
+
+async def test_an_application_answers_json_even_to_browsers(stand: PortalStand) -> None:
+    browser = stand.browser()
+    await browser.open(APP1)
+    reply = await browser.get(f"https://{APP1}/.heim/me")
+    assert reply.headers["Content-Type"].startswith("application/json")
+
+
+async def test_p4_the_page_shows_no_tokens_and_no_session_id(stand: PortalStand) -> None:
+    browser = stand.browser()
+    await browser.open(APP1)
+    page = await browser.get("/.heim/me")
+    ((sid, row),) = stand.store.sessions.items()
+    stored = json.loads(await stand.stage.sessions.tokens(sid))
+    assert "Example Accounts" in page.text
+    assert "developers" in page.text
+    for secret in (sid, stored["id_token"], browser.session() or "", row.sid):
+        assert secret not in page.text
+
+
+@pytest.mark.parametrize("host", [LOGIN, APP1])
+async def test_nobody_is_told_that_they_are_nobody(stand: PortalStand, host: str) -> None:
+    reply = await stand.browser().get(f"https://{host}/.heim/me", Accept="application/json")
+    assert reply.status == 401
+    assert f"https://{LOGIN}/" in reply.headers["WWW-Authenticate"]
+    assert json.loads(reply.text)["status"] == 401
+
+
+async def test_p1_claims_are_escaped(stand: PortalStand) -> None:
+    stand.idp.users["alice"].update(
+        sub="</p><script>alert(1)</script>", groups=['"><script>alert(2)</script>']
+    )
+    browser = stand.browser()
+    await browser.open(APP1)
+    pages = [await browser.get(path) for path in ("/", "/.heim/me", "/.heim/logout")]
+    assert all("<script" not in page.text for page in pages)
+    assert "&lt;script&gt;alert(2)" in pages[1].text
+
+
+async def test_keys_are_published_without_their_private_half(stand: PortalStand) -> None:
+    reply = await stand.browser().get("/.heim/jwks.json", Accept="*/*")
+    (key,) = json.loads(reply.text)["keys"]
+    assert (key["kty"], key["crv"], key["use"]) == ("EC", "P-256", "sig")
+    assert "d" not in key
+    assert (await stand.browser().get(f"https://{APP1}/.heim/jwks.json")).status == 404
