@@ -1,1 +1,1 @@
-"""The tunnel protocol, sans-IO. Arrives with the tunnel; its place is in ARCHITECTURE.md."""
+"""The tunnel protocol, sans-IO. It arrives with the tunnel; ARCHITECTURE.md keeps its place."""
