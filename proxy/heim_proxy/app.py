@@ -197,6 +197,7 @@ class Proxy:
                 keys=lambda: self._snapshot.signing_keys,
                 audit=self._audit,
                 clock=self._clock,
+                count_login=self._metrics.logins.add,
             )
         )
         edge = self._edge = Edge(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -83,6 +84,7 @@ class PortalStand:
     http: aiohttp.ClientSession
     audit: AuditTrail
     key_line: str
+    outcomes: Counter[str]
     backends: dict[str, str] = field(
         default_factory=lambda: {APP1: "app1", APP2: "app2", STRICT: "strict"}
     )
@@ -255,6 +257,7 @@ async def portal_stand(
     )
     fetcher = Fetcher(timeout_s=timeout_s)
     keys = SigningKeys.load_or_create(tmp_path / "assertion.pem")
+    outcomes: Counter[str] = Counter()
     stand: PortalStand
     ctx = PortalContext(
         settings=lambda: stand.settings(),
@@ -266,6 +269,7 @@ async def portal_stand(
         keys=lambda: keys,
         audit=Audit(),
         clock=stage.clock,
+        count_login=lambda outcome: outcomes.update((outcome,)),
     )
     trail = AuditTrail()
     logging.getLogger(AUDIT_LOGGER).addHandler(trail)
@@ -274,7 +278,7 @@ async def portal_stand(
     await web.TCPSite(served, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
         url = f"http://127.0.0.1:{served.addresses[0][1]}"
-        stand = PortalStand(stage, idp, url, ctx, [provider], http, trail, key_line)
+        stand = PortalStand(stage, idp, url, ctx, [provider], http, trail, key_line, outcomes)
         try:
             yield stand
         finally:

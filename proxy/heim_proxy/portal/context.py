@@ -54,7 +54,10 @@ class PortalSettings:
 
 @dataclass(frozen=True, slots=True)
 class PortalContext:
-    """Everything the portal's handlers use. One per process."""
+    """Everything the portal's handlers use. One per process.
+
+    `count_login` is told the outcome of every sign-in: succeeded, refused or failed.
+    """
 
     settings: Callable[[], PortalSettings]
     sessions: Sessions
@@ -65,3 +68,4 @@ class PortalContext:
     keys: Callable[[], SigningKeys]
     audit: Audit
     clock: Clock
+    count_login: Callable[[str], None]

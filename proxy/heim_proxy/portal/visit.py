@@ -136,6 +136,8 @@ class Visit:
 
     def audit(self, event: str, **fields: str | float | None) -> None:
         """Record a security decision with who asked and under which request id."""
+        if event.startswith("login."):
+            self.ctx.count_login(event.removeprefix("login."))
         self.ctx.audit.emit(
             event, request_id=self.facts.request_id, client=self.facts.client, **fields
         )

@@ -52,6 +52,15 @@ async def test_a_second_application_needs_no_second_login(stand: PortalStand) ->
     assert browser.session(APP1) != browser.session(APP2)
 
 
+async def test_outcomes_are_counted(stand: PortalStand) -> None:
+    await stand.browser().open(APP1)
+    stand.idp.lies = Lies(claims={"email_verified": False})
+    await stand.browser().open(APP1)
+    stand.idp.lies = Lies(token_status=500)
+    await stand.browser().open(APP1)
+    assert stand.outcomes == {"succeeded": 1, "refused": 1, "failed": 1}
+
+
 async def test_audit_tells_who_signed_in(stand: PortalStand) -> None:
     await stand.browser().open(APP1)
     told = stand.audit.last("login.succeeded")
