@@ -1,0 +1,172 @@
+"""Heim itself: `heim-proxy run` with a real configuration and a session in its store.
+
+The session is made as a login would leave it, in the store and with the keys that the proxy then
+opens; the proxy knows nothing of being measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.peers.base import Entry, Server
+from bench.process import Program, free_port
+from bench.site import DOMAIN, IDENTITY_HOST, PERSON, PUBLIC_HOST, Site
+from heim_proxy.access.subject import Subject, SubjectKind
+from heim_proxy.identity.keys import KeyRing
+from heim_proxy.identity.seal import Sealer
+from heim_proxy.identity.session import Sessions
+from heim_proxy.live import LiveRegistry
+from heim_proxy.store.sqlite import SqliteStore
+from heim_runtime.clock import SystemClock
+
+__all__ = ["start"]
+
+_ISSUER = "http://127.0.0.1:1"
+
+
+def start(site: Site) -> Server:
+    """The proxy with one signed-in person; plain http only reaches the public backend."""
+    room = site.room("heim")
+    plain, secure = free_port(), free_port()
+    log = room / "access.log"
+    config = room / "heim.yaml"
+    (room / "client-secret").write_text("not-a-secret")
+    config.write_text(yaml.safe_dump(_document(site, room, plain, secure), sort_keys=False))
+    cookie = asyncio.run(_sign_in(room))
+    program = Program(
+        [
+            str(Path(sys.executable).with_name("heim-proxy")),
+            "run",
+            "--config",
+            str(config),
+            "--access-log",
+            str(log),
+        ],
+        core=site.cores.server,
+        output=room / "output",
+    )
+    program.wait_for(plain, secure)
+    return Server(
+        name="heim",
+        program=program,
+        http_port=plain,
+        https_port=secure,
+        access_log=log,
+        entries=(
+            # Heim answers signed-in people over TLS only.
+            Entry("heim", IDENTITY_HOST, identity=True, tls_only=True),
+            Entry("heim, public backend", PUBLIC_HOST),
+        ),
+        cookie=cookie,
+    )
+
+
+async def _sign_in(room: Path) -> str:
+    state = room / "state"
+    store = SqliteStore(state / "state.db")
+    await store.open()
+    try:
+        sessions = Sessions(
+            store,
+            Sealer(KeyRing.load_or_create(state / "session.keys")),
+            LiveRegistry(),
+            lifetime=24 * 3600.0,
+            idle=8 * 3600.0,
+            clock=SystemClock(),
+        )
+        now = time.time()
+        person = Subject(
+            SubjectKind.USER,
+            _ISSUER,
+            "alice",
+            "test",
+            email=PERSON,
+            domain=DOMAIN,
+            groups=frozenset({"engineers", "oncall", "everyone"}),
+        )
+        session = await sessions.create(person, auth_time=now, tokens=b"", now=now)
+        return sessions.cookie_for(session, IDENTITY_HOST, now).partition(";")[0]
+    finally:
+        await store.close()
+
+
+def _document(site: Site, room: Path, plain: int, secure: int) -> dict[str, Any]:
+    upstream = f"http://127.0.0.1:{site.upstream_port}"
+    return {
+        "version": 1,
+        "domain": DOMAIN,
+        "listeners": {
+            "https": {"address": f"127.0.0.1:{secure}"},
+            "http": {"address": f"127.0.0.1:{plain}"},
+            "admin": {"address": f"unix:{room / 'admin.sock'}"},
+        },
+        "tls": {
+            "certificates": [
+                {
+                    "cert_file": str(site.directory / "tls.crt"),
+                    "key_file": str(site.directory / "tls.key"),
+                }
+            ]
+        },
+        "identity": {
+            "providers": [
+                {
+                    "name": "test",
+                    "type": "oidc",
+                    "issuer": _ISSUER,
+                    "client_id": "heim",
+                    "client_secret_file": str(room / "client-secret"),
+                }
+            ]
+        },
+        "state": {"url": f"sqlite://{room / 'state' / 'state.db'}"},
+        "roles": [
+            {
+                "name": "engineers",
+                "members": [{"group": "engineers"}],
+                "bindings": [{"backend": "app", "permission": "read"}],
+            },
+            {
+                "name": "oncall",
+                "members": [{"group": "oncall"}, {"user": f"bob@{DOMAIN}"}],
+                "bindings": [{"backend": "app", "permission": "operate"}],
+            },
+            {
+                "name": "admins",
+                "members": [{"user": f"carol@{DOMAIN}"}],
+                "bindings": [{"backend": "app", "permission": "all"}],
+            },
+        ],
+        "backends": [
+            {
+                "name": "app",
+                "host": IDENTITY_HOST,
+                "http": [
+                    {"path": "/", "upstream": upstream},
+                    {"path": "/api", "upstream": upstream},
+                ],
+                "permissions": [
+                    {"name": "all", "locations": [{"any": "/"}]},
+                    {
+                        "name": "read",
+                        "locations": [{"get": "/1k"}, {"get": "/64k"}, {"get": "/users/*/profile"}],
+                    },
+                    {"name": "operate", "locations": [{"post": "/restart"}, {"get": "/status"}]},
+                ],
+            },
+            {
+                "name": "www",
+                "host": PUBLIC_HOST,
+                "public": True,
+                "allow_http": True,
+                "http": [{"path": "/", "upstream": upstream}],
+            },
+        ],
+        "drain": "1s",
+    }
