@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from heim_proxy.certs.load import CertificateFiles, Loaded, load
+from heim_proxy.certs.store import CertStore, presented_name
+from tests.fakes.certificates import CA_PEM, make_pair
+from tests.fakes.loops import LOOPS, run_on
+
+
+def loaded(directory: Path, *names: str) -> Loaded:
+    make_pair(*names).write(directory)
+    return load(CertificateFiles.directory(directory), now=time.time())
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> list[Loaded]:
+    return [
+        loaded(tmp_path / "default", "first.example.test"),
+        loaded(tmp_path / "wild", "*.example.test"),
+        loaded(tmp_path / "exact", "app.example.test", "example.test"),
+        loaded(tmp_path / "late", "app.example.test"),
+    ]
+
+
+FOUND = {
+    "exact": ("app.example.test", 2),
+    "exact-beats-wildcard": ("first.example.test", 0),
+    "wildcard": ("other.example.test", 1),
+    "wildcard-is-one-label": ("a.b.example.test", 0),
+    "wildcard-is-not-its-parent": ("example.test", 2),
+    "no-label-before-the-dot": (".example.test", 0),
+    "unknown": ("elsewhere.test", 0),
+    "none": ("", 0),
+}
+
+
+@pytest.mark.parametrize(("name", "index"), FOUND.values(), ids=FOUND)
+def test_exact_then_one_label_wildcard_then_the_first(
+    name: str, index: int, pairs: list[Loaded]
+) -> None:
+    store = CertStore()
+    store.install(pairs)
+    assert store.find(name) is pairs[index].context
+
+
+def test_a_store_cannot_be_emptied(pairs: list[Loaded]) -> None:
+    store = CertStore()
+    assert store.find("app.example.test") is None
+    store.install(pairs)
+    with pytest.raises(ValueError, match="at least one"):
+        store.install([])
+    assert store.find("app.example.test") is pairs[2].context
+
+
+def test_plain_http_presents_no_name() -> None:
+    assert presented_name(None) == ""
+
+
+@dataclass
+class Hello:
+    """What a client saw."""
+
+    certificate_names: list[str]
+    server_saw: str
+    alpn: str | None
+    version: str | None
+    reused: bool
+    session: ssl.SSLSession | None
+
+
+class TellName(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        name = presented_name(transport.get_extra_info("ssl_object"))
+        transport.write(f"{name}\n".encode())  # type: ignore[attr-defined]
+        transport.close()
+
+
+def client(
+    *, alpn: Sequence[str] = ("http/1.1",), version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3
+) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(cadata=CA_PEM)
+    context.maximum_version = version
+    context.set_alpn_protocols(list(alpn))
+    return context
+
+
+def hello(
+    address: tuple[str, int],
+    name: str | None,
+    context: ssl.SSLContext,
+    session: ssl.SSLSession | None = None,
+) -> Hello:
+    with (
+        socket.create_connection(address, timeout=4) as sock,
+        context.wrap_socket(sock, server_hostname=name, session=session) as tls,
+    ):
+        said = tls.makefile("rb").readline()
+        certificate = tls.getpeercert() or {}
+        names = [value for _, value in certificate.get("subjectAltName", ())]
+        return Hello(
+            names,
+            said.decode().strip(),
+            tls.selected_alpn_protocol(),
+            tls.version(),
+            bool(tls.session_reused),
+            tls.session,
+        )
+
+
+class Server:
+    """A TLS server on the store's context."""
+
+    def __init__(self, store: CertStore) -> None:
+        self._store = store
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(TellName, "127.0.0.1", 0, ssl=self._store.context)
+        self._address = self._server.sockets[0].getsockname()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def hello(
+        self, name: str | None, context: ssl.SSLContext, session: ssl.SSLSession | None = None
+    ) -> Hello:
+        return await asyncio.to_thread(hello, self._address, name, context, session)
+
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+@pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
+def test_the_client_gets_the_certificate_of_the_name_it_asked_for(
+    loop_name: str, version: ssl.TLSVersion, pairs: list[Loaded]
+) -> None:
+    async def scenario() -> None:
+        store = CertStore()
+        store.install(pairs)
+        async with Server(store) as server:
+            seen = [
+                await server.hello(name, client(version=version))
+                for name in ("App.Example.Test", "other.example.test", "elsewhere.test", None)
+            ]
+        assert [one.certificate_names[0] for one in seen] == [
+            "app.example.test",
+            "*.example.test",
+            "first.example.test",
+            "first.example.test",
+        ]
+        assert [one.server_saw for one in seen] == [
+            "app.example.test",
+            "other.example.test",
+            "elsewhere.test",
+            "",
+        ]
+        assert {one.version for one in seen} == {f"TLSv1.{version.value - 0x301}"}
+
+    run_on(loop_name, scenario())
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_http_1_1_is_the_only_protocol_offered(loop_name: str, pairs: list[Loaded]) -> None:
+    async def scenario() -> None:
+        store = CertStore()
+        store.install(pairs)
+        async with Server(store) as server:
+            both = await server.hello("app.example.test", client(alpn=("h2", "http/1.1")))
+            only = await server.hello("app.example.test", client(alpn=("h2",)))
+        assert (both.alpn, only.alpn) == ("http/1.1", None)
+
+    run_on(loop_name, scenario())
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_tls_1_1_is_refused(loop_name: str, pairs: list[Loaded]) -> None:
+    async def scenario() -> None:
+        store = CertStore()
+        store.install(pairs)
+        old = client()
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+        # OpenSSL's own default refuses to even try.
+        old.set_ciphers("ALL:@SECLEVEL=0")
+        async with Server(store) as server:
+            with pytest.raises(ssl.SSLError):
+                await server.hello("app.example.test", old)
+
+    run_on(loop_name, scenario())
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+@pytest.mark.parametrize("version", VERSIONS.values(), ids=VERSIONS)
+def test_a_change_is_served_at_once_and_session_tickets_survive_it(
+    loop_name: str, version: ssl.TLSVersion, pairs: list[Loaded], tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        store = CertStore()
+        store.install(pairs)
+        async with Server(store) as server:
+            context = client(version=version)
+            before = await server.hello("app.example.test", context)
+            assert not before.reused
+            store.install([loaded(tmp_path / "new", "app.example.test", "new.example.test")])
+            fresh = await server.hello("app.example.test", client(version=version))
+            resumed = await server.hello("app.example.test", context, before.session)
+        assert "new.example.test" in fresh.certificate_names
+        assert resumed.reused
+        assert resumed.server_saw == "app.example.test"
+
+    run_on(loop_name, scenario())
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_before_the_first_certificate_handshakes_fail(loop_name: str) -> None:
+    async def scenario() -> None:
+        async with Server(CertStore()) as server:
+            with pytest.raises(ssl.SSLError):
+                await server.hello("app.example.test", client())
+
+    run_on(loop_name, scenario())
