@@ -94,7 +94,7 @@ def email_domain(address: object) -> str | None:
     Quoted local parts, a second ``@``, anything outside ASCII (full-width ``＠``, the Kelvin sign
     that lowercases to k), control characters and a trailing dot are not plain.
     """
-    if not isinstance(address, str) or len(address) > MAX_EMAIL_CHARS or not address.isascii():
+    if not isinstance(address, str) or len(address) > MAX_EMAIL_CHARS:
         return None
     local, at, domain = address.partition("@")
     if not at or len(local) > 64 or not _LOCAL.fullmatch(local) or not _DOMAIN.fullmatch(domain):
