@@ -133,7 +133,8 @@ class Listener:
         self._setup_timeout_s = setup_timeout_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._resume: asyncio.TimerHandle | None = None
-        self._complained = float("-inf")
+        # When each event was last said, in loop time.
+        self._complained: dict[str, float] = {}
         self._tally = Tally()
         # Since the start, refused ones included.
         self.accepted = 0
@@ -198,8 +199,8 @@ class Listener:
 
     def _complain(self, event: str, **fields: str) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._complained >= COMPLAIN_S:
-            self._complained = now
+        if now - self._complained.get(event, float("-inf")) >= COMPLAIN_S:
+            self._complained[event] = now
             log.warning(event, extra={"listener": self._name, **fields})
 
     async def _admit(self, conn: socket.socket, address: tuple[str, int], place: Place) -> None:
