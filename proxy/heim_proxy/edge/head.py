@@ -138,7 +138,7 @@ class RequestHead:
         if not self._url:
             raise BadRequest(400, "no request line")
         self._check_request_line(data)
-        self._settle(parser.should_keep_alive())
+        self._settle()
 
     def on_url(self, url: bytes) -> None:
         """llhttp: the request target."""
@@ -228,11 +228,12 @@ class RequestHead:
         if self._count > HEADER_COUNT:
             raise BadRequest(431, f"more than {HEADER_COUNT} header fields")
 
-    def _settle(self, keep_alive: bool) -> None:
+    def _settle(self) -> None:
         host = self.host
         if not host:
             raise BadRequest(400, "no Host header")
-        self.keep_alive = keep_alive
+        # llhttp knows too, but has forgotten by the end of a message without a body.
+        self.keep_alive = self.version == b"HTTP/1.1"
         url = self._url
         if not url.startswith(b"/"):
             url = _origin_form(url, host)
@@ -260,6 +261,8 @@ class RequestHead:
         named = {token.strip(b" \t") for token in value.lower().split(b",")}
         if b"upgrade" not in named:
             self.upgrade = None
+        # RFC 9112, 9.3: close wins over keep-alive.
+        self.keep_alive = b"close" not in named and (self.keep_alive or b"keep-alive" in named)
         named -= _CONNECTION_OPTIONS
         if not named:
             return
