@@ -107,7 +107,8 @@ class AnswerHead:
         if field == ResponseField.CONTENT_LENGTH:
             self.length = int(value)
         elif field == ResponseField.TRANSFER_ENCODING:
-            self._transfer_coding = value
+            # Joined, so that a coding named before the last line is seen, and refused.
+            self._transfer_coding += value
         elif field == ResponseField.CONNECTION:
             self._connection += b"," + value
         elif field == ResponseField.UPGRADE:

@@ -142,8 +142,9 @@ class Judge:
         target = head.target
         path = target.path
         routes = host.routes
-        if not client.secure:
-            return self._plain_http(head, host)
+        if not client.secure and not _open_on_http(host, path):
+            location = self.snapshot.public_url(host.name) + _text(path + target.query)
+            return Redirect(308, location, decision="https")
         if routes is None or path.startswith(RESERVED_PREFIX):
             verdict = self._portal(head, host, now)
             if verdict is not None or routes is None:
@@ -236,16 +237,6 @@ class Judge:
         if len(self._hosts) < _REMEMBERED_HOSTS:
             self._hosts[raw] = host
         return host
-
-    def _plain_http(self, head: RequestHead, host: _Host) -> Verdict:
-        """Port 80: public backends that allow it; everything else moves to https."""
-        route = host.routes.match(head.target.path) if host.routes is not None else None
-        reserved = under(head.target.path, RESERVED_PREFIX)
-        if route is not None and route.backend.allow_http and route.backend.public and not reserved:
-            allow = self.snapshot.public[route.backend.name]
-            return self._forward(head, host, route, None, allow)
-        location = self.snapshot.public_url(host.name) + _text(head.target.path + head.target.query)
-        return Redirect(308, location, decision="https")
 
     def _portal(self, head: RequestHead, host: _Host, now: float) -> Verdict | None:
         if host.routes is not None and not under(head.target.path, RESERVED_PREFIX):
@@ -356,6 +347,14 @@ def valid_until(session: Session | None, backend: Backend) -> float:
     if backend.max_session_age is None:
         return session.expires
     return min(session.expires, session.auth_time + backend.max_session_age)
+
+
+def _open_on_http(host: _Host, path: bytes) -> bool:
+    """Port 80 serves public backends that allow it; everything else moves to https."""
+    route = host.routes.match(path) if host.routes is not None else None
+    if route is None or under(path, RESERVED_PREFIX):
+        return False
+    return route.backend.allow_http and route.backend.public
 
 
 def is_navigation(head: RequestHead) -> bool:
