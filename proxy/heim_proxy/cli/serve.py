@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import resource
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -28,6 +29,7 @@ _ASYNCIO_TLS_BUFFER_BYTES: Final = 32 * 1024
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     configure(args.log_level)
+    _raise_descriptor_limit()
     access_log: int | Path = 1 if args.access_log == "-" else Path(args.access_log)
     return run_loop(_serve(Path(args.config), access_log))
 
@@ -81,6 +83,14 @@ async def _demo(
         print(f"heim-proxy demo: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system lets us: the usual soft limit of 1024 is one of the
+    shell's, and would mean a few hundred connections.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
