@@ -86,9 +86,7 @@ async def _demo(
 
 
 def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system lets us: the usual soft limit of 1024 is one of the
-    shell's, and would mean a few hundred connections.
-    """
+    """Allow as many descriptors as the system does; the usual soft limit is 400 connections."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
