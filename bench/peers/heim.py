@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,45 +26,53 @@ from heim_proxy.live import LiveRegistry
 from heim_proxy.store.sqlite import SqliteStore
 from heim_runtime.clock import SystemClock
 
-__all__ = ["start"]
+__all__ = ["Prepared", "prepare", "start"]
 
 _ISSUER = "http://127.0.0.1:1"
 
 
-def start(site: Site) -> Server:
-    """The proxy with one signed-in person; plain http only reaches the public backend."""
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration on disk with a signed-in person in its store, nothing running."""
+
+    room: Path
+    config: Path
+    access_log: Path
+    http_port: int
+    https_port: int
+    cookie: str
+
+
+def prepare(site: Site) -> Prepared:
+    """Write the configuration and make the session."""
     room = site.room("heim")
     plain, secure = free_port(), free_port()
-    log = room / "access.log"
     config = room / "heim.yaml"
     (room / "client-secret").write_text("not-a-secret")
     config.write_text(yaml.safe_dump(_document(site, room, plain, secure), sort_keys=False))
     cookie = asyncio.run(_sign_in(room))
-    program = Program(
-        [
-            str(Path(sys.executable).with_name("heim-proxy")),
-            "run",
-            "--config",
-            str(config),
-            "--access-log",
-            str(log),
-        ],
-        core=site.cores.server,
-        output=room / "output",
-    )
-    program.wait_for(plain, secure)
+    return Prepared(room, config, room / "access.log", plain, secure, cookie)
+
+
+def start(site: Site) -> Server:
+    """The proxy with one signed-in person; plain http only reaches the public backend."""
+    ready = prepare(site)
+    command = [str(Path(sys.executable).with_name("heim-proxy")), "run"]
+    command += ["--config", str(ready.config), "--access-log", str(ready.access_log)]
+    program = Program(command, core=site.cores.server, output=ready.room / "output")
+    program.wait_for(ready.http_port, ready.https_port)
     return Server(
         name="heim",
         program=program,
-        http_port=plain,
-        https_port=secure,
-        access_log=log,
+        http_port=ready.http_port,
+        https_port=ready.https_port,
+        access_log=ready.access_log,
         entries=(
             # Heim answers signed-in people over TLS only.
             Entry("heim", IDENTITY_HOST, identity=True, tls_only=True),
             Entry("heim, public backend", PUBLIC_HOST),
         ),
-        cookie=cookie,
+        cookie=ready.cookie,
     )
 
 
