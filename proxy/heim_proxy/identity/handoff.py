@@ -30,6 +30,7 @@ from heim_proxy.identity.seal import Purpose, Sealer
 from heim_proxy.store.base import Store
 
 __all__ = [
+    "MAX_FLOWS",
     "HandoffError",
     "HandoffErrorKind",
     "HandoffStart",

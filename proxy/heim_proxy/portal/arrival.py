@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from heim_proxy.identity.cookies import FLOW_PREFIX, clear_cookie
-from heim_proxy.identity.handoff import Redeemed
+from heim_proxy.identity.handoff import MAX_FLOWS, HandoffErrorKind, Redeemed
 from heim_proxy.portal.errors import PortalError, TryAgain
 from heim_proxy.portal.visit import Visit, redirect
 
@@ -29,6 +29,10 @@ async def arrive(visit: Visit) -> web.StreamResponse:
         return redirect(f"{origin}{result.rd}", (clear_cookie(result.flow_name), cookie))
     if await visit.session() is not None:
         # Back button or reload: the ticket is gone, the session it gave is here.
+        return redirect(f"{origin}{result.rd}")
+    if result.kind is HandoffErrorKind.OTHER_BROWSER and len(flows) >= MAX_FLOWS:
+        # Many tabs at once: younger flows pushed this one's cookie out. Asking again ends, because
+        # the youngest always arrive, and with the first of them the session is here.
         return redirect(f"{origin}{result.rd}")
     visit.audit("login.failed", step="handoff", detail=result.kind.value, host=host)
     raise PortalError(
