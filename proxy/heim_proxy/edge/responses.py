@@ -124,11 +124,20 @@ def _problem(answer: Refusal, title: str, request_id: str) -> bytes:
     return json.dumps({key: value for key, value in document.items() if value != ""}).encode()
 
 
+def _sentence(text: str) -> str:
+    """A sentence for a page; one that begins with an address or a key keeps its small letter."""
+    if text.partition(" ")[0].isalpha():
+        text = text[:1].upper() + text[1:]
+    return text if text.endswith(".") else f"{text}."
+
+
 def _page(answer: Refusal, title: str, request_id: str) -> bytes:
-    hint = f"<p>{html.escape(answer.hint)}</p>" if answer.hint else ""
+    hint = f"<p>{html.escape(_sentence(answer.hint))}</p>" if answer.hint else ""
+    if answer.status == 403 and answer.user:
+        hint += '<p><a href="/.heim/logout">Sign in as somebody else</a></p>'
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-        f"<h1>{answer.status} {title}</h1><p>{html.escape(answer.detail)}</p>{hint}"
+        f"<h1>{answer.status} {title}</h1><p>{html.escape(_sentence(answer.detail))}</p>{hint}"
         f"<p><small>Request id {html.escape(request_id)}</small></p></html>"
     ).encode()
