@@ -73,7 +73,7 @@ async def admin(directory: Path, path: str, *, host: str = "localhost") -> Answe
         wire.close()
 
 
-@dataclass
+@dataclass(repr=False)
 class HeimProcess(Heim):
     """A proxy in a process of its own; requests are made as with `Heim`."""
 
