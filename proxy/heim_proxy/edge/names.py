@@ -164,4 +164,5 @@ RESPONSE_NAMES: Final = NameTable(_RESPONSE, from_client=False)
 
 def sets_our_cookie(set_cookie: bytes) -> bool:
     """Whether a Set-Cookie value of an upstream names a cookie that only Heim may set."""
-    return is_ours(set_cookie.partition(b"=")[0])
+    # Browsers send a cookie without a name as its bare value, which can spell out ours.
+    return is_ours(set_cookie.lstrip(b"= \t").partition(b"=")[0])
