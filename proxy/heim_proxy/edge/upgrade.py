@@ -59,7 +59,9 @@ class FrameBorders:
 
 def close_frame(code: int, reason: str, *, masked: bool) -> bytes:
     """A close frame (RFC 6455, 5.5.1). `reason` is cut to 123 bytes; clients' frames are masked."""
-    payload = code.to_bytes(2, "big") + reason.encode("utf-8")[:123]
+    # Cut between characters: a peer fails the connection over a reason that is not UTF-8.
+    text = reason.encode("utf-8")[:123].decode("utf-8", "ignore")
+    payload = code.to_bytes(2, "big") + text.encode("utf-8")
     if not masked:
         return bytes((_CLOSE_OPCODE, len(payload))) + payload
     mask = os.urandom(4)
