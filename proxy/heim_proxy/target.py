@@ -95,8 +95,6 @@ def _resolve(raw: bytes, query: bytes) -> Target:
 
 def _decode(path: bytes) -> bytes:
     """Decode unreserved characters once and upper-case the rest; refuse what hides meaning."""
-    if _DOUBLE.search(path):
-        raise BadTarget("doubly encoded character in the path")
     decoded = bytearray()
 
     def replace(match: re.Match[bytes]) -> bytes:
@@ -110,6 +108,9 @@ def _decode(path: bytes) -> bytes:
         return bytes((code,)) if code in _UNRESERVED else b"%" + digits.upper()
 
     plain = _ESCAPE.sub(replace, path)
+    # Only now: of %25%32e the first look sees nothing, and %252e is left.
+    if _DOUBLE.search(plain):
+        raise BadTarget("doubly encoded character in the path")
     if any(code >= 0x80 for code in decoded):
         _require_utf8(path)
     return plain
