@@ -61,13 +61,14 @@ class _Tls:
 
 
 class _Sink:
-    """A transport that swallows what is written and remembers the last of it."""
+    """A transport that swallows what is written and remembers the first and the last of it."""
 
     def __init__(self, tls: _Tls) -> None:
         self._tls = tls
-        self.last = b""
+        self.first = self.last = b""
 
     def write(self, data: bytes) -> None:
+        self.first = self.first or data
         self.last = data
 
     def is_closing(self) -> bool:
@@ -143,9 +144,10 @@ class _Drive:
         """Send the first request and give it an upstream as soon as it asks for one."""
         self._front.data_received(self._head.numbered(self._number))
         async with asyncio.timeout(5):
-            while self._client.last == b"":
+            # Until the connection is back in its pool, the answer complete.
+            while not self._client.first or self._front.exchange is not None:
                 await asyncio.sleep(0.01)
-        assert self._client.last.startswith(b"HTTP/1.1 200 "), self._client.last
+        assert self._client.first.startswith(b"HTTP/1.1 200 "), self._client.first
         pool = next(iter(self._edge._pools.values()))
         real = pool.take(self._edge.loop.time(), repeatable=True)
         assert real is not None
