@@ -1,0 +1,376 @@
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from heim_config.model import Config
+from heim_proxy.access.policy import Allow
+from heim_proxy.routing import (
+    Cors,
+    Endpoint,
+    ForwardPath,
+    PathMatch,
+    Timeouts,
+    UpstreamTls,
+)
+from heim_proxy.snapshot import Snapshot, SnapshotError, policy_of, routes_of
+from tests.fakes.sessions import ALICE, BOB
+from tests.fakes.snapshots import app, configured, role, signing_keys, snapshot
+
+
+def routed(backend: dict[str, Any], host: str = "app.example.test", path: bytes = b"/") -> Any:
+    table = routes_of(configured([backend])).lookup(host)
+    assert table is not None
+    return table.match(path)
+
+
+def prepared(backend: dict[str, Any]) -> Any:
+    """The backend as the data plane has it."""
+    return snapshot(configured([backend])).backends["app"]
+
+
+class TestBackends:
+    def test_defaults_are_the_safe_ones(self) -> None:
+        backend = prepared(app())
+        assert (backend.public, backend.allow_http, backend.max_session_age) == (False, False, None)
+        assert backend.dialects == ("heimdallr",)
+        assert (backend.cors, backend.allowed_origins) == (None, frozenset())
+        assert backend.forward_path is ForwardPath.CANONICAL
+        assert backend.upgrades == {b"websocket"}
+        assert backend.timeouts == Timeouts(5.0, 60.0, 900.0)
+
+    @pytest.mark.parametrize(
+        ("keys", "name", "value"),
+        [
+            pytest.param({"public": True}, "public", True, id="public"),
+            pytest.param({"public": True, "allow_http": True}, "allow_http", True, id="allow_http"),
+            pytest.param(
+                {"identity_headers": ["forwarded", "heimdallr"]},
+                "dialects", ("forwarded", "heimdallr"), id="identity_headers",
+            ),
+            pytest.param({"max_session_age": "1h"}, "max_session_age", 3600.0, id="session age"),
+            pytest.param(
+                {"allowed_origins": ["https://a.example.test"]},
+                "allowed_origins", frozenset({"https://a.example.test"}), id="allowed_origins",
+            ),
+            pytest.param({"forward_path": "raw"}, "forward_path", ForwardPath.RAW, id="raw"),
+            pytest.param(
+                {"upgrades": ["WebSocket", "x-proto"]},
+                "upgrades", frozenset({b"websocket", b"x-proto"}), id="upgrades",
+            ),
+            pytest.param({"upgrades": []}, "upgrades", frozenset(), id="no upgrades"),
+            pytest.param(
+                {"timeouts": {"connect": "1s", "first_byte": "2m", "idle": "3h"}},
+                "timeouts", Timeouts(1.0, 120.0, 10800.0), id="timeouts",
+            ),
+        ],
+    )  # fmt: skip
+    def test_each_key_arrives(self, keys: dict[str, Any], name: str, value: object) -> None:
+        assert getattr(prepared(app(**keys)), name) == value
+
+    def test_cors_arrives_whole(self) -> None:
+        cors = {
+            "allow_origins": ["https://a.example.test"],
+            "allow_methods": ["GET", "DELETE"],
+            "allow_headers": ["X-One"],
+            "expose_headers": ["X-Two"],
+            "allow_credentials": True,
+            "max_age": "90s",
+        }
+        assert prepared(app(cors=cors)).cors == Cors(
+            frozenset({"https://a.example.test"}), ("GET", "DELETE"), ("X-One",), ("X-Two",),
+            allow_credentials=True, max_age=90,
+        )  # fmt: skip
+
+    def test_a_public_backend_has_its_decision_and_no_other_has(self) -> None:
+        built = snapshot(configured([app("app"), app("open", public=True)]))
+        assert built.public == {"open": Allow("open", "backend open is public", public=True)}
+
+
+class TestRoutes:
+    def test_a_backend_without_hosts_lives_under_the_domain(self) -> None:
+        assert routes_of(configured([app("one"), app("two")])).hosts() == (
+            "one.example.test",
+            "two.example.test",
+        )
+
+    def test_every_host_of_a_backend_leads_to_it_in_its_canonical_form(self) -> None:
+        backend = app(host="A.example.test", hosts=["*.Dev.example.test", "bücher.example"])
+        table = routes_of(configured([backend]))
+        hosts = ("*.dev.example.test", "a.example.test", "xn--bcher-kva.example")
+        assert table.hosts() == hosts
+        for host in ("x.dev.example.test", "a.example.test", "xn--bcher-kva.example"):
+            found = table.lookup(host)
+            assert found is not None
+            assert found.match(b"/") is not None
+        assert table.lookup("app.example.test") is None
+        assert table.lookup("x.y.dev.example.test") is None
+
+    def test_hosts_of_one_backend_share_its_routes_backend(self) -> None:
+        table = routes_of(configured([app(host="a.example.test", hosts=["b.example.test"])]))
+        first, second = table.lookup("a.example.test"), table.lookup("b.example.test")
+        assert first is not None
+        assert second is not None
+        assert first.match(b"/") is second.match(b"/")
+
+    @pytest.mark.parametrize(
+        ("path", "canonical"),
+        [
+            ("/", b"/"),
+            ("/api", b"/api"),
+            ("/api/", b"/api/"),
+            ("/büro", b"/b%C3%BCro"),
+            ("/a%20b", b"/a%20b"),
+            ("/%61pi", b"/api"),
+            ("/日本", b"/%E6%97%A5%E6%9C%AC"),
+        ],
+    )
+    def test_paths_are_compared_in_wire_form(self, path: str, canonical: bytes) -> None:
+        backend = app(http=[{"path": path, "upstream": "http://127.0.0.1:3000"}])
+        assert routed(backend, path=canonical).path == canonical
+
+    def test_exact_and_prefix_are_told_apart(self) -> None:
+        upstream = "http://127.0.0.1:3000"
+        backend = app(
+            http=[
+                {"path": "/a", "match": "exact", "upstream": upstream},
+                {"path": "/a", "upstream": upstream, "strip_prefix": True},
+            ]
+        )
+        exact, prefix = routed(backend, path=b"/a"), routed(backend, path=b"/a/b")
+        assert (exact.match, exact.strip_prefix) == (PathMatch.EXACT, False)
+        assert (prefix.match, prefix.strip_prefix) == (PathMatch.PREFIX, True)
+        assert prefix.upstream_path(b"/a/b") == b"/b"
+        assert routed(backend, path=b"/ab") is None
+
+    @pytest.mark.parametrize(
+        ("upstream", "endpoint"),
+        [
+            ("http://127.0.0.1:3000", Endpoint("http", "127.0.0.1", 3000)),
+            ("http://inner", Endpoint("http", "inner", 80)),
+            ("https://inner", Endpoint("https", "inner", 443)),
+            ("http://[::1]:8080", Endpoint("http", "::1", 8080)),
+            ("unix:/run/app.sock", Endpoint("unix", "/run/app.sock", 0)),
+        ],
+    )
+    def test_upstreams_become_endpoints(self, upstream: str, endpoint: Endpoint) -> None:
+        route = routed(app(http=[{"path": "/", "upstream": upstream}]))
+        assert route.endpoints == (endpoint,)
+
+    def test_several_upstreams_keep_their_order(self) -> None:
+        urls = ["http://127.0.0.1:3001", "http://127.0.0.1:3000"]
+        route = routed(app(http=[{"path": "/", "upstreams": urls}]))
+        assert [endpoint.port for endpoint in route.endpoints] == [3001, 3000]
+
+    def test_only_https_upstreams_have_tls_settings(self) -> None:
+        backend = app(
+            http=[{"path": "/", "upstreams": ["https://inner", "http://inner"]}],
+            upstream_tls={"server_name": "Name.inner", "insecure": True},
+        )
+        encrypted, plain = routed(backend).endpoints
+        assert encrypted.tls == UpstreamTls(None, "name.inner", insecure=True)
+        assert plain.tls is None
+
+
+class TestUpstreamTls:
+    def contexts(self, backends: list[dict[str, Any]]) -> dict[Endpoint, ssl.SSLContext | None]:
+        return dict(snapshot(configured(backends)).endpoints)
+
+    def encrypted(self, name: str = "app", **tls: Any) -> dict[str, Any]:
+        http = [{"path": "/", "upstream": f"https://{name}.inner"}]
+        return app(name, http=http, **({"upstream_tls": tls} if tls else {}))
+
+    def test_plain_and_unix_upstreams_have_none(self) -> None:
+        urls = ["http://inner", "unix:/run/app.sock"]
+        found = self.contexts([app(http=[{"path": "/", "upstreams": urls}])])
+        assert list(found.values()) == [None, None]
+
+    def test_https_is_verified_unless_asked_otherwise(self) -> None:
+        (context,) = self.contexts([self.encrypted()]).values()
+        assert context is not None
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+        assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+    def test_insecure_is_not(self) -> None:
+        (context,) = self.contexts([self.encrypted(insecure=True)]).values()
+        assert context is not None
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_NONE, False)
+
+    def test_a_ca_file_is_trusted_instead_of_the_systems(self, tmp_path: Path) -> None:
+        path = tmp_path / "ca.pem"
+        trustme.CA().cert_pem.write_to_path(path)
+        (context,) = self.contexts([self.encrypted(ca_file=str(path))]).values()
+        assert context is not None
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.cert_store_stats()["x509_ca"] == 1
+
+    def test_equal_settings_share_a_context_and_others_do_not(self) -> None:
+        found = self.contexts(
+            [self.encrypted("one"), self.encrypted("two"), self.encrypted("three", insecure=True)]
+        )
+        by_name = {endpoint.host: context for endpoint, context in found.items()}
+        assert by_name["one.inner"] is by_name["two.inner"]
+        assert by_name["three.inner"] is not by_name["one.inner"]
+
+    @pytest.mark.parametrize("content", [None, b"", b"not a certificate"])
+    def test_a_ca_file_that_cannot_be_used_names_the_key(
+        self, tmp_path: Path, content: bytes | None
+    ) -> None:
+        path = tmp_path / "ca.pem"
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(SnapshotError) as caught:
+            self.contexts([self.encrypted(ca_file=str(path))])
+        assert "backend app: upstream_tls.ca_file" in str(caught.value)
+        assert str(path) in str(caught.value)
+
+
+class TestPolicy:
+    def test_roles_and_permissions_arrive(self) -> None:
+        backend = app(
+            permissions=[
+                {"name": "read", "locations": [{"get": "/docs"}]},
+                {"name": "desk", "locations": [{"any": "=/büro"}, {"any": "/x/*/y"}]},
+            ]
+        )
+        policy = policy_of(configured([backend], [role("r", "app/read", "app/desk")]))
+
+        def allowed(method: bytes, path: bytes) -> bool:
+            return isinstance(policy.decide(ALICE, "app", method, path), Allow)
+
+        assert allowed(b"GET", b"/docs/x")
+        assert not allowed(b"POST", b"/docs/x")
+        assert allowed(b"POST", b"/b%C3%BCro")
+        assert not allowed(b"POST", b"/b%C3%BCro/x")
+        assert allowed(b"PUT", b"/x/1/y")
+        assert not allowed(b"PUT", b"/x/1/2/y")
+
+    @pytest.mark.parametrize(
+        ("member", "in_it"),
+        [
+            ({"user": "Alice@example.test"}, True),
+            ({"user": "bob@example.test"}, False),
+            ({"group": "sre"}, True),
+            ({"group": "sre", "provider": "idp"}, True),
+            ({"group": "admins"}, False),
+            ({"domain": "example.test"}, True),
+            ({"issuer": "https://idp.example.test", "subject": "1001"}, True),
+            ({"issuer": "https://idp.example.test", "subject": "1003"}, False),
+            ({"service_account": "robot"}, False),
+        ],
+        ids=str,
+    )
+    def test_every_form_of_member_arrives(self, member: dict[str, str], in_it: bool) -> None:
+        config = configured(
+            [app()],
+            [role("r", "app/all", members=[member])],
+            service_accounts=[{"name": "robot"}],
+        )
+        policy = policy_of(config)
+        assert isinstance(policy.decide(ALICE, "app", b"GET", b"/"), Allow) is in_it
+        assert not isinstance(policy.decide(BOB, "app", b"GET", b"/"), Allow)
+
+    def test_breaking_the_glass_is_marked(self) -> None:
+        config = configured(
+            [app("one"), app("two")], [{**role("r", "one/all"), "break_glass": True}]
+        )
+        policy = policy_of(config)
+        ordinary, emergency = (policy.decide(ALICE, name, b"GET", b"/") for name in ("one", "two"))
+        assert isinstance(ordinary, Allow)
+        assert isinstance(emergency, Allow)
+        assert (ordinary.break_glass, emergency.break_glass) == (False, True)
+
+
+class TestWhole:
+    def build(self, **keys: Any) -> Snapshot:
+        return snapshot(configured([app()], [role("r", "app/all")], **keys), generation=7)
+
+    def test_what_it_was_built_from_is_kept(self) -> None:
+        built = self.build()
+        assert built.generation == 7
+        assert built.signing_keys is signing_keys()
+        assert built.login_host == "auth.example.test"
+        assert built.login_url == "https://auth.example.test"
+        assert built.trusted_proxies == ()
+
+    def test_the_public_port_is_part_of_every_origin(self) -> None:
+        built = self.build(public_port=8443, login_host="login.example.test")
+        assert built.login_url == "https://login.example.test:8443"
+        assert built.public_url("app.example.test") == "https://app.example.test:8443"
+
+    def test_trusted_proxies_are_networks(self) -> None:
+        built = self.build(trusted_proxies=["10.0.0.0/8", "fd00::/8"])
+        assert built.trusted_proxies == (
+            ipaddress.ip_network("10.0.0.0/8"),
+            ipaddress.ip_network("fd00::/8"),
+        )
+
+    def test_max_session_age_is_found_by_backend(self) -> None:
+        built = snapshot(configured([app(max_session_age="5m"), app("other")]))
+        assert built.max_session_age("app") == 300.0
+        assert built.max_session_age("other") is None
+        assert built.max_session_age("unknown") is None
+
+    def test_a_host_belongs_to_the_backend_at_its_root(self) -> None:
+        upstream = "http://127.0.0.1:3000"
+        exact = app("exact", http=[{"path": "/x", "match": "exact", "upstream": upstream}])
+        deep = app("deep", http=[{"path": "/x", "upstream": upstream}])
+        built = snapshot(configured([app(), exact, deep]))
+        assert built.backend_for("app.example.test") == "app"
+        assert built.backend_for("exact.example.test") == "exact"
+        assert built.backend_for("deep.example.test") == "deep"
+        assert built.backend_for("unknown.example.test") is None
+
+    def test_two_snapshots_share_nothing_that_requests_write(self) -> None:
+        config = configured([app()])
+        assert snapshot(config).policy is not snapshot(config).policy
+
+
+def broken(**changes: Any) -> Config:
+    """A configuration that no file gives: the loader's own checks are passed by."""
+    config = configured([app()], [role("r", "app/all")])
+    backend = config.backends[0]
+    return config.model_copy(update={"backends": (backend.model_copy(update=changes),)})
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        "path", ["/a/%2e%2e%5cb", "/a%2Fb", "/a?b", "/a#b", "/%ff", "/%252e", "relative"]
+    )
+    def test_a_path_that_cannot_be_compared_is_named(self, path: str) -> None:
+        config = broken()
+        (http,) = config.backends[0].http
+        with pytest.raises(SnapshotError) as caught:
+            routes_of(broken(http=(http.model_copy(update={"path": path}),)))
+        assert path in str(caught.value)
+
+    def test_a_path_that_is_routed_twice_is_named(self) -> None:
+        (http,) = broken().backends[0].http
+        other = http.model_copy(update={"path": "/%61"})
+        twice = http.model_copy(update={"path": "/a"})
+        with pytest.raises(SnapshotError, match=r"app\.example\.test/a is routed twice"):
+            routes_of(broken(http=(other, twice)))
+
+    def test_a_pattern_that_cannot_match_is_named(self) -> None:
+        (permission,) = broken().backends[0].permissions
+        (location,) = permission.locations
+        bad = permission.model_copy(update={"locations": (type(location)("any", "/a%2Fb"),)})
+        with pytest.raises(SnapshotError, match="/a%2Fb"):
+            policy_of(broken(permissions=(bad,)))
+
+    def test_a_binding_to_nothing_is_named(self) -> None:
+        with pytest.raises(SnapshotError, match="all"):
+            policy_of(broken(permissions=()))
+
+    def test_a_member_that_names_nobody_is_refused(self) -> None:
+        config = broken()
+        (one,) = config.roles
+        (member,) = one.members
+        nobody = one.model_copy(update={"members": (member.model_copy(update={"user": None}),)})
+        with pytest.raises(SnapshotError, match="nobody"):
+            policy_of(config.model_copy(update={"roles": (nobody,)}))
