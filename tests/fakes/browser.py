@@ -174,7 +174,11 @@ class Browser:
         cookies: str | None = None,
         body: bytes = b"",
     ) -> Page:
-        """One request, no redirects. `cookies` replaces the jar's Cookie header; "" sends none."""
+        """One request, no redirects.
+
+        `cookies` replaces the jar's Cookie header ("" sends none), and leaves the jar as it is.
+        """
+        keep = cookies is None
         scheme, _, rest = url.partition("#")[0].partition("://")
         authority = re.split(r"[/?]", rest, maxsplit=1)[0]
         target = rest[len(authority) :]
@@ -192,7 +196,7 @@ class Browser:
         async with asyncio.timeout(8):
             answer = await self._exchange(scheme, authority, head + body, method == "HEAD")
         page = Page(answer.status, answer.fields, answer.body, answer.raw, url=url)
-        if scheme == "https":
+        if scheme == "https" and keep:
             for line in page.all("set-cookie"):
                 self._keep(host, line)
         return page
