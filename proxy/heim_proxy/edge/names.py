@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from heim_proxy.identity.cookies import is_ours
@@ -21,11 +21,15 @@ __all__ = [
     "NameTable",
     "RequestField",
     "ResponseField",
+    "field_value",
     "sets_our_cookie",
+    "without",
 ]
 
 # Distinct spellings remembered per table; a browser fleet uses a few dozen.
 _REMEMBERED: Final = 2048
+# Longer names are judged each time: a name may have 32 KiB, and 2048 of those would be 64 MiB.
+_REMEMBERED_BYTES: Final = 64
 _ORDINARY: Final = re.compile(rb"[a-z0-9-]+")
 
 
@@ -91,6 +95,13 @@ _REQUEST: Final[Mapping[bytes, RequestField]] = {
             b"cf-connecting-ipv6",
             b"true-client-ip",
             b"x-client-ip",
+            b"client-ip",
+            b"proxy-client-ip",
+            b"wl-proxy-client-ip",
+            b"x-originating-ip",
+            b"x-forwarded",
+            b"forwarded-for",
+            b"x-forward-for",
             b"x-cluster-client-ip",
             b"fastly-client-ip",
             b"fly-client-ip",
@@ -108,6 +119,9 @@ _REQUEST: Final[Mapping[bytes, RequestField]] = {
             b"x-method-override",
             b"front-end-https",
             b"x-url-scheme",
+            b"x-scheme",
+            # CGI turns it into HTTP_PROXY, which libraries take for their proxy (CVE-2016-5385).
+            b"proxy",
         ),
         RequestField.DROP,
     ),
@@ -140,7 +154,7 @@ class NameTable(dict[bytes, int]):
 
     def __missing__(self, name: bytes) -> int:
         field = self._judge(name.lower())
-        if len(self) < _REMEMBERED:
+        if len(self) < _REMEMBERED and len(name) <= _REMEMBERED_BYTES:
             self[name] = field
         return field
 
@@ -160,6 +174,20 @@ class NameTable(dict[bytes, int]):
 
 REQUEST_NAMES: Final = NameTable(_REQUEST, from_client=True)
 RESPONSE_NAMES: Final = NameTable(_RESPONSE, from_client=False)
+
+
+def field_value(lines: list[bytes], name: bytes) -> bytes | None:
+    """The value of the first header line of a lower-case name; None when there is none."""
+    size = len(name)
+    for line in lines:
+        if line[size : size + 1] == b":" and line[:size].lower() == name:
+            return line[size + 1 :].strip(b" \t")
+    return None
+
+
+def without(lines: list[bytes], names: Collection[bytes]) -> list[bytes]:
+    """Header lines but those of some lower-case names."""
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]
 
 
 def sets_our_cookie(set_cookie: bytes) -> bool:
