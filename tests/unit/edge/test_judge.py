@@ -352,6 +352,9 @@ class TestSessions:
         headers = cookie_line(court.alice, court.stage)
         court.allowed(who=None, headers=headers)
         await court.stage.sessions.end(court.alice.sid, EndReason.LOGOUT, court.stage.now)
+        assert court.refused(headers=headers) == (401, "sign_in_required")
+        # A cookie of it that has not been seen yet takes one look at the store.
+        headers = cookie_line(court.alice, court.stage)
         verdict = court.ask(headers=headers)
         assert isinstance(verdict, LoadSession)
         loaded = await court.stage.sessions.load(HOST, verdict.cookie, court.stage.now)
@@ -606,10 +609,10 @@ class TestUpgrades:
         self, changed: dict[str, str | None], answer: tuple[int, str]
     ) -> None:
         court = await Court.open()
-        lines: dict[str, str | None] = dict(
-            line.split(": ", 1)
-            for line in (*WEBSOCKET, OWN)  # type: ignore[misc]
-        )
+        lines: dict[str, str | None] = {}
+        for line in (*WEBSOCKET, OWN):
+            name, _, value = line.partition(": ")
+            lines[name] = value
         lines.update(changed)
         headers = tuple(f"{name}: {value}" for name, value in lines.items() if value is not None)
         head = court.head(headers=headers, who=court.alice)
