@@ -90,9 +90,10 @@ class LoginPages:
     ) -> web.StreamResponse:
         """Send a signed-in browser to its goal: with a ticket when an app host asked for one."""
         settings = visit.settings
-        if goal.host is None:
+        # Asked again: a goal that was sealed into a flow may have left the configuration since.
+        origin = None if goal.host is None else settings.origin_of(goal.host)
+        if goal.host is None or origin is None:
             return redirect(f"{settings.login_url}/", set_cookies)
-        origin = settings.public_url(goal.host)
         if goal.binding is None:
             # The wish did not come from there, so nothing on that host could redeem a ticket. If
             # the session is needed, the host asks for it itself.
@@ -156,9 +157,8 @@ def fresh_enough(visit: Visit, session: Session, goal: Goal) -> bool:
 
 def url_of(visit: Visit, goal: Goal) -> str:
     """The address of a goal, for a link that starts over there."""
-    if goal.host is None:
-        return "/.heim/login"
-    return f"{visit.settings.public_url(goal.host)}{goal.path}"
+    origin = None if goal.host is None else visit.settings.origin_of(goal.host)
+    return "/.heim/login" if origin is None else f"{origin}{goal.path}"
 
 
 def login_failed(
