@@ -40,5 +40,4 @@ def parsed(
 
 def passed(head: RequestHead) -> list[bytes]:
     """The lines that would pass upstream, without their ends."""
-    joined = b"".join(head.fields)
-    return joined.split(b"\r\n")[:-1] if joined else []
+    return list(head.fields)

@@ -20,8 +20,7 @@ def with_lines(*lines: bytes, line: bytes = LINE) -> bytes:
 
 
 def passed(answer: AnswerHead) -> list[bytes]:
-    joined = b"".join(answer.fields)
-    return joined.split(b"\r\n")[:-1] if joined else []
+    return list(answer.fields)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +133,7 @@ def test_every_status_passes_with_a_reason_of_ours(status: int) -> None:
     assert answer.status == status
     assert b"Evil" not in status_line(status)
     assert status_line(status).startswith(b"HTTP/1.1 %d " % status)
-    assert status_line(status).endswith(b"\r\n")
+    assert b"\n" not in status_line(status)
 
 
 @pytest.mark.parametrize(
@@ -222,8 +221,6 @@ def test_noise_is_refused_or_cannot_split_what_the_client_gets(data: st.DataObje
         answer = parse(bytes(raw[:end]))
     except BadAnswer:
         return
-    for index in range(0, len(answer.fields), 4):
-        name, separator, value, line_end = answer.fields[index : index + 4]
-        assert (separator, line_end) == (b": ", b"\r\n")
-        assert name
-        assert not set(name + value) & set(b"\r\n\x00")
+    for line in answer.fields:
+        assert line.partition(b":")[0].strip()
+        assert not set(line) & set(b"\r\n\x00")

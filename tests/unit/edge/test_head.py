@@ -49,6 +49,9 @@ def with_header(line: bytes, *, method: bytes = b"GET") -> bytes:
         pytest.param(b"GET / HTTP/1.1 ", 400, id="space after the version"),
         pytest.param(b" GET / HTTP/1.1", 400, id="space before the method"),
         pytest.param(b"\nGET / HTTP/1.1", 400, id="bare line feed before"),
+        pytest.param(b"\rGET / HTTP/1.1", 400, id="bare carriage return before"),
+        pytest.param(b"\r\n\nGET / HTTP/1.1", 400, id="line end and line feed before"),
+        pytest.param(b"\r\rGET / HTTP/1.1", 400, id="two carriage returns before"),
         pytest.param(b"get / HTTP/1.1", 400, id="C24 lower-case method"),
         pytest.param(b"FOO / HTTP/1.1", 400, id="C25 unknown method"),
         pytest.param(b"CONNECT app.example.test:443 HTTP/1.1", 405, id="C20 CONNECT authority"),
@@ -225,12 +228,12 @@ def test_absolute_form_of_another_authority_is_refused(target: str) -> None:
         ),
         pytest.param(("HTTP2-Settings: AAMAAABk",), [], id="F17 h2c settings"),
         pytest.param(("X-HTTP-Method-Override: DELETE",), [], id="C23 method override"),
-        pytest.param(("A:  two  spaces ",), [b"A: two  spaces "], id="value as it came"),
+        pytest.param(("A:two  spaces ",), [b"A:two  spaces "], id="value as it came"),
     ],
 )
 def test_only_what_may_pass_is_passed_on(lines: tuple[str, ...], kept: list[bytes]) -> None:
     head = parsed(headers=lines)
-    assert [line.rstrip() for line in passed(head)] == [line.rstrip() for line in kept]
+    assert passed(head) == kept
 
 
 def test_names_and_order_of_what_passes_are_kept() -> None:
