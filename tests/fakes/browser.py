@@ -184,7 +184,7 @@ class Browser:
         target = rest[len(authority) :]
         if not target.startswith("/"):
             target = f"/{target}"
-        host = authority.partition(":")[0]
+        host = _name(authority)
         if cookies is None:
             cookies = "; ".join(f"{name}={value}" for name, value in self.jar.get(host, {}).items())
         lines = [f"{method} {target} HTTP/1.1", f"Host: {authority}"]
@@ -211,6 +211,7 @@ class Browser:
             try:
                 answer = await wire.answer(head_only=head_only)
             except (asyncio.IncompleteReadError, ConnectionError):
+                wire.close()
                 if kept is None:
                     raise
                 continue  # the other side had closed a kept connection meanwhile
@@ -219,10 +220,11 @@ class Browser:
             return answer
 
     async def _connect(self, scheme: str, authority: str) -> Wire:
-        host, _, port = authority.partition(":")
+        host = _name(authority)
         if _ours(host):
             return await self.heim.connect(host, plain=scheme == "http")
-        reader, writer = await asyncio.open_connection(host, int(port))
+        port = int(authority.partition(":")[2])
+        reader, writer = await asyncio.open_connection(host, port)
         return Wire(reader, writer)
 
     def _keep(self, host: str, line: str) -> None:
@@ -240,6 +242,10 @@ class Browser:
             cookies.pop(name, None)
         else:
             cookies[name] = value
+
+
+def _name(authority: str) -> str:
+    return authority.partition(":")[0].lower().rstrip(".")
 
 
 def _ours(host: str) -> bool:

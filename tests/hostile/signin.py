@@ -49,7 +49,7 @@ TEAMS: Final = f"https://teams.{DOMAIN}"
 STRICT: Final = f"https://strict.{DOMAIN}"
 OPEN: Final = f"https://open.{DOMAIN}"
 
-FETCH_TIMEOUT_S: Final = 0.4
+FETCH_TIMEOUT_S: Final = 0.8
 """Instead of 5 s, so that a provider that hangs does not hold up the suite."""
 
 

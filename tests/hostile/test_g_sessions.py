@@ -497,7 +497,7 @@ async def test_g12_nobody_signs_in_while_the_store_is_down(stand: Stand) -> None
         assert page.status == 503
         assert page.get("x-request-id") in page.text
         assert browser.cookie(LOGIN_HOST) is None
-        assert not stand.idp.hits["token"] or stand.idp.hits["token"] == 1
+        assert stand.idp.hits["token"] == 1, "that of the one who is known"
         assert await stand.sees(known)
     assert await stand.live_sessions() == rows
     # The flow was not used up by a failure of ours: the same answer may be tried again.
@@ -738,4 +738,4 @@ async def test_g18_sign_ins_that_are_not_finished_leave_nothing(stand: Stand) ->
         page = await browser.get(f"{AUTH}/.heim/callback?code=x&state={state}")
         assert page.status == 400
     assert not stand.idp.hits["token"]
-    assert await burned(stand) == before
+    assert await burned(stand) <= before
