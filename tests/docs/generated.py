@@ -1,0 +1,141 @@
+"""The parts of handwritten pages that are made from code, between `begin` and `end` comments.
+
+`python -m tests.docs.generated` writes them again; a test fails while one is stale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+
+from heim_proxy.access.patterns import compile_pattern
+from heim_proxy.cli.main import build_parser
+from heim_proxy.identity.dialects import DIALECTS
+from heim_proxy.identity.families import FAMILIES as IDENTITY_FAMILIES
+from heim_proxy.observe.metrics import FAMILIES as METRIC_FAMILIES
+from tests.docs.pages import HANDWRITTEN
+
+__all__ = ["BLOCKS", "commands", "rewritten"]
+
+_BLOCK = re.compile(
+    r"(<!-- begin generated: (\w+) -->\n).*?(<!-- end generated: \2 -->)", re.DOTALL
+)
+_ENVIRONMENT = re.compile(r" \[((?:HEIM_\w+)?)(?:; )?([^\]]*)\]$")
+
+Action = argparse.Action
+
+
+def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command that does something, as typed, with its parser."""
+    yield from _below(build_parser())
+
+
+def _below(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    groups = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
+    if not groups:
+        yield parser.prog, parser
+    for group in groups:
+        for sub in group.choices.values():
+            yield from _below(sub)
+
+
+def _command_table() -> str:
+    rows = ["| command | argument | environment | default | |", "| --- | --- | --- | --- | --- |"]
+    for name, parser in commands():
+        shown = f"`{name}`"
+        for action in parser._actions:
+            if action.dest == "help":
+                continue
+            rows.append(f"| {shown} | {_argument_cells(action)} |")
+            shown = ""
+    return "\n".join(rows)
+
+
+def _argument_cells(action: Action) -> str:
+    text = action.help or ""
+    found = _ENVIRONMENT.search(text)
+    variable, default = (found[1], found[2]) if found else ("", "")
+    meaning = text[: found.start()] if found else text
+    argument = action.option_strings[0] if action.option_strings else ""
+    values = "|".join(action.choices) if action.choices else action.metavar or ""
+    if action.nargs != 0 and values:
+        argument = f"{argument} {values}".strip()
+    if not meaning and action.choices:
+        meaning = "one of them"
+    cells = (
+        f"`{argument}`" + (" (required)" if action.required and action.option_strings else ""),
+        f"`{variable}`" if variable else "",
+        f"`{default}`" if default else "",
+        meaning,
+    )
+    return " | ".join(cell.replace("|", "\\|") for cell in cells)
+
+
+def _metric_table() -> str:
+    rows = ["| metric | type | labels | |", "| --- | --- | --- | --- |"]
+    for family in METRIC_FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{family.name}` | {family.kind.value} | {labels} | {family.help} |")
+    return "\n".join(rows)
+
+
+def _family_table() -> str:
+    rows = ["| product | everything that begins with | names |", "| --- | --- | --- |"]
+    for product, family in IDENTITY_FAMILIES.items():
+        prefixes = ", ".join(f"`{one}`" for one in family.prefixes)
+        names = ", ".join(f"`{one}`" for one in family.names)
+        rows.append(f"| {product} | {prefixes} | {names} |")
+    return "\n".join(rows)
+
+
+def _dialect_table() -> str:
+    rows = ["| `identity_headers` | sends |", "| --- | --- |"]
+    for dialect, headers in DIALECTS.items():
+        rows.append(f"| `{dialect}` | {', '.join(f'`{name}`' for name, _ in headers)} |")
+    return "\n".join(rows)
+
+
+_PATHS = ("/", "/admin", "/admin/", "/admin/x", "/adminx", "/users/7/profile", "/users/profile")
+_PATTERNS = ("/", "=/", "/admin", "=/admin", "/admin/", "/users/*/profile", "/users/*", "/*")
+
+
+def _pattern_table() -> str:
+    rows = [
+        "| | " + " | ".join(f"`{path}`" for path in _PATHS) + " |",
+        "| --- |" + " --- |" * len(_PATHS),
+    ]
+    for text in _PATTERNS:
+        pattern = compile_pattern(text.encode())
+        marks = ("yes" if pattern.matches(path.encode()) else "" for path in _PATHS)
+        rows.append(f"| `{text}` | " + " | ".join(marks) + " |")
+    return "\n".join(rows)
+
+
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "commands": _command_table,
+    "dialects": _dialect_table,
+    "families": _family_table,
+    "metrics": _metric_table,
+    "patterns": _pattern_table,
+}
+
+
+def rewritten(text: str) -> str:
+    """A page's text with its generated parts as they should be."""
+    return _BLOCK.sub(lambda block: f"{block[1]}{BLOCKS[block[2]]()}\n{block[3]}", text)
+
+
+def main() -> int:
+    """Write what is stale; returns an exit status."""
+    for page in HANDWRITTEN:
+        fresh = rewritten(page.text)
+        if fresh != page.text:
+            page.path.write_text(fresh, encoding="utf-8")
+            print(page.name)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
