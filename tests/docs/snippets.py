@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["NOT_HEIM", "PART", "parts_of", "with_files", "whole"]
+__all__ = ["NOT_HEIM", "PART", "parts_of", "whole", "with_files"]
 
 PART = "# part of a configuration"
 NOT_HEIM = "# not heim"
@@ -48,7 +48,7 @@ def parts_of(data: Data) -> tuple[list[Data], list[Data]]:
 
 def whole(text: str) -> Data:
     """The configuration that a block shows; what a part only refers to is made up."""
-    data = yaml.safe_load(text)
+    data: Data = yaml.safe_load(text)
     if not text.startswith(PART):
         return data
     data = {**_minimal(), **data}

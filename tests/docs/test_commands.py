@@ -56,10 +56,9 @@ _SHOWN = list(_shown())
     ("place", "arguments"), _SHOWN, ids=[f"{place} {' '.join(words)}" for place, words in _SHOWN]
 )
 def test_shown_commands_are_taken(place: str, arguments: list[str]) -> None:
-    try:
-        build_parser().parse_args(arguments)
-    except SystemExit as error:
-        assert error.code == 0  # --version, --help
+    if arguments in (["--help"], ["--version"]):
+        return
+    build_parser().parse_args(arguments)
 
 
 def test_a_wrong_command_would_be_noticed() -> None:

@@ -139,6 +139,31 @@ def test_check_says_what_is_missing_before_the_files_are_there(shell: Shell) -> 
     assert re.search(r"^heim\.yaml:\d+: ", done.stderr, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("secrets/session.keys", "k1:short\n", id="session keys"),
+        pytest.param("tls/tls.crt", "garbage\n", id="certificate"),
+        pytest.param("tls/tls.key", None, id="key of another certificate"),
+    ],
+)
+def test_check_looks_into_keys_and_certificates(
+    shell: Shell, name: str, content: str | None
+) -> None:
+    for line in _block("Use it"):
+        if line.startswith("#"):
+            shell.make_what_the_comment_asks_for()
+        elif "pip install" not in line and " check " not in line and " run " not in line:
+            shell.type(line)
+    path = shell.directory / name
+    other = authority().issue_cert("*.x.example.com").private_key_pem.bytes().decode()
+    path.write_text(other if content is None else content)
+    done = shell.type("heim-proxy check --config heim.yaml")
+    assert done.returncode == 2
+    assert name in done.stderr
+    assert done.stderr.endswith("1 mistake found\n")
+
+
 @pytest.mark.parametrize("heading", ["Look at it: one command", "Test it: one command"])
 def test_make_targets_exist(heading: str) -> None:
     (line,) = _block(heading)

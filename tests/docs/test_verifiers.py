@@ -43,7 +43,7 @@ class LoginHost:
                 self.end_headers()
                 self.wfile.write(published)
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *args: object) -> None:
                 """Quiet."""
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -195,7 +195,7 @@ def test_verifier_accepts_assertions_and_nothing_else(
         "with another signature": f"{head}.{body}.{'A' * len(signature)}",
         "of another type": login_host.signed(typ="heim-cli+jwt"),
         "of another issuer": login_host.signed(iss="https://evil.example"),
-        "unsigned": jwt.encode({"sub": "x"}, None, algorithm="none"),
+        "unsigned": jwt.encode({"sub": "x"}, "", algorithm="none"),
         "that is no token": "a.b.c",
     }
     accepted, *refused = language(login_host.url, tmp_path)([good, *hostile.values()])

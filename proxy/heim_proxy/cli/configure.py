@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Iterator
 
+from heim_config.model import Config
+from heim_config.problems import ConfigError, Problem
 from heim_config.template import render_init
-from heim_proxy.cli.complain import load_or_complain
-from heim_proxy.identity.keys import KeyRing
+from heim_proxy.certs.load import CertificateFiles, CertificateProblem
+from heim_proxy.certs.load import load as load_certificate
+from heim_proxy.cli.complain import complain, load_or_complain
+from heim_proxy.identity.keys import KeyFileError, KeyRing
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.snapshot import SnapshotError, policy_of, routes_of
 
@@ -25,11 +31,33 @@ def check(args: argparse.Namespace) -> int:
     except SnapshotError as error:
         print(f"{args.config}: {error}", file=sys.stderr)
         return 2
+    problems = [Problem(args.config, None, *found) for found in _look_inside(config)]
+    if problems:
+        return complain(ConfigError(problems))
     print(
         f"{args.config}: ok: {len(config.backends)} backends on {len(hosts)} hosts, "
         f"{len(config.roles)} roles, {len(config.identity.providers)} identity providers"
     )
     return 0
+
+
+def _look_inside(config: Config) -> Iterator[tuple[str, str]]:
+    """Keys and certificates that are there and cannot be used: the key that names them, and why."""
+    try:
+        if config.session.key_file is not None:
+            KeyRing.load(config.session.key_file)
+    except KeyFileError as error:
+        yield "session.key_file", str(error)
+    try:
+        if config.assertion is not None and config.assertion.key_file is not None:
+            SigningKeys.load(config.assertion.key_file)
+    except KeyFileError as error:
+        yield "assertion.key_file", str(error)
+    for position, certificate in enumerate(config.tls.certificates):
+        try:
+            load_certificate(CertificateFiles.pair(*certificate.pair), now=time.time())
+        except CertificateProblem as problem:
+            yield f"tls.certificates[{position}]", problem.reason
 
 
 def init(args: argparse.Namespace) -> int:
