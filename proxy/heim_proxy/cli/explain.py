@@ -10,18 +10,24 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import quote, urlsplit
 
+from heim_config.hosts import parse_host
 from heim_config.model import Config
 from heim_proxy.access.explain import explain as explain_access
 from heim_proxy.access.policy import Allow
 from heim_proxy.access.subject import Subject, SubjectKind
 from heim_proxy.cli.complain import load_or_complain
+from heim_proxy.edge.head import BadRequest, RequestHead, head_end
 from heim_proxy.routing import RESERVED_PREFIX, ForwardPath, Route, under
 from heim_proxy.snapshot import SnapshotError, policy_of, routes_of
-from heim_proxy.target import BadTarget, Target, canonical_host, canonicalise
+from heim_proxy.target import Target, canonical_host
 
 __all__ = ["Answer", "explain", "explain_request", "subject_of"]
+
+_AMBIGUOUS: Final = "REFUSED (ambiguous_path): the path can be read in two ways"
+_ASCII: Final = bytes(range(0x80)).decode("ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +99,34 @@ def explain_request(config: Config, who: Subject, method: str, url: str) -> Answ
         SnapshotError: When the configuration's paths or policy cannot be used.
     """
     host, raw = _divide(url)
+    head = RequestHead()
+    data = method.encode() + b" " + raw + b" HTTP/1.1\r\nHost: " + host.encode("ascii")
     try:
-        target = canonicalise(raw)
-    except BadTarget as error:
-        return Answer(False, (f"REFUSED (bad_request): {error}",))
-    if host == config.login_host or under(target.path, RESERVED_PREFIX):
-        return Answer(True, ("ALLOWED: everybody: Heim's own pages",))
+        # Parsed as from the wire, so that methods, lengths and targets are judged alike.
+        head_end(data + b"\r\n\r\n")
+        head.parse(data + b"\r\n\r\n")
+    except BadRequest as error:
+        return Answer(False, (f"REFUSED (bad_request): {error.detail}",))
+    target = head.target
     routes = routes_of(config).lookup(host)
+    if host == config.login_host or (routes and under(target.path, RESERVED_PREFIX)):
+        if target.encoded_slash or target.alias is not None:
+            return Answer(False, (_AMBIGUOUS,))
+        return Answer(True, ("ALLOWED: everybody: Heim's own pages",))
     route = routes.match(target.path) if routes is not None else None
     if routes is None or route is None:
         return Answer(False, (f"REFUSED (not_found): nothing is served at {host}{_show(target)}",))
     backend = route.backend
     views = _views(target, route)
-    if views is None or any(routes.match(view) is not route for view in views):
-        return Answer(False, ("REFUSED (ambiguous_path): the path can be read in two ways",))
+    if views is None or any(
+        routes.match(view) is not route or under(view, RESERVED_PREFIX) for view in views
+    ):
+        return Answer(False, (_AMBIGUOUS,))
     if backend.public:
         return Answer(True, (f"ALLOWED: everybody: backend {backend.name} is public",))
     policy = policy_of(config)
-    wire = method.encode("ascii", "replace")
     for view in views:
-        explanation = explain_access(policy, who, backend.name, method=wire, path=view)
+        explanation = explain_access(policy, who, backend.name, method=head.method, path=view)
         if not isinstance(explanation.decision, Allow):
             return Answer(False, tuple(explanation.lines()))
     return Answer(True, tuple(explanation.lines()))
@@ -121,17 +135,21 @@ def explain_request(config: Config, who: Subject, method: str, url: str) -> Answ
 def _divide(url: str) -> tuple[str, bytes]:
     parts = urlsplit(url)
     authority = parts.netloc.rpartition("@")[2]
-    host = canonical_host(authority.encode("idna" if authority.isascii() else "utf-8"))
+    if not authority.isascii():
+        authority = parse_host(parts.hostname)
+    host = canonical_host(authority.encode("ascii"))
     if parts.scheme not in ("http", "https") or host is None:
         raise ValueError(f"{url!r} is not an address such as https://app.example.com/path")
-    after = url.split("://", 1)[1][len(parts.netloc) :]
-    return host, (after if after.startswith("/") else "/" + after).encode("utf-8")
+    # As browsers send it: without the fragment, and other letters percent-encoded.
+    after = url.split("://", 1)[1][len(parts.netloc) :].partition("#")[0]
+    return host, quote(after if after.startswith("/") else "/" + after, safe=_ASCII).encode("ascii")
 
 
 def _views(target: Target, route: Route) -> list[bytes] | None:
     """Every way in which the path could be read; None when the backend takes only one."""
     raw = route.backend.forward_path is ForwardPath.RAW
-    if target.encoded_slash and not raw:
+    prefix = route.path.rstrip(b"/") if route.strip_prefix else b""
+    if not target.raw.startswith(prefix) if raw else target.encoded_slash:
         return None
     views = [target.path]
     if target.alias is not None:
