@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-__all__ = ["Received", "Upstream", "answer"]
+__all__ = ["Received", "Script", "Upstream", "answer"]
 
 
 def answer(body: bytes = b"ok", *, status: str = "200 OK", headers: str = "") -> bytes:
