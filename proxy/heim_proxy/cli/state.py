@@ -23,7 +23,7 @@ def list_sessions(args: argparse.Namespace) -> int:
     """Print sessions, newest first: id, who, provider, signed in, last seen, state."""
 
     async def work(store: Store) -> int:
-        rows = await store.list_sessions(email=args.user, include_ended=args.all)
+        rows = await store.list_sessions(email=_address(args.user), include_ended=args.all)
         for row in rows:
             print("\t".join(_columns(row)))
         if not rows:
@@ -41,7 +41,7 @@ def revoke_sessions(args: argparse.Namespace) -> int:
         if args.id:
             ended = int(await store.end_session(args.id, reason=reason, now=now))
         else:
-            ended = await store.end_sessions_of(now=now, reason=reason, email=args.user)
+            ended = await store.end_sessions_of(now=now, reason=reason, email=_address(args.user))
         print(f"{ended} {'session' if ended == 1 else 'sessions'} revoked", file=sys.stderr)
         return 0 if ended else 1
 
@@ -70,6 +70,11 @@ def unpin_subject(args: argparse.Namespace) -> int:
         return 1
 
     return _with_store(args.config, work)
+
+
+def _address(email: str | None) -> str | None:
+    """An address as the state holds it; None for everybody's."""
+    return None if email is None else email.lower()
 
 
 def _with_store(config_path: str, work: Callable[[Store], Awaitable[int]]) -> int:
