@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from heim_config.schema import raw_schema
 from heim_proxy.cli.main import build_parser
 from heim_proxy.identity.admission import RefusalReason
 from heim_proxy.identity.dialects import DIALECTS
-from heim_proxy.observe.access_log import AccessEntry
+from heim_proxy.observe.access_log import AccessEntry, AccessLog
 from heim_proxy.observe.metrics import FAMILIES
 from tests.docs import facts
 from tests.docs.generated import commands
@@ -130,16 +131,13 @@ def test_every_end_of_an_exchange_is_explained() -> None:
     assert sorted(end for end in ends if f"| `{end}` |" not in _LOGS) == []
 
 
-def test_every_field_of_the_access_log_is_explained() -> None:
-    renamed = {
-        "request_id": "id",
-        "target": "path",
-        "duration": "duration_ms",
-        "upstream_duration": "upstream_ms",
-        "log_query": "path",
-    }
-    names = [renamed.get(one.name, one.name) for one in dataclasses.fields(AccessEntry)]
-    assert sorted(name for name in ("time", *names) if f"| `{name}` |" not in _LOGS) == []
+async def test_fields_of_the_access_log_are_those_that_are_explained(tmp_path: Path) -> None:
+    log = AccessLog(tmp_path / "access.log")
+    log.record(AccessEntry(request_id=b"1", method=b"GET", target=b"/"), 0.0)
+    log.close()
+    line = json.loads((tmp_path / "access.log").read_text())
+    section = _LOGS[_LOGS.index("## Access log") : _LOGS.index("**decision**")]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(line)
 
 
 def test_every_dialect_and_its_headers_are_explained() -> None:
