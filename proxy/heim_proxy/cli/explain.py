@@ -148,8 +148,7 @@ def _divide(url: str) -> tuple[str, bytes]:
 def _views(target: Target, route: Route) -> list[bytes] | None:
     """Every way in which the path could be read; None when the backend takes only one."""
     raw = route.backend.forward_path is ForwardPath.RAW
-    prefix = route.path.rstrip(b"/") if route.strip_prefix else b""
-    if not target.raw.startswith(prefix) if raw else target.encoded_slash:
+    if target.encoded_slash and not raw:
         return None
     views = [target.path]
     if target.alias is not None:
