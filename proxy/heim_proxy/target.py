@@ -26,6 +26,12 @@ _UNRESERVED: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234
 # Browsers send the second group raw although RFC 3986 says they should not; no server reads them
 # as anything else, so they pass unchanged.
 _PLAIN: Final = _UNRESERVED + b"/!$&'()*+,=:@" + b'"<>[]^`{|}'
+# A target that is canonical as it stands, as nearly all are: plain segments that do not begin with
+# a dot. One match decides it, without backtracking (possessive quantifiers).
+_ORDINARY: Final = re.compile(
+    rb"(?=/)((?:/[%b][%b]*+)*+/?)(\?[^#]*+)?"
+    % (re.escape(_PLAIN.translate(None, b"./")), re.escape(_PLAIN.translate(None, b"/")))
+)
 _ESCAPE: Final = re.compile(rb"%(?:([0-9A-Fa-f]{2})|)")
 _DOUBLE: Final = re.compile(rb"%25[0-9A-Fa-f]{2}")
 _DOT_PARAMETER: Final = re.compile(rb"/\.{1,2}(?:;|%3B)")
@@ -63,6 +69,10 @@ def canonicalise(target: bytes) -> Target:
     Raises:
         BadTarget: When it does not start with a slash or could be read in two ways.
     """
+    ordinary = _ORDINARY.fullmatch(target)
+    if ordinary is not None:
+        path, query = ordinary.groups(b"")
+        return Target(path, path, query)
     raw, mark, query = target.partition(b"?")
     if mark:
         query = mark + query
@@ -70,8 +80,6 @@ def canonicalise(target: bytes) -> Target:
             raise BadTarget("fragment in the request target")
     if not raw.startswith(b"/"):
         raise BadTarget("request target does not start with a slash")
-    if not raw.translate(None, _PLAIN) and b"//" not in raw and b"/." not in raw:
-        return Target(raw, raw, query)
     return _resolve(raw, query)
 
 

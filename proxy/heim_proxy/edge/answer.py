@@ -11,14 +11,16 @@ from typing import Final
 
 import httptools
 
-from heim_proxy.edge.names import RESPONSE_NAMES, ResponseField, sets_our_cookie
+from heim_proxy.edge.names import RESPONSE_NAMES, ResponseField, sets_our_cookie, without
 
 __all__ = ["AnswerHead", "BadAnswer", "status_line"]
 
 _STATUS_LINES: Final = {
-    status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode("ascii"))
+    status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode("ascii"))
     for status in HTTPStatus
 }
+# What a Connection header says in practice; it names no other header.
+_ORDINARY_CONNECTIONS: Final = frozenset((b"", b",keep-alive", b",close", b",upgrade"))
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
 
@@ -27,16 +29,16 @@ class BadAnswer(Exception):  # noqa: N818 - reads as what it is at the raise
 
 
 def status_line(status: int) -> bytes:
-    """The status line for a code; the reason phrase is ours, since it carries no meaning."""
+    """The status line for a code, without CRLF; the reason phrase is ours, it means nothing."""
     line = _STATUS_LINES.get(status)
-    return line if line is not None else b"HTTP/1.1 %d \r\n" % status
+    return line if line is not None else b"HTTP/1.1 %d " % status
 
 
 class AnswerHead:
     """One parsed answer head.
 
     `length` is the Content-Length, -1 when there is none. `fields` holds what may pass to the
-    client in groups of four (name, ": ", value, CRLF); an upstream can neither set our cookies
+    client, line by line as it came; an upstream can neither set our cookies
     nor, where we answer CORS ourselves, CORS headers (`drop_cors`).
     """
 
@@ -71,18 +73,27 @@ class AnswerHead:
         Raises:
             BadAnswer: When it is not exactly an HTTP/1.0 or HTTP/1.1 response head.
         """
-        parser = httptools.HttpResponseParser(self)
         try:
-            parser.feed_data(data)
+            httptools.HttpResponseParser(_NOTHING).feed_data(data)
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
             raise BadAnswer(str(error) or "malformed answer") from None
+        # llhttp has validated: every line is exactly "name: value".
+        lines = data.split(b"\r\n")
         if data[:9] not in _VERSIONS:
             raise BadAnswer("answer is not HTTP/1.0 or HTTP/1.1")
-        self.status = status = parser.get_status_code()
+        self.status = status = int(data[9:12])
         if not 100 <= status <= 599:
             raise BadAnswer(f"status {status} does not exist")
+        passed = self.fields.append
+        for line in lines[1:-2]:
+            name, _, value = line.partition(b":")
+            field = RESPONSE_NAMES[name]
+            if not field:
+                passed(line)
+            elif field != ResponseField.DROP:
+                self._special(field, line, value.strip(b" \t"))
         if self._transfer_coding:
             if self._transfer_coding.lower() != b"chunked":
                 raise BadAnswer("Transfer-Encoding must be exactly chunked")
@@ -92,18 +103,10 @@ class AnswerHead:
             self.keep_alive = b"close" not in connection
         else:
             self.keep_alive = b"keep-alive" in connection and self.length >= 0
-        if connection:
+        if connection not in _ORDINARY_CONNECTIONS:
             self._drop_named(connection)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """llhttp: one header field."""
-        field = RESPONSE_NAMES[name]
-        if not field:
-            self.fields += (name, b": ", value, b"\r\n")
-        elif field != ResponseField.DROP:
-            self._special(field, name, value.strip(b" \t"))
-
-    def _special(self, field: int, name: bytes, value: bytes) -> None:
+    def _special(self, field: int, line: bytes, value: bytes) -> None:
         if field == ResponseField.CONTENT_LENGTH:
             self.length = int(value)
         elif field == ResponseField.TRANSFER_ENCODING:
@@ -115,15 +118,22 @@ class AnswerHead:
             self.upgrade = value.lower()
         elif field == ResponseField.SET_COOKIE:
             if not (self._protect_cookies and sets_our_cookie(value)):
-                self.fields += (name, b": ", value, b"\r\n")
+                self.fields.append(line)
         elif not self._drop_cors:
-            self.fields += (name, b": ", value, b"\r\n")
+            self.fields.append(line)
 
     def _drop_named(self, connection: bytes) -> None:
         named = {token.strip(b" \t") for token in connection.split(b",")}
         named -= {b"", b"close", b"keep-alive", b"upgrade"}
         if named:
-            fields, self.fields = self.fields, []
-            for index in range(0, len(fields), 4):
-                if fields[index].lower() not in named:
-                    self.fields += fields[index : index + 4]
+            self.fields = without(self.fields, named)
+
+
+class _Nothing:
+    """llhttp calls nobody: it only validates. A missing callback would cost an AttributeError."""
+
+    on_message_begin = on_status = on_header = on_headers_complete = None
+    on_body = on_chunk_header = on_chunk_complete = on_message_complete = None
+
+
+_NOTHING: Final = _Nothing()

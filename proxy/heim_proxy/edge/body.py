@@ -7,7 +7,6 @@ a trailer delivered as a header would bypass what was judged (RFC 9112, 7.1).
 
 from __future__ import annotations
 
-import enum
 import re
 from typing import Final
 
@@ -25,12 +24,14 @@ class BadChunk(ValueError):  # noqa: N818 - reads as what it is at the raise
     """Chunked framing that is not exactly RFC 9112, 7.1; the connection cannot be used further."""
 
 
-class _State(enum.IntEnum):
-    SIZE = 0
-    DATA = 1
-    DATA_END = 2
-    TRAILER = 3
-    DONE = 4
+class _State:
+    """Where in the framing the next byte is. Plain integers, as in `names`."""
+
+    SIZE: Final = 0
+    DATA: Final = 1
+    DATA_END: Final = 2
+    TRAILER: Final = 3
+    DONE: Final = 4
 
 
 def chunk(data: bytes) -> bytes:
@@ -45,7 +46,7 @@ class ChunkRelay:
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
-        self._state = _State.SIZE
+        self._state: int = _State.SIZE
         self._need = 0
         # An incomplete size, data-end or trailer line of the previous feed; not forwarded yet.
         self._held = b""
@@ -54,7 +55,7 @@ class ChunkRelay:
     @property
     def done(self) -> bool:
         """Whether the last chunk and the trailer section have been read."""
-        return self._state is _State.DONE
+        return self._state == _State.DONE
 
     def feed(self, data: bytes) -> tuple[bytes, int]:
         """Consume body bytes; returns what to forward and how many bytes belonged to this body.
@@ -63,13 +64,13 @@ class ChunkRelay:
             BadChunk: On anything that is not strict chunked framing.
         """
         size = len(data)
-        if self._state is _State.DATA and size < self._need:
+        if self._state == _State.DATA and size < self._need:
             self._need -= size
             return data, size
         out: list[bytes] = []
         position = 0
-        while position < size and self._state is not _State.DONE:
-            if self._state is _State.DATA:
+        while position < size and self._state != _State.DONE:
+            if self._state == _State.DATA:
                 step = min(self._need, size - position)
                 out.append(data[position : position + step])
                 position += step
@@ -83,15 +84,15 @@ class ChunkRelay:
     def _line(self, data: bytes, position: int, out: list[bytes]) -> int:
         end = data.find(b"\n", position) + 1
         line = self._held + data[position : end or len(data)]
-        if len(line) > (_TRAILER_BYTES if self._state is _State.TRAILER else _SIZE_LINE_BYTES):
+        if len(line) > (_TRAILER_BYTES if self._state == _State.TRAILER else _SIZE_LINE_BYTES):
             raise BadChunk("line of chunked framing is too long")
         if not end:
             self._held = line
             return len(data)
         self._held = b""
-        if self._state is _State.SIZE:
+        if self._state == _State.SIZE:
             self._size_line(line, out)
-        elif self._state is _State.DATA_END:
+        elif self._state == _State.DATA_END:
             if line != b"\r\n":
                 raise BadChunk("chunk data is longer than its size")
             if self._keep:

@@ -12,7 +12,6 @@ import logging
 import math
 from typing import TYPE_CHECKING, Final, cast
 
-from heim_proxy.edge.body import BadChunk
 from heim_proxy.edge.exchange import Exchange
 from heim_proxy.edge.head import BadRequest, RequestHead, head_end
 from heim_proxy.edge.headers import client_address, trusted_request_id
@@ -35,7 +34,6 @@ from heim_runtime.tasks import spawn
 
 if TYPE_CHECKING:
     from heim_proxy.edge.listener import Peer
-    from heim_proxy.edge.pool import Pool
     from heim_proxy.edge.server import Edge
 
 __all__ = ["Front"]
@@ -44,6 +42,10 @@ log = logging.getLogger(__name__)
 
 # Reads above this are charged to the turn's budget; smaller ones cannot starve anybody.
 _BULK_BYTES: Final = 16 * 1024
+# Deadlines that start anew with every byte.
+_RENEWED: Final = frozenset(("idle", "body"))
+# Reasons that end with the exchange they were for.
+_EXCHANGE_HOLDS: Final = Hold.PEER_SLOW | Hold.DECIDING | Hold.PIPELINE
 _UNAVAILABLE: Final = Refusal(
     503,
     "session_store_unavailable",
@@ -77,6 +79,8 @@ class Front(asyncio.Protocol):
         "gate",
         "head",
         "keep_alive",
+        "logged_block",
+        "logged_kind",
         "peer",
         "request_id",
         "secure",
@@ -95,6 +99,9 @@ class Front(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.keep_alive = True
         self.request_id = b""
+        # The repeated part of this connection's access-log lines, and what it was made for.
+        self.logged_kind: object = None
+        self.logged_block = b""
         # Set by every read and write event, so that the sweep can tell progress from silence
         # without a clock call per event.
         self.active = False
@@ -107,7 +114,8 @@ class Front(asyncio.Protocol):
         self._unread = False
         self._lingered = 0
         self._expect_s = 0.0
-        self._deadline = math.inf
+        # Loop time in seconds; 0 when the next sweep is to set it.
+        self._deadline = 0.0
         self._deadline_kind = ""
         self._stall_deadline = math.inf
 
@@ -121,7 +129,7 @@ class Front(asyncio.Protocol):
         self._trusted = self.edge.trusts(self.peer.ip)
         self.tls_version: str | None = _tls_version(transport)
         self.client = Client(self.peer.ip, secure=self.secure, sni=self.sni)
-        self._wait(KEEP_ALIVE_S, "keep_alive")
+        self.expect(KEEP_ALIVE_S, "keep_alive")
         self.edge.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -193,7 +201,7 @@ class Front(asyncio.Protocol):
                 end = head_end(data)
                 if not end:
                     if self._deadline_kind != "head":
-                        self._wait(HEAD_S, "head")
+                        self.expect(HEAD_S, "head")
                     break
                 self.head.parse(data[:end] if end < len(data) else data)
             except BadRequest as error:
@@ -207,13 +215,17 @@ class Front(asyncio.Protocol):
     def _request(self, rest: bytes) -> bytes:
         """Judge the parsed head and act on it; returns bytes that are not used yet."""
         head = self.head
-        self.keep_alive = head.keep_alive and not self.edge.draining
+        edge = self.edge
+        self.keep_alive = head.keep_alive and not edge.draining
         self.request_id = new_request_id()
         if self._trusted:
             self._believe(head)
-        elif head.forwarded is not None:
-            head.forwarded = None
-        return self._act(self._judge(), rest)
+        verdict = self._judge()
+        if type(verdict) is Forward:
+            exchange = self.exchange = Exchange(self, verdict, self.request_id)
+            edge.live.add(exchange)
+            return exchange.begin(edge.pools(verdict.route), rest)
+        return self._act(verdict, rest)
 
     def _judge(self) -> Verdict:
         try:
@@ -227,33 +239,25 @@ class Front(asyncio.Protocol):
             return _INTERNAL
 
     def _act(self, verdict: Verdict, rest: bytes) -> bytes:
+        """What follows from a verdict; `_request` has the hot case in line."""
+        edge = self.edge
         if isinstance(verdict, Forward):
-            exchange = Exchange(self, verdict, request_id=self.request_id)
-            return self._begin(exchange, self.edge.pools(verdict.route), rest)
+            exchange = self.exchange = Exchange(self, verdict, self.request_id)
+            edge.live.add(exchange)
+            return exchange.begin(edge.pools(verdict.route), rest)
         if isinstance(verdict, Portal):
-            forward = self.edge.portal_forward(self.head, self.client, verdict, self.request_id)
-            exchange = Exchange(self, forward, request_id=self.request_id, to_portal=True)
-            return self._begin(exchange, self.edge.portal_pools, rest)
+            forward = edge.portal_forward(self.head, self.client, verdict, self.request_id)
+            exchange = self.exchange = Exchange(self, forward, self.request_id, to_portal=True)
+            edge.live.add(exchange)
+            return exchange.begin(edge.portal_pools, rest)
         if isinstance(verdict, LoadSession):
             self._deciding = True
             self.gate.hold(Hold.DECIDING)
-            self._wait(SESSION_LOAD_S * 2, "load")
+            self.expect(SESSION_LOAD_S * 2, "load")
             spawn("edge.load_session", self._load_session(verdict, rest))
             return b""
         self._answer(verdict)
         return rest
-
-    def _begin(self, exchange: Exchange, pools: tuple[Pool, ...], rest: bytes) -> bytes:
-        self.exchange = exchange
-        self.edge.live.add(exchange)
-        if self.head.upgrade is not None:
-            # Whatever follows an upgrade request belongs to the new protocol or to nobody.
-            self.keep_alive = False
-        try:
-            return exchange.begin(pools, rest)
-        except BadChunk as error:
-            exchange.bad_body(str(error))
-            return b""
 
     async def _load_session(self, wanted: LoadSession, rest: bytes) -> None:
         """Bring a session back into memory, then judge the request again."""
@@ -351,21 +355,25 @@ class Front(asyncio.Protocol):
         if early and self.exchange is not None:
             self.exchange.client_data(early)
 
-    def exchange_done(self) -> None:
+    def exchange_done(self, exchange: Exchange) -> None:
         """The exchange is over; go on with the next request, or close."""
-        if self.exchange is not None and not self.exchange.request_done:
+        if not exchange.request_done:
             self.keep_alive = False
             self._unread = True
         self.exchange = None
-        self.gate.release(Hold.PEER_SLOW | Hold.DECIDING | Hold.PIPELINE)
+        if self.gate.holds:
+            self.gate.release(_EXCHANGE_HOLDS)
         self.head.clear()
-        self._next()
-        if self._buffer and not self._closing:
-            self._requests(self._take_buffer())
+        if self.keep_alive and not self.edge.draining:
+            self.expect(KEEP_ALIVE_S, "keep_alive")
+            if self._buffer and not self._closing:
+                self._requests(self._take_buffer())
+        else:
+            self._close_soon()
 
     def _next(self) -> None:
         if self.keep_alive and not self.edge.draining:
-            self._wait(KEEP_ALIVE_S, "keep_alive")
+            self.expect(KEEP_ALIVE_S, "keep_alive")
         else:
             self._close_soon()
 
@@ -383,11 +391,11 @@ class Front(asyncio.Protocol):
         self._buffer = b""
         if not self._unread:
             self.transport.close()
-            self._wait(WRITE_STALL_S, "flush")
+            self.expect(WRITE_STALL_S, "flush")
             return
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
-        self._wait(LINGER_S, "linger")
+        self.expect(LINGER_S, "linger")
 
     def abort(self) -> None:
         """Close now: what was not sent is lost, and the client sees that it is incomplete."""
@@ -395,21 +403,19 @@ class Front(asyncio.Protocol):
         self.transport.abort()
 
     def expect(self, seconds: float, kind: str) -> None:
-        """The exchange expects progress within `seconds`, then again after each progress."""
-        self._wait(seconds, kind)
-        self._expect_s = seconds if kind in ("idle", "body") else 0.0
+        """Something must happen within `seconds`; "idle" and "body" start anew at each progress.
 
-    def _wait(self, seconds: float, kind: str) -> None:
-        self._deadline = self.edge.loop.time() + seconds
+        The sweep reads the clock, not every request: a deadline may be late by two sweeps.
+        """
+        self._deadline = 0.0
+        self._expect_s = seconds
         self._deadline_kind = kind
-        self._expect_s = 0.0
 
     def check(self, now: float) -> None:
         """The sweep: act on a deadline that has passed. `now` is loop time in seconds."""
-        if self.active:
-            self.active = False
-            if self._expect_s:
-                self._deadline = now + self._expect_s
+        if not self._deadline or (self.active and self._deadline_kind in _RENEWED):
+            self._deadline = now + self._expect_s
+        self.active = False
         if now >= self._stall_deadline:
             self._stalled()
         elif now >= self._deadline:
@@ -432,7 +438,7 @@ class Front(asyncio.Protocol):
         else:
             self._closing = True
             self.transport.close()
-            self._wait(WRITE_STALL_S, "flush")
+            self.expect(WRITE_STALL_S, "flush")
 
     def drain(self) -> None:
         """Shutting down: an idle connection closes now, a busy one after its answer."""

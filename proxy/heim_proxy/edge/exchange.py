@@ -17,6 +17,7 @@ from heim_proxy.edge.body import BadChunk, ChunkRelay
 from heim_proxy.edge.headers import upstream_head
 from heim_proxy.edge.judge import Forward, valid_until
 from heim_proxy.edge.limits import BODY_IDLE_S, DIAL_BUFFER_BYTES, LINGER_S, SWEEP_S
+from heim_proxy.edge.names import field_value
 from heim_proxy.edge.readgate import Hold
 from heim_proxy.edge.responses import Refusal
 from heim_proxy.edge.tunnel import Tunnel
@@ -26,7 +27,6 @@ from heim_proxy.live import EndReason
 if TYPE_CHECKING:
     from heim_proxy.edge.connection import Front
     from heim_proxy.edge.pool import Pool
-    from heim_proxy.identity.session import Session
 
 __all__ = ["Exchange"]
 
@@ -53,6 +53,7 @@ class Exchange:
         "front",
         "head_only",
         "http11",
+        "live_session",
         "over",
         "repeatable",
         "request_done",
@@ -61,11 +62,10 @@ class Exchange:
         "status",
         "to_portal",
         "upstream_name",
-        "valid_until",
     )
 
     def __init__(
-        self, front: Front, forward: Forward, *, request_id: bytes, to_portal: bool = False
+        self, front: Front, forward: Forward, request_id: bytes, *, to_portal: bool = False
     ) -> None:
         head = front.head
         self.front = front
@@ -77,13 +77,17 @@ class Exchange:
         self.first_byte_at = 0.0
         self.head_only = head.method == b"HEAD"
         self.http11 = head.version == b"HTTP/1.1"
-        self.request_done = not head.has_body
-        self.repeatable = self.request_done and head.method in _REPEATABLE and head.upgrade is None
+        self.request_done = done = not head.has_body
+        self.repeatable = done and head.method in _REPEATABLE and head.upgrade is None
         # What is left of the request body: a count, or the relay that finds the end.
         self._body: int | ChunkRelay = ChunkRelay(keep=True) if head.chunked else head.length
         self._pending: list[bytes] | None = None
         self._pending_bytes = 0
         self._pools: tuple[Pool, ...] = ()
+        # The session it runs under, None on public backends (for the live registry).
+        self.live_session = forward.session
+        # An upgrade's next bytes belong to the new protocol or to nobody.
+        front.keep_alive = front.keep_alive and head.upgrade is None
         self._retried = False
         self._upstream: Upstream | None = None
         self._tunnel: Tunnel | None = None
@@ -93,12 +97,12 @@ class Exchange:
         self.bytes_out = 0
         self.end_reason = ""
         self.over = False
-        self.valid_until = valid_until(forward.session, self.backend)
 
     @property
-    def live_session(self) -> Session | None:
-        """The session it runs under (for the live registry)."""
-        return self.forward.session
+    def valid_until(self) -> float:
+        """Seconds since the epoch until which the decision holds, by the snapshot in force."""
+        backends = self.front.edge.snapshot.backends
+        return valid_until(self.live_session, backends.get(self.backend.name, self.backend))
 
     @property
     def upgraded(self) -> bool:
@@ -113,9 +117,13 @@ class Exchange:
         rest = b""
         first = b""
         if body:
-            first, rest = self._take(body)
+            try:
+                first, rest = self._take(body)
+            except BadChunk as error:
+                self.bad_body(str(error))
+                return b""
         for pool in pools:
-            upstream = pool.take(self.front.edge.loop.time(), repeatable=self.repeatable)
+            upstream = pool.take(self.started, repeatable=self.repeatable)
             if upstream is not None:
                 self._attach(upstream)
                 upstream.write(self._head() + first if first else self._head())
@@ -134,7 +142,8 @@ class Exchange:
         pending, self._pending = self._pending or [], None
         self._attach(upstream)
         upstream.write(b"".join((self._head(), *pending)))
-        self.front.gate.release(Hold.DECIDING)
+        if self.front.gate.holds:
+            self.front.gate.release(Hold.DECIDING)
 
     def dial_failed(self, reason: str, *, timed_out: bool) -> None:
         """No connection could be made to any endpoint."""
@@ -234,35 +243,39 @@ class Exchange:
     def interim(self, answer: AnswerHead) -> None:
         """Relay a 1xx answer to clients that know what it is (RFC 9110, 15.2)."""
         if self.http11:
-            self.front.write(b"".join((status_line(answer.status), *answer.fields, b"\r\n")))
+            lines = (status_line(answer.status), *answer.fields, b"", b"")
+            self.front.write(b"\r\n".join(lines))
 
-    def answer(self, answer: AnswerHead, framing: Framing, body: bytes) -> None:
-        """The final answer head, with what arrived of its body."""
+    def answer(self, answer: AnswerHead, framing: int, body: bytes, *, complete: bool) -> None:
+        """The final answer head, with what arrived of its body; perhaps that is all of it."""
         front = self.front
         self.first_byte_at = monotonic()
         self.status = answer.status
         out = [status_line(answer.status)]
         out += answer.fields
-        if framing is Framing.CHUNKED or framing is Framing.UNTIL_CLOSE:
+        if framing == Framing.LENGTH or (answer.length >= 0 and framing == Framing.NONE):
+            out.append(b"Content-Length: %d" % answer.length)
+        elif framing != Framing.NONE:
             if self.http11:
-                out.append(b"Transfer-Encoding: chunked\r\n")
+                out.append(b"Transfer-Encoding: chunked")
             else:
                 front.keep_alive = False
-        elif answer.length >= 0 and answer.status != 204:
-            out.append(b"Content-Length: %d\r\n" % answer.length)
         if not self.request_done:
             # The client still sends a body nobody reads: this connection ends with the answer.
             front.keep_alive = False
         if not front.keep_alive:
-            out.append(b"Connection: close\r\n")
+            out.append(b"Connection: close")
         elif not self.http11:
-            out.append(b"Connection: keep-alive\r\n")
+            out.append(b"Connection: keep-alive")
         if self.forward.answer_headers:
-            out.append(self.forward.answer_headers)
-        out += (b"X-Request-Id: ", self.request_id, b"\r\n\r\n", body)
-        front.expect(self.backend.timeouts.idle, "idle")
+            out.append(self.forward.answer_headers[:-2])
+        out.append(b"X-Request-Id: %b\r\n\r\n%b" % (self.request_id, body))
         self.bytes_out += len(body)
-        front.write(b"".join(out))
+        front.write(b"\r\n".join(out))
+        if complete:
+            self.answered()
+        else:
+            front.expect(self.backend.timeouts.idle, "idle")
 
     def body_down(self, body: bytes) -> None:
         """More of the answer's body, framed for the client."""
@@ -276,8 +289,9 @@ class Exchange:
             upstream.exchange = None
             if upstream.keep and upstream.alive and self.request_done:
                 upstream.used = True
-                upstream.gate.release(Hold.PEER_SLOW)
-                upstream.pool.give(upstream, self.front.edge.loop.time())
+                if upstream.gate.holds:
+                    upstream.gate.release(Hold.PEER_SLOW)
+                upstream.pool.give(upstream, monotonic())
             else:
                 upstream.abort()
         self._finish()
@@ -297,7 +311,7 @@ class Exchange:
         if asked is None or answer.upgrade != asked or upstream is None:
             raise BadAnswer("it switched protocols without being asked to")
         offered = front.head.get(b"sec-websocket-extensions")
-        if offered is None and _names(answer.fields, b"sec-websocket-extensions"):
+        if offered is None and field_value(answer.fields, b"sec-websocket-extensions"):
             raise BadAnswer("it chose a WebSocket extension that was not offered")
         self.status = 101
         self.first_byte_at = monotonic()
@@ -305,13 +319,12 @@ class Exchange:
         self._tunnel = Tunnel(front, upstream, websocket=asked == b"websocket")
         front.expect(self.backend.timeouts.idle, "idle")
         front.write(
-            b"".join(
+            b"\r\n".join(
                 (
                     status_line(101),
                     *answer.fields,
-                    b"Connection: Upgrade\r\nUpgrade: ",
-                    asked,
-                    b"\r\n\r\n",
+                    b"Connection: Upgrade",
+                    b"Upgrade: %b\r\n\r\n" % asked,
                 )
             )
         )
@@ -441,9 +454,7 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
-        self.front.edge.finished(self)
-        self.front.exchange_done()
-
-
-def _names(fields: list[bytes], name: bytes) -> bool:
-    return any(fields[index].lower() == name for index in range(0, len(fields), 4))
+        front = self.front
+        front.edge.live.discard(self)
+        front.edge.recorder.finished(self)
+        front.exchange_done(self)

@@ -14,7 +14,7 @@ import httptools
 
 from heim_proxy.edge.cookie import Cookies, split_cookies
 from heim_proxy.edge.limits import HEADER_BYTES, HEADER_COUNT, REQUEST_LINE_BYTES
-from heim_proxy.edge.names import REQUEST_NAMES, RequestField
+from heim_proxy.edge.names import REQUEST_NAMES, RequestField, field_value, without
 from heim_proxy.observe.trace import valid_traceparent
 from heim_proxy.target import BadTarget, Target, canonicalise
 
@@ -59,16 +59,16 @@ class RequestHead:
         "_cookie_line",
         "_cookie_lines",
         "_cookie_split",
-        "_count",
         "_parser",
         "_transfer_coding",
-        "_url",
+        "_uncommon",
         "chunked",
         "connection",
         "cookies",
         "expect_continue",
         "fields",
         "forwarded",
+        "has_body",
         "host",
         "keep_alive",
         "length",
@@ -83,39 +83,87 @@ class RequestHead:
         # The last Cookie line of this connection and what it divided into: browsers repeat it.
         self._cookie_line = b""
         self._cookie_split = _NO_COOKIES
+        self._uncommon = True
         self.clear()
 
     def clear(self) -> None:
         """Forget the request, so that an idle connection holds no memory for it."""
-        self._url = b""
         self._complete = False
-        self._count = 0
-        self._transfer_coding: bytes | None = None
         self._cookie_lines: list[bytes] | None = None
         self.method = b""
         self.target: Target = _NO_TARGET
         self.version = b""
         self.host: bytes | None = None
         self.keep_alive = False
+        self.connection: bytes | None = None
+        self.cookies = _NO_COOKIES
+        # The lines that may pass upstream, as they came.
+        self.fields: list[bytes] = []
+        if self._uncommon:
+            self._clear_uncommon()
+
+    def _clear_uncommon(self) -> None:
+        """The fields that most requests leave as they are."""
+        self._uncommon = False
+        self._transfer_coding: bytes | None = None
         # Bytes of body announced by Content-Length; 0 when there is none or it is chunked.
         self.length = 0
         self.chunked = False
+        # Whether bytes of a body follow the head.
+        self.has_body = False
         self.expect_continue = False
         # Protocol named by Upgrade when Connection allows it, lower-case; None otherwise.
         self.upgrade: bytes | None = None
-        self.connection: bytes | None = None
-        self.cookies = _NO_COOKIES
         # Forwarding headers as (lower-case name, value); believed from trusted proxies only.
         self.forwarded: list[tuple[bytes, bytes]] | None = None
-        # What may pass upstream, in groups of four: name, ": ", value, CRLF.
-        self.fields: list[bytes] = []
 
     def parse(self, data: bytes) -> None:
         """Parse one complete head (up to and including the empty line).
 
+        llhttp validates; after that every line is exactly "name: value", so dividing the head at
+        its line ends is safe, and three times cheaper than a callback per field.
+
         Raises:
             BadRequest: With the status to answer; the connection cannot be used any further.
         """
+        self._validate(data)
+        lines = data.split(b"\r\n")
+        # RFC 9112, 2.2: an empty line before the request line is to be ignored.
+        line = lines[0] or lines[1]
+        # llhttp also accepts a request line without a version, RTSP/1.0, ICE/1.0 and runs of
+        # spaces; it must read exactly "METHOD target HTTP/1.x".
+        method, _, rest = line.partition(b" ")
+        url, _, version = rest.partition(b" ")
+        # It skips bare line ends before the method, too.
+        if version not in _VERSIONS or not method[:1].isalpha():
+            raise BadRequest(400, "request line is not HTTP/1.0 or HTTP/1.1")
+        self.method, self.version = method, version
+        if method in _FORBIDDEN_METHODS:
+            raise BadRequest(405, f"{method.decode('ascii')} is not served")
+        if len(lines) > HEADER_COUNT + 3:
+            raise BadRequest(431, f"more than {HEADER_COUNT} header fields")
+        passed = self.fields.append
+        for line in lines[1 if lines[0] else 2 : -2]:
+            name, _, value = line.partition(b":")
+            field = REQUEST_NAMES[name]
+            if not field:
+                passed(line)
+            elif field != RequestField.DROP:
+                self._special(field, line, value.strip(b" \t"))
+        host = self.host
+        if not host:
+            raise BadRequest(400, "no Host header")
+        if not url.startswith(b"/"):
+            url = _origin_form(url, host)
+        try:
+            self.target = canonicalise(url)
+        except BadTarget as error:
+            raise BadRequest(400, str(error)) from None
+        self.keep_alive = version == b"HTTP/1.1"
+        if self._uncommon or version == b"HTTP/1.0":
+            self._settle()
+
+    def _validate(self, data: bytes) -> None:
         parser = self._parser
         if parser is None:
             parser = self._parser = httptools.HttpRequestParser(self)
@@ -125,33 +173,11 @@ class RequestHead:
             # llhttp stops at any Upgrade; whether it is served is decided later, and the parser
             # is of no use after it.
             self._parser = None
-        except httptools.HttpParserCallbackError as error:
-            if isinstance(error.__context__, BadRequest):
-                raise error.__context__ from None
-            raise
         except httptools.HttpParserError as error:
             raise _refusal(data, error) from None
         if not self._complete:
             # A body follows (the parser now waits for it), or there was only an empty line.
             self._parser = None
-        self.method = parser.get_method()
-        if not self._url:
-            raise BadRequest(400, "no request line")
-        self._check_request_line(data)
-        self._settle()
-
-    def on_url(self, url: bytes) -> None:
-        """llhttp: the request target."""
-        self._url += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """llhttp: one header field, leading whitespace of the value removed."""
-        field = REQUEST_NAMES[name]
-        if not field:
-            self.fields += (name, b": ", value, b"\r\n")
-        elif field != RequestField.DROP:
-            self._special(field, name, value.strip(b" \t"))
-        self._count += 1
 
     def on_message_complete(self) -> None:
         """llhttp: the request has no body, so the parser is ready for the next head."""
@@ -159,30 +185,29 @@ class RequestHead:
 
     def get(self, name: bytes) -> bytes | None:
         """The first passed-on header of this lower-case name; for the paths that are not hot."""
-        fields = self.fields
-        for index in range(0, len(fields), 4):
-            if fields[index].lower() == name:
-                return fields[index + 2].strip(b" \t")
-        return None
+        return field_value(self.fields, name)
 
     @property
     def cookie_line(self) -> bytes | None:
         """The whole Cookie value as received, ours included: for the portal only."""
         return b"; ".join(self._cookie_lines) if self._cookie_lines is not None else None
 
-    @property
-    def has_body(self) -> bool:
-        """Whether body bytes follow the head."""
-        return self.chunked or self.length > 0
-
-    def _special(self, field: int, name: bytes, value: bytes) -> None:
+    def _special(self, field: int, line: bytes, value: bytes) -> None:
         if field == RequestField.COOKIE:
             self._cookie(value)
         elif field == RequestField.HOST:
             if self.host is not None:
                 raise BadRequest(400, "more than one Host header")
             self.host = value
-        elif field == RequestField.CONNECTION:
+        elif field == RequestField.CONNECTION and value == b"keep-alive":
+            # What browsers always say; it only means something to HTTP/1.0.
+            self.connection = value if self.connection is None else self.connection + b"," + value
+        else:
+            self._uncommon = True
+            self._rare(field, line, value)
+
+    def _rare(self, field: int, line: bytes, value: bytes) -> None:
+        if field == RequestField.CONNECTION:
             self.connection = value if self.connection is None else self.connection + b"," + value
         elif field == RequestField.CONTENT_LENGTH:
             # llhttp has refused repetitions, signs, lists and overflows.
@@ -197,11 +222,11 @@ class RequestHead:
             self.upgrade = value.lower() if self.upgrade is None else b""
         elif field == RequestField.TRACEPARENT:
             if valid_traceparent(value):
-                self.fields += (name, b": ", value, b"\r\n")
+                self.fields.append(line)
         else:
             if self.forwarded is None:
                 self.forwarded = []
-            self.forwarded.append((name.lower(), value))
+            self.forwarded.append((line.partition(b":")[0].lower(), value))
 
     def _cookie(self, value: bytes) -> None:
         if self._cookie_lines is not None:
@@ -215,37 +240,14 @@ class RequestHead:
             self._cookie_line = value
         self.cookies = self._cookie_split
 
-    def _check_request_line(self, data: bytes) -> None:
-        # llhttp also accepts a request line without a version, RTSP/1.0, ICE/1.0 and runs of
-        # spaces; the line must read exactly "METHOD target HTTP/1.x".
-        start = 2 if data.startswith(b"\r\n") else 0
-        version_at = start + len(self.method) + 1 + len(self._url)
-        self.version = data[version_at + 1 : version_at + 9]
-        if data[version_at : version_at + 8] != b" HTTP/1." or self.version not in _VERSIONS:
-            raise BadRequest(400, "request line is not HTTP/1.0 or HTTP/1.1")
-        if self.method in _FORBIDDEN_METHODS:
-            raise BadRequest(405, f"{self.method.decode('ascii')} is not served")
-        if self._count > HEADER_COUNT:
-            raise BadRequest(431, f"more than {HEADER_COUNT} header fields")
-
     def _settle(self) -> None:
-        host = self.host
-        if not host:
-            raise BadRequest(400, "no Host header")
-        # llhttp knows too, but has forgotten by the end of a message without a body.
-        self.keep_alive = self.version == b"HTTP/1.1"
-        url = self._url
-        if not url.startswith(b"/"):
-            url = _origin_form(url, host)
-        try:
-            self.target = canonicalise(url)
-        except BadTarget as error:
-            raise BadRequest(400, str(error)) from None
+        """What uncommon fields mean together."""
         if self._transfer_coding is not None:
             if self.version == b"HTTP/1.0":
                 # RFC 9112, 6.1: HTTP/1.0 has no codings; somebody in between is confused.
                 raise BadRequest(400, "Transfer-Encoding in an HTTP/1.0 request")
             self.chunked = True
+        self.has_body = self.chunked or self.length > 0
         if self.connection is not None:
             self._apply_connection(self.connection)
         elif self.upgrade is not None:
@@ -266,11 +268,7 @@ class RequestHead:
         named -= _CONNECTION_OPTIONS
         if not named:
             return
-        fields = self.fields
-        self.fields = []
-        for index in range(0, len(fields), 4):
-            if fields[index].lower() not in named:
-                self.fields += fields[index : index + 4]
+        self.fields = without(self.fields, named)
         if b"cookie" in named:
             self.cookies = _NO_COOKIES
 

@@ -41,29 +41,23 @@ def upstream_head(
         request_id: Passed on as X-Request-Id.
         cookies: What may pass of the Cookie header, or None.
     """
-    parts = [head.method, b" ", path, b" HTTP/1.1\r\nHost: ", head.host or b"", b"\r\n"]
-    parts += head.fields
+    host = head.host or b""
+    lines = [b"%b %b HTTP/1.1\r\nHost: %b" % (head.method, path, host)]
+    lines += head.fields
     if cookies is not None:
-        parts += (b"Cookie: ", cookies, b"\r\n")
+        lines.append(b"Cookie: " + cookies)
     if head.chunked:
-        parts.append(b"Transfer-Encoding: chunked\r\n")
+        lines.append(b"Transfer-Encoding: chunked")
     elif head.length:
-        parts.append(b"Content-Length: %d\r\n" % head.length)
+        lines.append(b"Content-Length: %d" % head.length)
     elif head.method in _BODY_METHODS:
         # RFC 9110, 8.6: a method that anticipates a body says that there is none.
-        parts.append(b"Content-Length: 0\r\n")
+        lines.append(b"Content-Length: 0")
     if head.upgrade is not None:
-        parts += (b"Connection: Upgrade\r\nUpgrade: ", head.upgrade, b"\r\n")
-    parts += (
-        client.forwarded,
-        head.host or b"",
-        b"\r\nX-Request-Id: ",
-        request_id,
-        b"\r\n",
-        identity,
-        b"\r\n",
-    )
-    return b"".join(parts)
+        lines.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
+    ours = b"%b%b\r\nX-Request-Id: %b\r\n%b\r\n" % (client.forwarded, host, request_id, identity)
+    lines.append(ours)
+    return b"\r\n".join(lines)
 
 
 def client_address(

@@ -119,10 +119,11 @@ class _Host:
 class Judge:
     """Judges requests against one snapshot; a new one is made for each snapshot."""
 
-    __slots__ = ("_hosts", "_sessions", "snapshot")
+    __slots__ = ("_hosts", "_identity", "_sessions", "snapshot")
 
     def __init__(self, snapshot: Snapshot, sessions: Sessions) -> None:
         self.snapshot = snapshot
+        self._identity = snapshot.identity
         self._sessions = sessions
         self._hosts: dict[bytes, _Host] = {}
 
@@ -180,7 +181,7 @@ class Judge:
             return self._denied(head, backend, session, decision)
         verdict = self._forward(head, host, route, session, decision)
         if type(verdict) is Forward:
-            verdict.identity = self.snapshot.identity.block(
+            verdict.identity = self._identity.block(
                 session,
                 backend.name,
                 host=host.name,
@@ -263,7 +264,7 @@ class Judge:
     ) -> Verdict:
         target = head.target
         backend = route.backend
-        raw = backend.forward_path is ForwardPath.RAW
+        raw = backend.forward_path is _RAW
         if target.encoded_slash and not raw:
             return _AMBIGUOUS
         if target.alias is not None or raw:
@@ -407,7 +408,7 @@ def _views(target: Target, backend: Backend) -> list[bytes]:
     views = [target.path]
     if target.alias is not None:
         views.append(target.alias)
-    if backend.forward_path is ForwardPath.RAW:
+    if backend.forward_path is _RAW:
         views.append(target.raw)
     return views
 
@@ -422,6 +423,7 @@ def _lines(block: bytes) -> tuple[str, ...]:
 
 # 16 bytes in base64 (RFC 6455, 4.1).
 _WEBSOCKET_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
+_RAW: Final = ForwardPath.RAW
 _SAFE_METHODS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _NOT_FOUND: Final = Refusal(404, "not_found", "nothing is served here", "check the address")
 _MISDIRECTED: Final = Refusal(

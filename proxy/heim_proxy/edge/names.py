@@ -7,7 +7,6 @@ remembered, within a bound, because the names come from the network.
 
 from __future__ import annotations
 
-import enum
 import re
 from collections.abc import Collection, Mapping
 from typing import Final
@@ -33,32 +32,35 @@ _REMEMBERED_BYTES: Final = 64
 _ORDINARY: Final = re.compile(rb"[a-z0-9-]+")
 
 
-class RequestField(enum.IntEnum):
-    """How a request header is treated. `PASS` must stay 0: the hot path tests for it."""
+class RequestField:
+    """How a request header is treated. `PASS` must stay 0: the hot path tests for it.
 
-    PASS = 0
-    DROP = 1
-    HOST = 2
-    CONTENT_LENGTH = 3
-    TRANSFER_ENCODING = 4
-    CONNECTION = 5
-    COOKIE = 6
-    UPGRADE = 7
-    FORWARDED = 8
-    TRACEPARENT = 9
+    Plain integers: until Python 3.12 an enum's member costs 70 ns each time it is named.
+    """
+
+    PASS: Final = 0
+    DROP: Final = 1
+    HOST: Final = 2
+    CONTENT_LENGTH: Final = 3
+    TRANSFER_ENCODING: Final = 4
+    CONNECTION: Final = 5
+    COOKIE: Final = 6
+    UPGRADE: Final = 7
+    FORWARDED: Final = 8
+    TRACEPARENT: Final = 9
 
 
-class ResponseField(enum.IntEnum):
+class ResponseField:
     """How a response header is treated. `PASS` must stay 0."""
 
-    PASS = 0
-    DROP = 1
-    CONTENT_LENGTH = 2
-    TRANSFER_ENCODING = 3
-    CONNECTION = 4
-    SET_COOKIE = 5
-    UPGRADE = 6
-    CORS = 7
+    PASS: Final = 0
+    DROP: Final = 1
+    CONTENT_LENGTH: Final = 2
+    TRANSFER_ENCODING: Final = 3
+    CONNECTION: Final = 4
+    SET_COOKIE: Final = 5
+    UPGRADE: Final = 6
+    CORS: Final = 7
 
 
 # RFC 9110, 7.6.1 and the obsolete or unregistered ones that proxies must not pass on.
@@ -71,7 +73,7 @@ _HOP_BY_HOP: Final = (
     b"trailer",
 )
 
-_REQUEST: Final[Mapping[bytes, RequestField]] = {
+_REQUEST: Final[Mapping[bytes, int]] = {
     **dict.fromkeys(_HOP_BY_HOP, RequestField.DROP),
     b"host": RequestField.HOST,
     b"content-length": RequestField.CONTENT_LENGTH,
@@ -127,7 +129,7 @@ _REQUEST: Final[Mapping[bytes, RequestField]] = {
     ),
 }
 
-_RESPONSE: Final[Mapping[bytes, ResponseField]] = {
+_RESPONSE: Final[Mapping[bytes, int]] = {
     **dict.fromkeys(_HOP_BY_HOP, ResponseField.DROP),
     b"content-length": ResponseField.CONTENT_LENGTH,
     b"transfer-encoding": ResponseField.TRANSFER_ENCODING,

@@ -33,7 +33,7 @@ class Pool:
         return len(self._idle)
 
     def take(self, now: float, *, repeatable: bool) -> Upstream | None:
-        """An idle connection or None. `now` is loop time in seconds.
+        """An idle connection or None. `now` is monotonic time in seconds.
 
         An exchange that cannot be repeated (it is not idempotent, or has a body) only takes one
         that is too fresh to have been timed out by the upstream.

@@ -60,32 +60,48 @@ class Recorder:
         """An exchange is over."""
         # The loop's own clock stands still during a turn, and counts whole milliseconds in uvloop.
         duration = monotonic() - exchange.started
-        backend = exchange.backend.name
         if not exchange.to_portal:
-            stats = self._metrics.backend(backend)
+            stats = self._metrics.backend(exchange.backend.name)
             stats.count(exchange.status, duration, exchange.bytes_in, exchange.bytes_out)
         if exchange.end_reason:
             self._metrics.upstream_failures.add(exchange.end_reason)
         forward = exchange.forward
-        session = forward.session
+        front = exchange.front
+        # What decides the repeated part of the line; equal means the same objects, which is quick.
+        kind = (forward.allow, forward.session, forward.host, exchange.upstream_name, front.client)
+        if exchange.end_reason or kind != front.logged_kind:
+            front.logged_block = self._block(exchange)
+            front.logged_kind = None if exchange.end_reason else kind
         entry = self._entry
-        entry.user = session.subject.name if session is not None else None
-        entry.backend = backend
-        entry.decision = "public" if session is None else "allow"
-        entry.rule = forward.allow.rule
+        entry.block = front.logged_block
+        head = front.head
+        target = head.target
+        entry.method = head.method
+        entry.target = target.raw + target.query
         entry.status = exchange.status
         entry.bytes_in = exchange.bytes_in
         entry.bytes_out = exchange.bytes_out
         entry.duration = duration
         first = exchange.first_byte_at
         entry.upstream_duration = first - exchange.started if first else 0.0
-        entry.upstream = exchange.upstream_name or None
-        entry.end = exchange.end_reason or None
         entry.request_id = exchange.request_id
         entry.log_query = not exchange.to_portal
-        self._record(exchange.front)
+        self._access_log.record(entry, self._now())
         if forward.allow.break_glass:
             self._break_glass(exchange)
+
+    def _block(self, exchange: Exchange) -> bytes:
+        forward = exchange.forward
+        session = forward.session
+        entry = self._entry
+        entry.user = session.subject.name if session is not None else None
+        entry.backend = exchange.backend.name
+        entry.decision = "public" if session is None else "allow"
+        entry.rule = forward.allow.rule
+        entry.upstream = exchange.upstream_name or None
+        entry.end = exchange.end_reason or None
+        self._describe(exchange.front)
+        return self._access_log.block(entry)
 
     def answered(self, front: Front, verdict: Redirect | Preflight | Refusal) -> None:
         """A request was answered without an upstream."""
@@ -106,7 +122,11 @@ class Recorder:
             entry.status, entry.decision = verdict.status, f"deny:{verdict.code}"
             entry.user = verdict.user or None
             self._refused(front, verdict)
-        self._record(front)
+        self._describe(front)
+        entry.block = b""
+        entry.method = front.head.method
+        entry.target = front.head.target.raw + front.head.target.query
+        self._access_log.record(entry, self._now())
 
     def _refused(self, front: Front, verdict: Refusal) -> None:
         if not verdict.backend:
@@ -127,16 +147,13 @@ class Recorder:
                 request_id=front.request_id.decode("ascii"),
             )
 
-    def _record(self, front: Front) -> None:
+    def _describe(self, front: Front) -> None:
         head = front.head
         entry = self._entry
         entry.client = front.client.address
         entry.host = head.host.decode("latin-1") if head.host is not None else None
-        entry.method = head.method
-        entry.target = head.target.raw + head.target.query
         entry.protocol = "HTTP/1.1" if head.version == b"HTTP/1.1" else "HTTP/1.0"
         entry.tls = front.tls_version
-        self._access_log.record(entry, self._now())
 
     def _break_glass(self, exchange: Exchange) -> None:
         session = exchange.forward.session

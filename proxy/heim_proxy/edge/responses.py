@@ -73,7 +73,7 @@ def refusal(answer: Refusal, *, page: bool, request_id: str, head_only: bool) ->
     title = _title(answer.status)
     body = _page(answer, title, request_id) if page else _problem(answer, title, request_id)
     lines = [
-        status_line(answer.status),
+        status_line(answer.status) + b"\r\n",
         _PAGE_HEADERS if page else _PROBLEM_HEADERS,
         _COMMON,
         b"X-Request-Id: %b\r\n" % request_id.encode("ascii"),
@@ -91,7 +91,7 @@ def redirect(
 ) -> bytes:
     """A redirect without a body. `location` and the cookies must already be valid header text."""
     lines = [
-        status_line(status),
+        status_line(status) + b"\r\n",
         f"Location: {location}\r\n".encode("ascii"),
         _COMMON,
         *(f"Set-Cookie: {cookie}\r\n".encode("ascii") for cookie in set_cookies),
@@ -103,7 +103,7 @@ def redirect(
 
 def no_content(headers: Sequence[str], *, close: bool = False) -> bytes:
     """204 with the given complete header lines; it has neither a body nor a length."""
-    lines = [status_line(204), *(f"{line}\r\n".encode("latin-1") for line in headers)]
+    lines = [status_line(204) + b"\r\n", *(f"{line}\r\n".encode("latin-1") for line in headers)]
     lines.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
     return b"".join(lines)
 

@@ -11,13 +11,14 @@ import contextlib
 import ipaddress
 import logging
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from heim_proxy.access.policy import Allow
 from heim_proxy.edge.dial import DialError, EndpointDialer
 from heim_proxy.edge.exchange import Exchange
 from heim_proxy.edge.head import RequestHead
-from heim_proxy.edge.judge import Client, Forward, Judge, Portal, valid_until
+from heim_proxy.edge.judge import Client, Forward, Judge, Portal
 from heim_proxy.edge.limits import SWEEP_S
 from heim_proxy.edge.pool import Pool
 from heim_proxy.edge.record import Recorder
@@ -108,11 +109,7 @@ class Edge:
             return None
         head = exchange.front.head
         forward = exchange.forward
-        reason = self.judge.review(forward, head.method, forward.host, head.target)
-        backend = self.snapshot.backends.get(exchange.backend.name)
-        if reason is None and backend is not None:
-            exchange.valid_until = valid_until(forward.session, backend)
-        return reason
+        return self.judge.review(forward, head.method, forward.host, head.target)
 
     def trusts(self, address: str) -> bool:
         """Whether forwarding headers from this address are believed (`trusted_proxies`)."""
@@ -149,7 +146,7 @@ class Edge:
             for front in list(self._fronts):
                 front.check(now)
             for pool in (*self._pools.values(), *self.portal_pools):
-                pool.sweep(now)
+                pool.sweep(monotonic())
             self.live.expire(self.now())
 
     async def drain(self, patience_s: float) -> None:
@@ -217,7 +214,7 @@ class Edge:
                         continue
                     assert isinstance(upstream, Upstream)
                     if exchange.over:
-                        pool.give(upstream, loop.time())
+                        pool.give(upstream, monotonic())
                     else:
                         exchange.connected(upstream)
                     return
@@ -246,11 +243,6 @@ class Edge:
         identity = "".join(f"{line}\r\n" for line in lines).encode("ascii")
         path = head.target.path + head.target.query
         return Forward(_PORTAL_ROUTE, _PORTAL_ALLOW, None, identity, path, portal.host)
-
-    def finished(self, exchange: Exchange) -> None:
-        """An exchange is over: forget it, and tell of it."""
-        self.live.discard(exchange)
-        self.recorder.finished(exchange)
 
 
 def _contains(

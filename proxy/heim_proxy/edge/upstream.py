@@ -7,7 +7,6 @@ asked for and ends the connection, so that no answer can reach the wrong person.
 from __future__ import annotations
 
 import asyncio
-import enum
 from typing import TYPE_CHECKING, Final, cast
 
 from heim_proxy.edge.answer import AnswerHead, BadAnswer
@@ -25,13 +24,13 @@ __all__ = ["Framing", "Upstream"]
 _BULK_BYTES: Final = 16 * 1024
 
 
-class Framing(enum.IntEnum):
-    """Where the body of an answer ends (RFC 9112, 6.3)."""
+class Framing:
+    """Where the body of an answer ends (RFC 9112, 6.3). Plain integers, as in `names`."""
 
-    NONE = 0
-    LENGTH = 1
-    CHUNKED = 2
-    UNTIL_CLOSE = 3
+    NONE: Final = 0
+    LENGTH: Final = 1
+    CHUNKED: Final = 2
+    UNTIL_CLOSE: Final = 3
 
 
 class Upstream(asyncio.Protocol):
@@ -74,7 +73,7 @@ class Upstream(asyncio.Protocol):
         self._waiting = True
         self._relay: ChunkRelay | None = None
         self._remaining = 0
-        self.framing = Framing.NONE
+        self.framing: int = Framing.NONE
         self.keep = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -164,30 +163,31 @@ class Upstream(asyncio.Protocol):
     def _final(self, exchange: Exchange, answer: AnswerHead, rest: bytes) -> None:
         self._waiting = False
         self.keep = answer.keep_alive
-        self.framing = self._frame(exchange, answer)
-        if self.framing is Framing.LENGTH:
-            self._remaining = answer.length
-        elif self.framing is Framing.CHUNKED:
-            self._relay = ChunkRelay(keep=exchange.http11)
-        elif self.framing is Framing.UNTIL_CLOSE:
-            self.keep = False
-        body, complete = self._take(exchange, rest) if rest or not self._remaining else (b"", False)
-        exchange.answer(answer, self.framing, body)
-        if complete:
-            exchange.answered()
-
-    def _frame(self, exchange: Exchange, answer: AnswerHead) -> Framing:
         status = answer.status
-        if status == 204:
-            if answer.length > 0 or answer.chunked:
-                raise BadAnswer("204 with a body")
-            return Framing.NONE
-        if status == 304 or exchange.head_only:
+        length = answer.length
+        if length >= 0 and status != 304 and status != 204 and not exchange.head_only:
+            self.framing = framing = Framing.LENGTH
+            self._remaining = remaining = length - len(rest)
+            if remaining < 0:
+                # Bytes after the answer: this connection is out of step.
+                self.keep = False
+                rest = rest[:length]
+            complete = remaining <= 0
+        else:
+            self.framing = framing = self._other_framing(exchange, answer)
+            rest, complete = self._take(exchange, rest)
+        exchange.answer(answer, framing, rest, complete=complete)
+
+    def _other_framing(self, exchange: Exchange, answer: AnswerHead) -> int:
+        status = answer.status
+        if status == 204 and (answer.length > 0 or answer.chunked):
+            raise BadAnswer("204 with a body")
+        if status == 204 or status == 304 or exchange.head_only:
             return Framing.NONE
         if answer.chunked:
+            self._relay = ChunkRelay(keep=exchange.http11)
             return Framing.CHUNKED
-        if answer.length >= 0:
-            return Framing.LENGTH
+        self.keep = False
         return Framing.UNTIL_CLOSE
 
     def _body(self, exchange: Exchange, data: bytes) -> None:
@@ -200,7 +200,7 @@ class Upstream(asyncio.Protocol):
     def _take(self, exchange: Exchange, data: bytes) -> tuple[bytes, bool]:
         """What of `data` goes to the client, and whether the body is complete with it."""
         framing = self.framing
-        if framing is Framing.LENGTH:
+        if framing == Framing.LENGTH:
             size = len(data)
             if size < self._remaining:
                 self._remaining -= size
@@ -210,13 +210,13 @@ class Upstream(asyncio.Protocol):
                 data = data[: self._remaining]
             self._remaining = 0
             return data, True
-        if framing is Framing.CHUNKED:
+        if framing == Framing.CHUNKED:
             assert self._relay is not None
-            body, used = self._relay.feed(data)
+            body, used = self._relay.feed(data) if data else (b"", 0)
             if used < len(data):
                 self.keep = False
             return body, self._relay.done
-        if framing is Framing.UNTIL_CLOSE:
+        if framing == Framing.UNTIL_CLOSE:
             return (chunk(data) if exchange.http11 and data else data), False
         if data:
             # Bytes after an answer without a body: this connection is out of step.
@@ -233,7 +233,7 @@ class Upstream(asyncio.Protocol):
             exchange.tunnel_closed()
         elif self._waiting:
             exchange.upstream_lost(exc, partial=bool(self._buffer) or self._interim > 0)
-        elif self.framing is Framing.UNTIL_CLOSE and exc is None:
+        elif self.framing == Framing.UNTIL_CLOSE and exc is None:
             exchange.answered_by_close()
         else:
             exchange.upstream_died()

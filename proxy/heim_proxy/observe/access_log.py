@@ -106,6 +106,9 @@ class AccessEntry:
     tls: str | None = None
     # Why the exchange ended other than by finishing: "client_gone", "logout", ...
     end: str | None = None
+    # What `AccessLog.block` made of the facts from `client` to `end`, when they are known to be
+    # the same; empty to have it made of them.
+    block: bytes = b""
 
 
 class _Blocks(dict[_Facts, bytes]):
@@ -184,10 +187,6 @@ class AccessLog:
         # and a trusted proxy's id is still somebody else's.
         method = e.method if e.method.isalpha() else _escaped(e.method)
         request_id = e.request_id if e.request_id.isalnum() else _escaped(e.request_id)
-        facts = (
-            e.client, e.host, e.user, e.backend, e.decision,
-            e.rule, e.upstream, e.protocol, e.tls, e.end,
-        )  # fmt: skip
         line = _LINE % (
             self._time,
             request_id,
@@ -198,7 +197,7 @@ class AccessLog:
             e.bytes_out,
             e.duration * 1000.0,
             e.upstream_duration * 1000.0,
-            self._blocks[facts],
+            e.block or self.block(e),
         )
         # `write`, without the call where that matters.
         if self._timer is None or self._pending > MAX_BUFFER_BYTES:
@@ -206,6 +205,18 @@ class AccessLog:
         else:
             self._pending += len(line)
             self._lines.append(line)
+
+    def block(self, entry: AccessEntry) -> bytes:
+        """The end of a line: the facts that requests of one kind on one connection share.
+
+        Whoever knows that they are the same as last time may keep it and hand it in as
+        `entry.block`, which saves a third of what a line costs.
+        """
+        e = entry
+        return self._blocks[
+            e.client, e.host, e.user, e.backend, e.decision,
+            e.rule, e.upstream, e.protocol, e.tls, e.end,
+        ]  # fmt: skip
 
     def write(self, line: bytes) -> None:
         """Take one complete line, to be written within `FLUSH_S`; dropped when the buffer is full.
