@@ -78,10 +78,8 @@ def _run(
                     tell=_tell,
                 )
                 loads.append(result)
+                _check_logs(servers, loads)
                 print(f"{report.load_table(result)}\n", flush=True)
-            # nginx flushes its buffer every second.
-            time.sleep(1.2)
-            _check_logs(servers, loads)
     facts["load after"] = _load_average()
     held = None
     if MEMORY in scenarios:
@@ -122,18 +120,19 @@ def _sites(directory: Path, cores: Cores) -> memory.Sites:
 
 
 def _check_logs(servers: Sequence[Server], loads: Sequence[LoadResult]) -> None:
+    """Every server has logged what it answered in all scenarios so far."""
+    # nginx flushes its buffer every second.
+    time.sleep(1.2)
     for server in servers:
         labels = {entry.label for entry in server.entries}
-        check_access_log(
-            server,
-            sum(
-                sample.burst.requests
-                for result in loads
-                for label, samples in result.samples.items()
-                if label in labels
-                for sample in samples
-            ),
+        bursts = (
+            sample.burst
+            for result in loads
+            for label, samples in result.samples.items()
+            if label in labels
+            for sample in samples
         )
+        check_access_log(server, sum(burst.requests for burst in bursts))
 
 
 def _finish(

@@ -29,7 +29,9 @@ def start(site: Site) -> Server:
 }}
 (app) {{
     log {{
-        output file {log}
+        output file {log} {{
+            roll_disabled
+        }}
         format json
     }}
     reverse_proxy 127.0.0.1:{site.upstream_port} {{
