@@ -10,6 +10,8 @@ import asyncio
 import base64
 import dataclasses
 import os
+import socket
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -143,7 +145,7 @@ class World:
         self.upstream.script = None
         self.errors.clear()
         for wire in self.heim._wires:
-            wire.close()
+            reset(wire)
         self.heim._wires.clear()
 
     async def get(self, target: str = "/", *, at: str = "app", **more: Any) -> Answer:
@@ -191,6 +193,14 @@ class World:
         answer = await within(self.get("/still-there", at="open", plain=True))
         assert answer.status == 200
         assert not self.errors, self.errors
+
+
+def reset(wire: Wire) -> None:
+    """Close with a reset: on plain http a mere end of input lets an answer under way go out."""
+    sock = wire.writer.get_extra_info("socket")
+    if sock is not None and sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wire.close()
 
 
 async def within(awaitable: Any, seconds: float = 5.0) -> Any:
