@@ -55,6 +55,7 @@ bench: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python -m heim_config.reference docs/reference
+	$(BIN)/python -m tests.docs.generated
 
 fmt: $(DEV)
 	$(BIN)/ruff format .

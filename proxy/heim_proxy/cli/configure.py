@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from heim_config.advice import advice
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Problem
 from heim_config.template import render_init
@@ -34,6 +35,8 @@ def check(args: argparse.Namespace) -> int:
     problems = [Problem(args.config, None, *found) for found in _look_inside(config)]
     if problems:
         return complain(ConfigError(problems))
+    for line in advice(config):
+        print(f"{args.config}: warning: {line}", file=sys.stderr)
     print(
         f"{args.config}: ok: {len(config.backends)} backends on {len(hosts)} hosts, "
         f"{len(config.roles)} roles, {len(config.identity.providers)} identity providers"

@@ -361,6 +361,9 @@ class Front(asyncio.Protocol):
             self.keep_alive = False
             self._unread = True
         self.exchange = None
+        if self.write_paused:
+            # A client that does not read could otherwise send requests without end.
+            self.gate.hold(Hold.OUTPUT)
         if self.gate.holds:
             self.gate.release(_EXCHANGE_HOLDS)
         self.head.clear()

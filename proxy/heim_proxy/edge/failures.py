@@ -115,11 +115,16 @@ def bad_body(backend: Backend, detail: str) -> Refusal:
 
 def ended(backend: Backend, reason: EndReason) -> Refusal:
     """The decision behind a request was withdrawn before its answer began."""
-    status = 503 if reason is EndReason.SHUTDOWN else 401
-    hint = "try again in a moment" if reason is EndReason.SHUTDOWN else "sign in again"
-    return Refusal(status, reason.value, _ENDED[reason], hint, backend=backend.name)
+    status, hint = _ENDINGS.get(reason, (401, "sign in again"))
+    headers = (f'WWW-Authenticate: Heim realm="{backend.name}"',) if status == 401 else ()
+    return Refusal(status, reason.value, _ENDED[reason], hint, headers, backend=backend.name)
 
 
+_ENDINGS: Final = {
+    EndReason.SHUTDOWN: (503, "try again in a moment"),
+    EndReason.POLICY_CHANGED: (403, "ask an administrator for a role that allows it"),
+    EndReason.BACKEND_REMOVED: (404, "check the address"),
+}
 _ENDED: Final = {
     EndReason.LOGOUT: "this session was signed out",
     EndReason.REVOKED: "this session was revoked",

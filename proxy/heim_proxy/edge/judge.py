@@ -85,7 +85,6 @@ class Portal:
 
     host: str
     backend: str | None
-    session: Session | None
 
 
 @dataclass(slots=True)
@@ -147,7 +146,7 @@ class Judge:
             location = self.snapshot.public_url(host.name) + _text(path + target.query)
             return Redirect(308, location, decision="https")
         if routes is None or path.startswith(RESERVED_PREFIX):
-            verdict = self._portal(head, host, now)
+            verdict = self._portal(head, host)
             if verdict is not None or routes is None:
                 return verdict or _NOT_FOUND
         route = routes.match(path)
@@ -173,7 +172,9 @@ class Judge:
         ):
             return self._anonymous(head, host.name, backend, now)
         if head.method not in _SAFE_METHODS or head.upgrade is not None:
-            refused = foreign_origin(head, backend, self.snapshot.public_url(host.name))
+            refused = foreign_origin(
+                head, backend, self.snapshot.public_url(host.name), user=session.subject.name
+            )
             if refused is not None:
                 return refused
         decision = self.grants(session).decide(backend.name, head.method, path)
@@ -239,16 +240,13 @@ class Judge:
             self._hosts[raw] = host
         return host
 
-    def _portal(self, head: RequestHead, host: _Host, now: float) -> Verdict | None:
+    def _portal(self, head: RequestHead, host: _Host) -> Verdict | None:
         if host.routes is not None and not under(head.target.path, RESERVED_PREFIX):
             return None
         if head.target.encoded_slash or head.target.alias is not None:
             return _AMBIGUOUS
-        session = self._session(head, host.name, now)
-        if isinstance(session, LoadSession):
-            return session
         backend = self.snapshot.backend_for(host.name) if host.routes is not None else None
-        return Portal(host.name, backend, session)
+        return Portal(host.name, backend)
 
     def _session(self, head: RequestHead, host: str, now: float) -> Session | LoadSession | None:
         cookie = head.cookies.session

@@ -25,7 +25,9 @@ class Preflight:
     backend: str
 
 
-def foreign_origin(head: RequestHead, backend: Backend, own_origin: str) -> Refusal | None:
+def foreign_origin(
+    head: RequestHead, backend: Backend, own_origin: str, *, user: str
+) -> Refusal | None:
     """A refusal when the request was made by a page of another origin; None when it may go on.
 
     A browser always sends Origin on a WebSocket handshake, so a missing one is refused there; a
@@ -49,6 +51,7 @@ def foreign_origin(head: RequestHead, backend: Backend, own_origin: str) -> Refu
         f"a page of another origin ({shown[:100]}) tried to use {backend.name}",
         f"if that is intended, list it under allowed_origins of backend {backend.name}",
         backend=backend.name,
+        user=user,
     )
 
 

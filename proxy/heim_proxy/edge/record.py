@@ -63,8 +63,10 @@ class Recorder:
         if not exchange.to_portal:
             stats = self._metrics.backend(exchange.backend.name)
             stats.count(exchange.status, duration, exchange.bytes_in, exchange.bytes_out)
-        if exchange.end_reason:
+        if exchange.end_reason.startswith("upstream_"):
             self._metrics.upstream_failures.add(exchange.end_reason)
+        elif exchange.end_reason:
+            self._metrics.ended.add(exchange.end_reason)
         forward = exchange.forward
         front = exchange.front
         # What decides the repeated part of the line; equal means the same objects, which is quick.
@@ -95,8 +97,11 @@ class Recorder:
         session = forward.session
         entry = self._entry
         entry.user = session.subject.name if session is not None else None
-        entry.backend = exchange.backend.name
-        entry.decision = "public" if session is None else "allow"
+        if exchange.to_portal:
+            entry.backend, entry.decision = None, "portal"
+        else:
+            entry.backend = exchange.backend.name
+            entry.decision = "public" if session is None else "allow"
         entry.rule = forward.allow.rule
         entry.upstream = exchange.upstream_name or None
         entry.end = exchange.end_reason or None

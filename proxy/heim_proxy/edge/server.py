@@ -206,11 +206,8 @@ class Edge:
                         upstream = await pool.dialer.dial(partial(Upstream, pool, loop))
                     except DialError as error:
                         reason = str(error)
-                        log.warning(
-                            "upstream.dial_failed",
-                            extra={"backend": exchange.backend.name, "upstream": pool.name,
-                                   "reason": reason},
-                        )  # fmt: skip
+                        exchange.upstream_name = pool.name
+                        self.recorder.upstream_failed(exchange, f"dial failed: {reason}")
                         continue
                     assert isinstance(upstream, Upstream)
                     if exchange.over:
@@ -238,8 +235,6 @@ class Edge:
         ]
         if portal.backend is not None:
             lines.append(f"X-Heim-Backend: {portal.backend}")
-        if portal.session is not None:
-            lines.append(f"X-Heim-Session: {portal.session.sid}")
         identity = "".join(f"{line}\r\n" for line in lines).encode("ascii")
         path = head.target.path + head.target.query
         return Forward(_PORTAL_ROUTE, _PORTAL_ALLOW, None, identity, path, portal.host)

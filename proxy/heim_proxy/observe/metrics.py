@@ -77,9 +77,10 @@ FAMILIES: Final = (
     Family("heim_request_duration_seconds", _H, "First byte in to last byte out.", ("backend",)),
     Family("heim_request_body_bytes_total", _C, "Body bytes sent to upstreams.", ("backend",)),
     Family("heim_response_body_bytes_total", _C, "Body bytes sent to clients.", ("backend",)),
-    Family("heim_denied_total", _C, "Requests refused by policy.", ("reason",)),
+    Family("heim_denied_total", _C, "Refused at a backend: sign-in, origin, policy.", ("reason",)),
     Family("heim_requests_rejected_total", _C, "Requests refused before routing.", ("reason",)),
     Family("heim_upstream_failures_total", _C, "Forwarding that failed.", ("reason",)),
+    Family("heim_exchanges_ended_total", _C, "Exchanges ended before their end.", ("reason",)),
     Family("heim_logins_total", _C, "Sign-ins that ended.", ("outcome",)),
     Family("heim_store_errors_total", _C, "Store operations that failed.", ("operation",)),
     Family("heim_connections", _G, "Client connections open.", ("listener",)),
@@ -168,11 +169,13 @@ class Metrics:
         self.denied = LabelledCounter()
         self.rejected = LabelledCounter()
         self.upstream_failures = LabelledCounter()
+        self.ended = LabelledCounter()
         self.logins = LabelledCounter()
         self.store_errors = LabelledCounter()
         self.expose("heim_denied_total", self.denied.read)
         self.expose("heim_requests_rejected_total", self.rejected.read)
         self.expose("heim_upstream_failures_total", self.upstream_failures.read)
+        self.expose("heim_exchanges_ended_total", self.ended.read)
         self.expose("heim_logins_total", self.logins.read)
         self.expose("heim_store_errors_total", self.store_errors.read)
         self.expose("heim_info", lambda: {version: 1.0})
