@@ -21,10 +21,13 @@ from heim_proxy.identity.session_cookie import CookieClaims, new_sid
 from heim_proxy.identity.verified import VerifiedCookie, VerifiedCookies
 from heim_proxy.identity.writeback import WriteBack
 from heim_proxy.live import EndReason, LiveRegistry
+from heim_proxy.observe.audit import Audit
 from heim_proxy.store.base import SessionRow, Store, StoreUnavailable
 from heim_runtime.clock import Clock
 
 __all__ = ["Miss", "Session", "Sessions"]
+
+_AUDIT: Final = Audit()
 
 CLOCK_SKEW_S: Final = 60.0
 """How far in the future a cookie may have been made: by another replica, or before our clock was
@@ -324,7 +327,9 @@ class Sessions:
         if session is not None:
             session.ended = reason.value
             self._resident.drop(session)
-            self._live.end_session(session, reason)
+            streams = self._live.end_session(session, reason)
+            who = session.subject.name
+            _AUDIT.emit("session.ended", user=who, reason=reason, exchanges=streams)
 
     def _distrust_memory(self) -> None:
         """The grace is over: from here on only the store can say that a session is still good."""

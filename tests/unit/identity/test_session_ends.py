@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 import pytest
@@ -289,3 +290,14 @@ async def test_a_logout_during_an_outage_holds_here_and_is_recorded_after(
     await stage.sessions.tick(NOW + 1)
     row = stage.store.sessions[alice.sid]
     assert (row.ended, row.end_reason) == (NOW, "logout")
+
+
+async def test_the_end_of_a_session_is_an_audit_event(
+    stage: Stage, alice: Session, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.open_exchange(alice)
+    caplog.set_level(logging.INFO, logger="heim.audit")
+    await stage.sessions.end(alice.sid, EndReason.LOGOUT, stage.now)
+    (event,) = [record for record in caplog.records if record.message == "session.ended"]
+    facts = (vars(event)["user"], vars(event)["reason"], vars(event)["exchanges"])
+    assert facts == ("alice@example.test", "logout", 1)
