@@ -46,12 +46,22 @@ def test_a_failure_names_the_backend_and_the_setting(
         assert "grafana" in text
 
 
+ENDS = {
+    EndReason.SHUTDOWN: 503,
+    EndReason.POLICY_CHANGED: 403,
+    EndReason.BACKEND_REMOVED: 404,
+}
+
+
 @pytest.mark.parametrize("reason", list(EndReason))
-def test_every_reason_to_end_has_words(reason: EndReason) -> None:
+def test_every_reason_to_end_has_words_and_a_status(reason: EndReason) -> None:
     answer = failures.ended(BACKEND, reason)
     assert answer.detail
-    assert answer.code == reason.value
-    assert answer.status == (503 if reason is EndReason.SHUTDOWN else 401)
+    assert answer.hint
+    assert (answer.code, answer.status) == (reason.value, ENDS.get(reason, 401))
+    # RFC 9110, 11.6.1: a 401 names a challenge.
+    challenged = any(line.startswith("WWW-Authenticate:") for line in answer.headers)
+    assert challenged is (answer.status == 401)
 
 
 def test_a_broken_body_ends_the_connection() -> None:

@@ -53,21 +53,22 @@ UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
     ],
 )
 def test_pages_of_other_origins_are_refused(headers: tuple[str, ...], refused: bool) -> None:
-    answer = foreign_origin(parsed(method="POST", headers=headers), PLAIN, OWN)
+    answer = foreign_origin(parsed(method="POST", headers=headers), PLAIN, OWN, user="alice")
     assert (answer is not None) is refused
     if answer is not None:
         assert (answer.status, answer.code, answer.backend) == (403, "foreign_origin", "app")
+        assert answer.user == "alice"
         assert "allowed_origins" in answer.hint
 
 
 def test_an_origin_that_may_read_answers_may_also_send() -> None:
     head = parsed(method="PUT", headers=(f"Origin: {FRIEND}",))
-    assert foreign_origin(head, SHARED, OWN) is None
-    assert foreign_origin(head, PLAIN, OWN) is not None
+    assert foreign_origin(head, SHARED, OWN, user="alice") is None
+    assert foreign_origin(head, PLAIN, OWN, user="alice") is not None
 
 
 def test_a_long_origin_is_not_repeated_whole() -> None:
-    answer = foreign_origin(parsed(headers=("Origin: " + "x" * 5_000,)), PLAIN, OWN)
+    answer = foreign_origin(parsed(headers=("Origin: " + "x" * 5_000,)), PLAIN, OWN, user="alice")
     assert answer is not None
     assert len(answer.detail) < 300
 
