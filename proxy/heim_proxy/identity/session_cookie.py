@@ -51,8 +51,13 @@ class CookieClaims(NamedTuple):
 
 
 def new_sid() -> str:
-    """A fresh session id: 144 random bits, 24 characters of base64url."""
-    return secrets.token_urlsafe(_SID_BYTES)
+    """A fresh session id: 144 random bits, 24 characters of base64url.
+
+    None begins with a dash: operators hand ids to `heim-proxy session revoke`, as an argument.
+    """
+    while (sid := secrets.token_urlsafe(_SID_BYTES)).startswith("-"):
+        pass
+    return sid
 
 
 def subject_digest(issuer: str, subject: str) -> bytes:
