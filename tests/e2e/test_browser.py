@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -36,9 +37,9 @@ async def person(browser: Browser) -> AsyncIterator[Person]:
         yield somebody
 
 
-async def received(page: Page) -> dict[str, object]:
+async def received(page: Page) -> dict[str, Any]:
     """What the application's headers.json, shown in this tab, says it was sent."""
-    found: dict[str, object] = json.loads(await page.inner_text("body"))
+    found: dict[str, Any] = json.loads(await page.inner_text("body"))
     return found
 
 

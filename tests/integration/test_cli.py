@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from heim_proxy.identity.keys import KeyRing
+from heim_proxy.identity.session_cookie import new_sid
 from heim_proxy.identity.signing import SigningKeys
 from tests.fakes.heim import Heim, user
 from tests.fakes.upstream import Upstream
@@ -273,6 +274,11 @@ async def test_sessions_are_listed_and_revoked_beside_a_running_proxy(heim: Heim
     assert (everybody.status, everybody.err) == (0, "1 session revoked\n")
     nobody = await heim_proxy("session", "list", *where)
     assert (nobody.status, nobody.out, nobody.err) == (0, "", "nobody is signed in\n")
+
+
+def test_no_session_id_looks_like_an_option() -> None:
+    """One in 64 random ids would begin with a dash, and `session revoke` would not take it."""
+    assert not [sid for sid in (new_sid() for _ in range(2000)) if sid.startswith("-")]
 
 
 async def test_a_pinned_account_is_listed_and_let_go(heim: HeimProcess) -> None:

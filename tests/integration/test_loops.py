@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import websockets
@@ -17,7 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from heim_proxy.live import EndReason
 from tests.fakes.heim import LOGIN_HOST, Heim, user
 from tests.fakes.loops import LOOPS, run_on
-from tests.fakes.upstream import Received, Upstream, answer, read_body
+from tests.fakes.upstream import Received, Script, Upstream, answer, read_body
 from tests.integration.setup import APP, alice_only, app_backend, websocket
 
 pytestmark = pytest.mark.parametrize("loop", list(LOOPS))
@@ -37,6 +38,16 @@ async def site(directory: Path, url: str) -> AsyncIterator[tuple[Heim, str]]:
         gc.collect()
 
 
+@asynccontextmanager
+async def behind(script: Script | None = None) -> AsyncIterator[Upstream]:
+    """An upstream; one that is not stopped would keep uvloop from closing."""
+    upstream = await Upstream(script=script).start()
+    try:
+        yield upstream
+    finally:
+        await upstream.stop()
+
+
 async def digest(
     received: Received, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> bytes:
@@ -46,8 +57,10 @@ async def digest(
 
 def test_requests_share_a_connection_on_both_sides(loop: str, tmp_path: Path) -> None:
     async def scenario() -> None:
-        upstream = await Upstream().start()
-        async with site(tmp_path, upstream.url) as (heim, cookie):
+        async with (
+            behind() as upstream,
+            site(tmp_path, upstream.url) as (heim, cookie),
+        ):
             wire = await heim.connect()
             request = f"GET / HTTP/1.1\r\nHost: {APP}\r\nCookie: {cookie}\r\n\r\n".encode()
             for _ in range(20):
@@ -57,7 +70,6 @@ def test_requests_share_a_connection_on_both_sides(loop: str, tmp_path: Path) ->
             for _ in range(20):
                 assert (await wire.answer()).body == b"ok"
             assert upstream.connections == 1
-        await upstream.stop()
 
     run_on(loop, scenario())
 
@@ -66,8 +78,10 @@ def test_eight_mebibytes_arrive_both_ways(loop: str, tmp_path: Path) -> None:
     big = os.urandom(8 * MIB)
 
     async def scenario() -> None:
-        upstream = await Upstream(script=digest).start()
-        async with site(tmp_path, upstream.url) as (heim, cookie):
+        async with (
+            behind(digest) as upstream,
+            site(tmp_path, upstream.url) as (heim, cookie),
+        ):
             up = await heim.request("/", method="PUT", cookie=cookie, body=big)
             assert up.body.decode() == hashlib.sha256(big).hexdigest()
 
@@ -76,7 +90,6 @@ def test_eight_mebibytes_arrive_both_ways(loop: str, tmp_path: Path) -> None:
 
             upstream.script = down
             assert (await heim.request("/", cookie=cookie)).body == big
-        await upstream.stop()
 
     run_on(loop, scenario())
 
@@ -95,10 +108,12 @@ def test_a_client_that_does_not_read_stops_the_upstream(loop: str, tmp_path: Pat
             sent += 64 * 1024
 
     async def scenario() -> None:
-        upstream = await Upstream(script=endless).start()
-        async with site(tmp_path, upstream.url) as (heim, cookie):
+        async with (
+            behind(endless) as upstream,
+            site(tmp_path, upstream.url) as (heim, cookie),
+        ):
             wire = await heim.connect()
-            wire.writer.transport.pause_reading()
+            cast("asyncio.Transport", wire.writer.transport).pause_reading()
             wire.send(f"GET / HTTP/1.1\r\nHost: {APP}\r\nCookie: {cookie}\r\n\r\n".encode())
             async with asyncio.timeout(5):
                 before = -1
@@ -109,7 +124,6 @@ def test_a_client_that_does_not_read_stops_the_upstream(loop: str, tmp_path: Pat
             assert sent < 32 * MIB
             wire.close()
             await heim.until(lambda: upstream.open == 0)
-        await upstream.stop()
 
     run_on(loop, scenario())
 
@@ -140,14 +154,15 @@ def test_a_websocket_passes_messages_and_is_told_of_its_end(loop: str, tmp_path:
 
 def test_our_own_pages_answer_through_their_socket_pair(loop: str, tmp_path: Path) -> None:
     async def scenario() -> None:
-        upstream = await Upstream().start()
-        async with site(tmp_path, upstream.url) as (heim, cookie):
+        async with (
+            behind() as upstream,
+            site(tmp_path, upstream.url) as (heim, cookie),
+        ):
             keys = await heim.request("/.heim/jwks.json", host=LOGIN_HOST)
             assert (keys.status, b'"kty"' in keys.body) == (200, True)
             me = await heim.request("/.heim/me", cookie=cookie)
             assert b"alice@example.com" in me.body
             assert upstream.requests == []
-        await upstream.stop()
 
     run_on(loop, scenario())
 
@@ -161,13 +176,14 @@ def test_an_upstream_that_dies_in_its_answer_is_a_truncated_answer(
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
 
     async def scenario() -> None:
-        upstream = await Upstream(script=half).start()
-        async with site(tmp_path, upstream.url) as (heim, cookie):
+        async with (
+            behind(half) as upstream,
+            site(tmp_path, upstream.url) as (heim, cookie),
+        ):
             wire = await heim.connect()
             wire.send(f"GET / HTTP/1.1\r\nHost: {APP}\r\nCookie: {cookie}\r\n\r\n".encode())
             await wire.reader.readuntil(b"\r\n\r\n")
             assert await wire.closed() == b"5\r\nhello\r\n"
-        await upstream.stop()
 
     run_on(loop, scenario())
 
@@ -181,8 +197,10 @@ def test_draining_waits_for_what_is_under_way(loop: str, tmp_path: Path) -> None
             await go.wait()
             return answer(b"finished")
 
-        upstream = await Upstream(script=slowly).start()
-        async with site(tmp_path, upstream.url) as (heim, cookie):
+        async with (
+            behind(slowly) as upstream,
+            site(tmp_path, upstream.url) as (heim, cookie),
+        ):
             request = asyncio.ensure_future(heim.request(cookie=cookie))
             await asked.wait()
             draining = asyncio.ensure_future(heim.proxy.drain())
@@ -190,6 +208,5 @@ def test_draining_waits_for_what_is_under_way(loop: str, tmp_path: Path) -> None
             go.set()
             assert (await request).body == b"finished"
             await draining
-        await upstream.stop()
 
     run_on(loop, scenario())
