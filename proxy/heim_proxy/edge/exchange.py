@@ -253,9 +253,13 @@ class Exchange:
         self.status = answer.status
         out = [status_line(answer.status)]
         out += answer.fields
-        if framing == Framing.LENGTH or (answer.length >= 0 and framing == Framing.NONE):
+        if framing == Framing.LENGTH:
             out.append(b"Content-Length: %d" % answer.length)
-        elif framing != Framing.NONE:
+        elif framing == Framing.NONE:
+            # RFC 9110, 8.6: what a GET would have had, but never with a 204.
+            if answer.length >= 0 and answer.status != 204:
+                out.append(b"Content-Length: %d" % answer.length)
+        else:
             if self.http11:
                 out.append(b"Transfer-Encoding: chunked")
             else:

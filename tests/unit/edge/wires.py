@@ -28,6 +28,8 @@ from tests.unit.edge.heads import HOST, head_bytes
 
 __all__ = ["Client", "Dialled", "Theatre", "Wire", "answer", "divided", "theatre", "turns"]
 
+_Protocol = asyncio.Protocol | asyncio.BufferedProtocol
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -40,7 +42,7 @@ async def turns(count: int = 8) -> None:
 class Wire(asyncio.Transport):
     """One connection of the edge's."""
 
-    def __init__(self, protocol: asyncio.Protocol, *, eof: bool = False) -> None:
+    def __init__(self, protocol: _Protocol, *, eof: bool = False) -> None:
         super().__init__()
         self.protocol = protocol
         self.written = b""
@@ -107,7 +109,16 @@ class Wire(asyncio.Transport):
 
     def _deliver(self) -> None:
         while self._waiting and self.reading and not self.lost:
-            self.protocol.data_received(self._waiting.pop(0))
+            data = self._waiting.pop(0)
+            if isinstance(self.protocol, asyncio.Protocol):
+                self.protocol.data_received(data)
+                continue
+            room = memoryview(self.protocol.get_buffer(len(data)))
+            size = min(len(room), len(data))
+            room[:size] = data[:size]
+            if size < len(data):
+                self._waiting.insert(0, data[size:])
+            self.protocol.buffer_updated(size)
 
     def _lose(self, error: Exception | None) -> None:
         if not self.lost:
@@ -133,7 +144,7 @@ class Dialled:
         if self.refuse:
             raise DialError(self.refuse)
         protocol = factory()
-        assert isinstance(protocol, asyncio.Protocol)
+        assert isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol)
         self.made.append(Wire(protocol))
         return protocol
 
