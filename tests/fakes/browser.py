@@ -66,6 +66,7 @@ class Browser:
         jar: Cookies by host, then by name, in the order they were set.
         refused: Set-Cookie values that a browser would not take.
         trail: Every page of the last `open`.
+        wires: Idle connections by place; browsers may share them, as behind another proxy.
     """
 
     heim: Heim
@@ -73,7 +74,7 @@ class Browser:
     jar: dict[str, dict[str, str]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
     trail: list[Page] = field(default_factory=list)
-    _idle: dict[str, list[Wire]] = field(default_factory=dict)
+    wires: dict[str, list[Wire]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.move()
@@ -84,10 +85,10 @@ class Browser:
         self.address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
     def close(self) -> None:
-        for wires in self._idle.values():
+        for wires in self.wires.values():
             for wire in wires:
                 wire.close()
-        self._idle.clear()
+        self.wires.clear()
 
     # -- what is in it ----------------------------------------------------------------------
 
@@ -203,7 +204,7 @@ class Browser:
 
     async def _exchange(self, scheme: str, authority: str, data: bytes, head_only: bool) -> Answer:
         place = f"{scheme}://{authority}"
-        idle = self._idle.setdefault(place, [])
+        idle = self.wires.setdefault(place, [])
         while True:
             kept = idle.pop() if idle else None
             wire = kept or await self._connect(scheme, authority)

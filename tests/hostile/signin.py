@@ -22,7 +22,7 @@ from heim_proxy.identity.session import Sessions
 from heim_proxy.observe.audit import AUDIT_LOGGER
 from heim_proxy.store.sqlite import SqliteStore
 from tests.fakes.browser import Browser
-from tests.fakes.heim import DOMAIN, LOGIN_HOST, Heim
+from tests.fakes.heim import DOMAIN, LOGIN_HOST, Heim, Wire
 from tests.fakes.idp import FakeIdp, Lies
 from tests.fakes.upstream import Received, Upstream
 
@@ -95,15 +95,13 @@ class Stand:
     clock: ShiftedClock
     keys: Path
     audit: Trail = field(default_factory=Trail)
-    browsers: list[Browser] = field(default_factory=list)
+    wires: dict[str, list[Wire]] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
 
     # -- people -----------------------------------------------------------------------------
 
     def browser(self) -> Browser:
-        made = Browser(self.heim)
-        self.browsers.append(made)
-        return made
+        return Browser(self.heim, wires=self.wires)
 
     async def signed_in(self, who: str = "alice", url: str = f"{APP1}/") -> Browser:
         """A browser whose owner signed in at the provider to open `url`, and sees it."""
@@ -139,8 +137,9 @@ class Stand:
         assert isinstance(store, SqliteStore)
         return store
 
-    async def live_sessions(self, email: str | None = None) -> int:
-        return len(await self.store.list_sessions(email=email))
+    async def live_sessions(self) -> set[str]:
+        """Ids of sessions in the store; compared as sets, because a purge may come between."""
+        return {row.sid for row in await self.store.list_sessions()}
 
     @asynccontextmanager
     async def store_down(self) -> AsyncIterator[None]:
@@ -178,9 +177,6 @@ class Stand:
         assert not self.errors, self.errors
 
     def reset(self) -> None:
-        for browser in self.browsers:
-            browser.close()
-        self.browsers.clear()
         self.upstream.requests.clear()
         self.upstream.script = None
         self.audit.records.clear()
@@ -315,8 +311,7 @@ async def signin_stand(directory: Path, *, two: bool = False, **more: Any) -> As
     finally:
         logging.getLogger(AUDIT_LOGGER).removeHandler(stand.audit)
         loop.set_exception_handler(before)
-        for browser in stand.browsers:
-            browser.close()
+        stand.browser().close()
         await heim.stop()
         await upstream.stop()
         await idp.stop()

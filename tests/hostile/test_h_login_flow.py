@@ -164,7 +164,7 @@ async def test_h2_a_response_works_once(stand: Stand) -> None:
     refused(await copy.get(callback))
     assert copy.cookie(LOGIN_HOST) is None
     copy.close()
-    assert await stand.live_sessions() == sessions
+    assert await stand.live_sessions() <= sessions
     assert stand.idp.hits["token"] == 1
 
 
@@ -179,7 +179,7 @@ async def test_h2_concurrent_responses_make_one_session(stand: Stand) -> None:
     pages = await asyncio.gather(*(tab.get(callback) for tab in tabs))
     assert sorted(page.status for page in pages) == [303, *[400] * 19]
     assert stand.idp.hits["token"] == 1
-    assert await stand.live_sessions() == sessions + 1
+    assert len(await stand.live_sessions() - sessions) == 1
     for tab in tabs:
         tab.close()
 
@@ -471,7 +471,7 @@ async def test_h11_a_token_endpoint_that_answers_nonsense_signs_nobody_in(
     nobody(browser)
     assert await stand.sees(known)
     assert (await known.get(f"{AUTH}/.heim/me")).status == 200
-    assert await stand.live_sessions() == sessions
+    assert await stand.live_sessions() <= sessions
     stand.idp.lies = Lies()
     assert (await browser.open(f"{APP1}/")).status == 200, "and the next try works"
 
@@ -922,7 +922,7 @@ async def test_h1_signing_out_during_a_pending_login_in_another_tab(stand: Stand
     # The other tab was a sign-in of its own that its owner finishes now.
     page = await browser.open(callback)
     assert (page.status, page.url) == (200, f"{APP1}/deep")
-    assert await stand.live_sessions() == sessions + 1
+    assert len(await stand.live_sessions() - sessions) == 1
 
 
 async def test_h1_clients_cannot_speak_for_the_edge(stand: Stand) -> None:

@@ -504,7 +504,7 @@ async def test_j10_explain_says_what_the_proxy_does(stand: Stand) -> None:
         people[name] = session
     browser = stand.browser()
     allowed = refused = 0
-    for _ in range(400):
+    for _ in range(300):
         name = dice.choice(list(people))
         origin = dice.choice([APP1, APP2, TEAMS, STRICT, OPEN])
         method = dice.choice(["GET", "HEAD", "POST", "DELETE", "PATCH", "OPTIONS", "PURGE"])
@@ -517,8 +517,8 @@ async def test_j10_explain_says_what_the_proxy_does(stand: Stand) -> None:
         assert (page.status == 200) is told.allowed, (name, method, origin, path, told.lines)
         allowed += page.status == 200
         refused += page.status != 200
-    assert allowed > 50
-    assert refused > 50
+    assert allowed > 40
+    assert refused > 40
 
 
 async def test_j11_break_glass_is_an_event_of_its_own(tmp_path: Path) -> None:
