@@ -16,7 +16,7 @@ from heim_proxy.edge.answer import AnswerHead, BadAnswer, status_line
 from heim_proxy.edge.body import BadChunk, ChunkRelay
 from heim_proxy.edge.headers import upstream_head
 from heim_proxy.edge.judge import Forward, valid_until
-from heim_proxy.edge.limits import BODY_IDLE_S, DIAL_BUFFER_BYTES, LINGER_S, SWEEP_S
+from heim_proxy.edge.limits import BODY_IDLE_S, DIAL_BUFFER_BYTES, GOODBYE_S, SWEEP_S
 from heim_proxy.edge.names import field_value
 from heim_proxy.edge.readgate import Hold
 from heim_proxy.edge.responses import Refusal
@@ -428,7 +428,7 @@ class Exchange:
             self._finish()
         else:
             # In the middle of a frame: the goodbye follows it, if the rest comes soon.
-            self.front.expect(LINGER_S, "goodbye")
+            self.front.expect(GOODBYE_S, "goodbye")
 
     def _refuse(self, answer: Refusal) -> None:
         """Answer with an error of ours if no answer has been started, else cut it off."""

@@ -13,6 +13,7 @@ __all__ = [
     "CONNECTIONS",
     "CONNECTIONS_PER_ADDRESS",
     "DIAL_BUFFER_BYTES",
+    "GOODBYE_S",
     "HEADER_BYTES",
     "HEADER_COUNT",
     "HEAD_S",
@@ -58,6 +59,9 @@ DIAL_BUFFER_BYTES: Final = 64 * 1024
 # answer is not lost to a TCP reset (RFC 9112, 9.6).
 LINGER_S: Final = 1.0
 LINGER_BYTES: Final = 256 * 1024
+# How long a close frame may wait for the end of the frame that is on its way. With a revocation
+# noticed late by a tick and this deadline by two sweeps, all is over within the promised 2 s.
+GOODBYE_S: Final = 0.3
 # Interim (1xx) answers relayed for one request; RFC 9110 sets no limit, a storm is an attack.
 INTERIM_RESPONSES: Final = 16
 # Idle upstream connections kept per endpoint, and for how long. Node closes idle connections
