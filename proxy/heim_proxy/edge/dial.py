@@ -7,14 +7,19 @@ how. The caller owns the deadline.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from heim_proxy.routing import Endpoint
 
 __all__ = ["DialError", "Dialer", "EndpointDialer", "InProcessDialer", "dial_reason"]
+
+
+# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
+_OTHER_NAME: Final = (62, 64)
 
 
 class DialError(Exception):
@@ -65,6 +70,9 @@ class EndpointDialer:
 def dial_reason(error: OSError) -> str:
     """What went wrong, in the words of the person who has to mend it."""
     if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _OTHER_NAME:
+            # The message would name the host, and this is shown to people.
+            return "its certificate is for another name"
         return f"its certificate is not trusted ({error.verify_message})"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({error.reason or 'handshake error'})"
@@ -72,7 +80,8 @@ def dial_reason(error: OSError) -> str:
         return "connection refused"
     if isinstance(error, socket.gaierror):
         return "its name does not resolve"
-    return (error.strerror or type(error).__name__).lower()
+    # Not error.strerror: asyncio writes the address into it.
+    return os.strerror(error.errno).lower() if error.errno else "connection failed"
 
 
 class InProcessDialer:
