@@ -292,7 +292,6 @@ class Exchange:
         if upstream is not None:
             upstream.exchange = None
             if upstream.keep and upstream.alive and self.request_done:
-                upstream.used = True
                 if upstream.gate.holds:
                     upstream.gate.release(Hold.PEER_SLOW)
                 upstream.pool.give(upstream, monotonic())

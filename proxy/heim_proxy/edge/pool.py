@@ -49,6 +49,8 @@ class Pool:
         if self._closed or len(self._idle) >= POOL_SIZE:
             upstream.close()
             return
+        # From here on the upstream may close it at any time, even if it has served nothing yet.
+        upstream.used = True
         upstream.idle_since = now
         self._idle.append(upstream)
 

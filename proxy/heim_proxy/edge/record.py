@@ -70,7 +70,10 @@ class Recorder:
         forward = exchange.forward
         front = exchange.front
         # What decides the repeated part of the line; equal means the same objects, which is quick.
-        kind = (forward.allow, forward.session, forward.host, exchange.upstream_name, front.client)
+        kind = (
+            forward.allow, forward.session, forward.host, exchange.upstream_name, front.client,
+            exchange.http11,
+        )  # fmt: skip
         if exchange.end_reason or kind != front.logged_kind:
             front.logged_block = self._block(exchange)
             front.logged_kind = None if exchange.end_reason else kind

@@ -206,6 +206,7 @@ class Theatre:
 
     async def asked(self, client: Client, data: bytes | None = None) -> Wire:
         """Send a request that is forwarded; the upstream connection that it is on."""
+        client.wire.taken()
         assert await client.send(self.request() if data is None else data) == b""
         return self.upstream.last
 
