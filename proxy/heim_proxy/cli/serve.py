@@ -17,6 +17,7 @@ from heim_proxy.cli.complain import complain
 from heim_proxy.edge.listener import ListenError
 from heim_proxy.sources.file import FileSource
 from heim_proxy.store.base import StoreUnavailable
+from heim_runtime.allocator import return_large_blocks
 from heim_runtime.logs import configure
 
 __all__ = ["demo", "run", "run_loop"]
@@ -30,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     configure(args.log_level)
     _raise_descriptor_limit()
+    return_large_blocks()
     access_log: int | Path = 1 if args.access_log == "-" else Path(args.access_log)
     return run_loop(_serve(Path(args.config), access_log))
 

@@ -21,6 +21,7 @@ _STATUS_LINES: Final = {
 }
 # What a Connection header says in practice; it names no other header.
 _ORDINARY_CONNECTIONS: Final = frozenset((b"", b",keep-alive", b",close", b",upgrade"))
+_ONE: Final = 0x31
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
 
@@ -35,7 +36,7 @@ def status_line(status: int) -> bytes:
 
 
 class AnswerHead:
-    """One parsed answer head.
+    """The answer head of one upstream connection, from one `parse` to the next.
 
     `length` is the Content-Length, -1 when there is none. `fields` holds what may pass to the
     client, line by line as it came; an upstream can neither set our cookies
@@ -55,7 +56,10 @@ class AnswerHead:
         "upgrade",
     )
 
-    def __init__(self, *, drop_cors: bool, protect_cookies: bool) -> None:
+    def __init__(self) -> None:
+        self._begin(drop_cors=False, protect_cookies=True)
+
+    def _begin(self, *, drop_cors: bool, protect_cookies: bool) -> None:
         self._drop_cors = drop_cors
         self._protect_cookies = protect_cookies
         self._connection = b""
@@ -67,12 +71,13 @@ class AnswerHead:
         self.keep_alive = False
         self.upgrade: bytes | None = None
 
-    def parse(self, data: bytes) -> None:
+    def parse(self, data: bytes, *, drop_cors: bool, protect_cookies: bool) -> None:
         """Parse one complete head, up to and including the empty line.
 
         Raises:
             BadAnswer: When it is not exactly an HTTP/1.0 or HTTP/1.1 response head.
         """
+        self._begin(drop_cors=drop_cors, protect_cookies=protect_cookies)
         try:
             httptools.HttpResponseParser(_NOTHING).feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -92,14 +97,20 @@ class AnswerHead:
             field = RESPONSE_NAMES[name]
             if not field:
                 passed(line)
+            elif field == ResponseField.CONTENT_LENGTH:
+                self.length = int(value)
             elif field != ResponseField.DROP:
                 self._special(field, line, value.strip(b" \t"))
         if self._transfer_coding:
             if self._transfer_coding.lower() != b"chunked":
                 raise BadAnswer("Transfer-Encoding must be exactly chunked")
             self.chunked = True
-        connection = self._connection.lower()
-        if data[7] == 0x31:
+        connection = self._connection
+        if connection == b",keep-alive":
+            self.keep_alive = data[7] == _ONE or self.length >= 0
+            return
+        connection = connection.lower()
+        if data[7] == _ONE:
             self.keep_alive = b"close" not in connection
         else:
             self.keep_alive = b"keep-alive" in connection and self.length >= 0
@@ -107,9 +118,7 @@ class AnswerHead:
             self._drop_named(connection)
 
     def _special(self, field: int, line: bytes, value: bytes) -> None:
-        if field == ResponseField.CONTENT_LENGTH:
-            self.length = int(value)
-        elif field == ResponseField.TRANSFER_ENCODING:
+        if field == ResponseField.TRANSFER_ENCODING:
             # Joined, so that a coding named before the last line is seen, and refused.
             self._transfer_coding += value
         elif field == ResponseField.CONNECTION:

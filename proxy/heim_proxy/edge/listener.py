@@ -103,7 +103,7 @@ class Listener:
         sock: socket.socket,
         *,
         name: str,
-        factory: Callable[[Peer], asyncio.Protocol],
+        factory: Callable[[Peer], asyncio.BaseProtocol],
         admission: Admission,
         ssl_context: ssl.SSLContext | None = None,
         proxy_from: Sequence[Network] = (),
@@ -241,7 +241,9 @@ class Listener:
             return None
         return Peer(ip, port, raw_ip, place=place)
 
-    async def _hand_over(self, conn: socket.socket, peer: Peer, protocol: asyncio.Protocol) -> None:
+    async def _hand_over(
+        self, conn: socket.socket, peer: Peer, protocol: asyncio.BaseProtocol
+    ) -> None:
         """Give the socket to the loop, through the TLS handshake if there is one.
 
         From here on the transport owns the socket; a failed handshake closes it.

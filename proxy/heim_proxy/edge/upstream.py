@@ -37,6 +37,7 @@ class Upstream(asyncio.Protocol):
     """A connection of a pool. Created by the pool's dialer, owned by one exchange at a time."""
 
     __slots__ = (
+        "_answer",
         "_buffer",
         "_interim",
         "_loop",
@@ -59,9 +60,10 @@ class Upstream(asyncio.Protocol):
     def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self.pool = pool
         self._loop = loop
+        self._answer = AnswerHead()
         self.exchange: Exchange | None = None
         self.alive = True
-        # Whether an exchange has been served before: only then can it have gone stale.
+        # Whether it has waited in its pool: only then can it have gone stale.
         self.used = False
         self.idle_since = 0.0
         self.switched = False
@@ -142,11 +144,12 @@ class Upstream(asyncio.Protocol):
             if end > RESPONSE_HEADER_BYTES:
                 raise BadAnswer("answer head is too long")
             rest = data[end:]
-            answer = AnswerHead(
+            answer = self._answer
+            answer.parse(
+                data[:end] if rest else data,
                 drop_cors=exchange.backend.cors is not None,
                 protect_cookies=not exchange.to_portal,
             )
-            answer.parse(data[:end] if rest else data)
             if answer.status >= 200:
                 break
             if answer.status == 101:

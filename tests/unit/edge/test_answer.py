@@ -10,8 +10,8 @@ LINE = b"HTTP/1.1 200 OK"
 
 
 def parse(data: bytes, *, drop_cors: bool = False, protect_cookies: bool = True) -> AnswerHead:
-    answer = AnswerHead(drop_cors=drop_cors, protect_cookies=protect_cookies)
-    answer.parse(data)
+    answer = AnswerHead()
+    answer.parse(data, drop_cors=drop_cors, protect_cookies=protect_cookies)
     return answer
 
 
@@ -206,6 +206,35 @@ def test_a_switch_to_no_protocol_is_refused() -> None:
 def test_an_upgrade_is_named_in_lower_case() -> None:
     head = with_lines(b"Connection: Upgrade", b"Upgrade: WebSocket", line=b"HTTP/1.1 101 Switching")
     assert parse(head).upgrade == b"websocket"
+
+
+ANSWERS = [
+    with_lines(b"Content-Length: 5", b"A: 1"),
+    with_lines(b"Transfer-Encoding: chunked", b"Connection: close"),
+    with_lines(b"Connection: keep-alive, X-Hop", b"X-Hop: 1"),
+    with_lines(b"Connection: keep-alive", line=b"HTTP/1.0 200 OK"),
+    with_lines(b"Connection: Upgrade", b"Upgrade: websocket", line=b"HTTP/1.1 101 Switching"),
+    with_lines(b"Set-Cookie: a=b", b"Access-Control-Allow-Origin: *", line=b"HTTP/1.1 404 No"),
+    with_lines(line=b"HTTP/1.1 204 No Content"),
+]
+
+
+def told(answer: AnswerHead) -> tuple[object, ...]:
+    return (
+        answer.status, answer.keep_alive, answer.length, answer.chunked, answer.upgrade,
+        answer.fields,
+    )  # fmt: skip
+
+
+@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=200)
+@given(st.lists(st.tuples(st.sampled_from(ANSWERS), st.booleans()), min_size=2, max_size=6))
+def test_a_reused_head_reads_every_answer_as_a_fresh_one_would(
+    answers: list[tuple[bytes, bool]],
+) -> None:
+    reused = AnswerHead()
+    for data, drop_cors in answers:
+        reused.parse(data, drop_cors=drop_cors, protect_cookies=True)
+        assert told(reused) == told(parse(data, drop_cors=drop_cors))
 
 
 @settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=500)
