@@ -287,11 +287,12 @@ class Exchange:
         self.front.write(body)
 
     def answered(self) -> None:
-        """The answer is complete."""
+        """The answer is complete: the usual end of an exchange."""
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.exchange = None
             if upstream.keep and upstream.alive and self.request_done:
+                upstream.used = True
                 if upstream.gate.holds:
                     upstream.gate.release(Hold.PEER_SLOW)
                 upstream.pool.give(upstream, monotonic())

@@ -59,6 +59,7 @@ class RequestHead:
         "_cookie_line",
         "_cookie_lines",
         "_cookie_split",
+        "_cookie_values",
         "_parser",
         "_transfer_coding",
         "_uncommon",
@@ -82,6 +83,7 @@ class RequestHead:
         self._parser: httptools.HttpRequestParser | None = None
         # The last Cookie line of this connection and what it divided into: browsers repeat it.
         self._cookie_line = b""
+        self._cookie_values: tuple[bytes, ...] = (b"",)
         self._cookie_split = _NO_COOKIES
         self._uncommon = True
         self.clear()
@@ -89,7 +91,7 @@ class RequestHead:
     def clear(self) -> None:
         """Forget the request, so that an idle connection holds no memory for it."""
         self._complete = False
-        self._cookie_lines: list[bytes] | None = None
+        self._cookie_lines: tuple[bytes, ...] | None = None
         self.method = b""
         self.target: Target = _NO_TARGET
         self.version = b""
@@ -148,6 +150,12 @@ class RequestHead:
             field = REQUEST_NAMES[name]
             if not field:
                 passed(line)
+            elif field == RequestField.HOST:
+                if self.host is not None:
+                    raise BadRequest(400, "more than one Host header")
+                self.host = value.strip(b" \t")
+            elif field == RequestField.COOKIE:
+                self._cookie(value.strip(b" \t"))
             elif field != RequestField.DROP:
                 self._special(field, line, value.strip(b" \t"))
         host = self.host
@@ -193,20 +201,11 @@ class RequestHead:
         return b"; ".join(self._cookie_lines) if self._cookie_lines is not None else None
 
     def _special(self, field: int, line: bytes, value: bytes) -> None:
-        if field == RequestField.COOKIE:
-            self._cookie(value)
-        elif field == RequestField.HOST:
-            if self.host is not None:
-                raise BadRequest(400, "more than one Host header")
-            self.host = value
-        elif field == RequestField.CONNECTION and value == b"keep-alive":
+        if field == RequestField.CONNECTION and value == b"keep-alive":
             # What browsers always say; it only means something to HTTP/1.0.
             self.connection = value if self.connection is None else self.connection + b"," + value
-        else:
-            self._uncommon = True
-            self._rare(field, line, value)
-
-    def _rare(self, field: int, line: bytes, value: bytes) -> None:
+            return
+        self._uncommon = True
         if field == RequestField.CONNECTION:
             self.connection = value if self.connection is None else self.connection + b"," + value
         elif field == RequestField.CONTENT_LENGTH:
@@ -229,16 +228,18 @@ class RequestHead:
             self.forwarded.append((line.partition(b":")[0].lower(), value))
 
     def _cookie(self, value: bytes) -> None:
+        if self._cookie_lines is None and value == self._cookie_line:
+            self._cookie_lines = self._cookie_values
+            self.cookies = self._cookie_split
+            return
         if self._cookie_lines is not None:
             # Several Cookie lines mean the same as one joined line (RFC 9113, 8.2.3).
-            self._cookie_lines.append(value)
+            self._cookie_lines = (*self._cookie_lines, value)
             self.cookies = split_cookies(b"; ".join(self._cookie_lines))
             return
-        self._cookie_lines = [value]
-        if value != self._cookie_line:
-            self._cookie_split = split_cookies(value)
-            self._cookie_line = value
-        self.cookies = self._cookie_split
+        self._cookie_lines = self._cookie_values = (value,)
+        self.cookies = self._cookie_split = split_cookies(value)
+        self._cookie_line = value
 
     def _settle(self) -> None:
         """What uncommon fields mean together."""

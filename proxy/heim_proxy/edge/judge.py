@@ -163,9 +163,14 @@ class Judge:
                 return answer
         if backend.public:
             return self._forward(head, host, route, None, self.snapshot.public[backend.name])
-        session = self._session(head, host.name, now)
-        if session is None or isinstance(session, LoadSession):
-            return session or self._anonymous(head, host.name, backend, now)
+        cookie = head.cookies.session
+        if cookie is None:
+            return self._anonymous(head, host.name, backend, now)
+        session = self._sessions.find(host.name, cookie, now)
+        if type(session) is not Session:
+            if session is Miss.LOAD:
+                return LoadSession(host.name, cookie)
+            return self._anonymous(head, host.name, backend, now)
         if (
             backend.max_session_age is not None
             and now - session.auth_time > backend.max_session_age
@@ -190,7 +195,7 @@ class Judge:
                 roles=decision.roles,
                 now=now,
             )
-            renewal = self._sessions.renewal(host.name, head.cookies.session or b"")
+            renewal = self._sessions.renewal(host.name, cookie)
             if renewal is not None:
                 verdict.answer_headers += b"Set-Cookie: %b\r\n" % renewal.encode("ascii")
         return verdict
@@ -247,15 +252,6 @@ class Judge:
             return _AMBIGUOUS
         backend = self.snapshot.backend_for(host.name) if host.routes is not None else None
         return Portal(host.name, backend)
-
-    def _session(self, head: RequestHead, host: str, now: float) -> Session | LoadSession | None:
-        cookie = head.cookies.session
-        if cookie is None:
-            return None
-        found = self._sessions.find(host, cookie, now)
-        if type(found) is Session:
-            return found
-        return LoadSession(host, cookie) if found is Miss.LOAD else None
 
     def _forward(
         self, head: RequestHead, host: _Host, route: Route, session: Session | None, allow: Allow

@@ -61,15 +61,16 @@ class Upstream(asyncio.Protocol):
         self.pool = pool
         self._loop = loop
         self._answer = AnswerHead()
-        self.exchange: Exchange | None = None
         self.alive = True
         # Whether it has waited in its pool: only then can it have gone stale.
         self.used = False
         self.idle_since = 0.0
         self.switched = False
-        self._reset()
+        self.start(None)
 
-    def _reset(self) -> None:
+    def start(self, exchange: Exchange | None) -> None:
+        """Begin reading an answer for `exchange`; None while waiting in the pool."""
+        self.exchange: Exchange | None = exchange
         self._buffer = b""
         self._interim = 0
         self._waiting = True
@@ -84,11 +85,6 @@ class Upstream(asyncio.Protocol):
         self._transport = transport = cast("asyncio.Transport", transport)
         self.write = transport.write
         self.gate = ReadGate(transport, self._loop)
-
-    def start(self, exchange: Exchange) -> None:
-        """Begin reading an answer for `exchange`."""
-        self._reset()
-        self.exchange = exchange
 
     def send(self, data: bytes) -> None:
         """Write, unless the connection is already on its way out."""

@@ -45,6 +45,8 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 # a stream or an upload, whose length says nothing about how the service does.
 BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
+_FIRST_BUCKET_S: Final = BUCKETS_S[0]
+
 # More distinct reasons than any of our enums has; what comes after is counted as "other".
 MAX_LABELS: Final = 32
 
@@ -128,7 +130,9 @@ class BackendStats:
             down: Body bytes to the client.
         """
         self.classes[status // 100 if 100 <= status < 600 else 0] += 1
-        self.buckets[bisect.bisect_left(BUCKETS_S, seconds)] += 1
+        # Most answers take less than the first bound.
+        bucket = 0 if seconds <= _FIRST_BUCKET_S else bisect.bisect_left(BUCKETS_S, seconds)
+        self.buckets[bucket] += 1
         self.seconds += seconds
         self.up += up
         self.down += down
