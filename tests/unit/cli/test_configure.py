@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from heim_config.load import load_text
+from heim_proxy.cli.configure import check, init, keygen
+from heim_proxy.identity.keys import KeyRing
+from heim_proxy.identity.signing import SigningKeys
+from tests.fakes.heim import Heim
+from tests.fakes.snapshots import app, role
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    captured = capsys.readouterr()
+    return captured.out, captured.err
+
+
+class TestCheck:
+    def prepared(self, tmp_path: Path) -> Heim:
+        return Heim.prepare(tmp_path, backends=[app(), app("two")], roles=[role("r", "app/all")])
+
+    def run(self, heim: Heim) -> int:
+        return check(argparse.Namespace(config=str(heim.config_file)))
+
+    def test_a_good_configuration_is_summed_up(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = self.prepared(tmp_path)
+        assert self.run(heim) == 0
+        out, _ = told(capsys)
+        assert out.startswith(f"{heim.config_file}: ok: 2 backends on 2 hosts, 1 role")
+
+    def test_every_mistake_is_told_at_once(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = self.prepared(tmp_path)
+        heim.document["backends"][0]["htp"] = []
+        heim.document["roles"][0]["bindings"][0]["backend"] = "ap"
+        heim.write()
+        assert self.run(heim) == 2
+        out, err = told(capsys)
+        assert out == ""
+        assert "backends[0].htp: unknown key; did you mean http?" in err
+        assert "did you mean app?" in err
+        assert err.endswith("2 mistakes found\n")
+
+    def test_files_it_names_are_looked_at(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = self.prepared(tmp_path)
+        (tmp_path / "tls.key").unlink()
+        assert self.run(heim) == 2
+        assert "tls.key" in told(capsys)[1]
+
+    def test_a_file_that_is_not_there_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert check(argparse.Namespace(config="/nowhere/heim.yaml")) == 2
+        assert "/nowhere/heim.yaml" in told(capsys)[1]
+
+    def test_nothing_secret_is_printed(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = self.prepared(tmp_path)
+        (tmp_path / "client-secret").write_text("hunter2-hunter2")
+        assert self.run(heim) == 0
+        assert "hunter2" not in "".join(told(capsys))
+
+
+class TestInit:
+    def test_what_is_printed_can_be_loaded(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert init(argparse.Namespace(domain="y.example.com")) == 0
+        out, err = told(capsys)
+        assert load_text(out, file=Path("/etc/heim/heim.yaml")).domain == "y.example.com"
+        assert "heim-proxy check" in err
+
+    @pytest.mark.parametrize("domain", ["", "https://x.example.com", "x.example.com:443", "a b"])
+    def test_a_domain_that_is_none_is_wrong_usage(
+        self, domain: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert init(argparse.Namespace(domain=domain)) == 2
+        out, err = told(capsys)
+        assert out == ""
+        assert err.startswith("heim-proxy init: --domain: ")
+
+
+class TestKeygen:
+    def test_a_session_key_is_one_line_that_can_be_loaded(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        lines = []
+        for _ in range(2):
+            assert keygen(argparse.Namespace(kind="session")) == 0
+            lines.append(told(capsys)[0])
+        assert lines[0] != lines[1]
+        assert all(line.count("\n") == 1 for line in lines)
+        assert len(KeyRing.parse("".join(lines))) == 2
+
+    def test_an_assertion_key_is_pem_that_can_be_loaded(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert keygen(argparse.Namespace(kind="assertion")) == 0
+        keys = SigningKeys.parse(told(capsys)[0].encode())
+        assert len(keys.jwks()["keys"]) == 1
