@@ -118,6 +118,7 @@ async def test_S1_a_body_that_stops_is_408(world: World) -> None:
         wire.send(f"POST / HTTP/1.1\r\n{HOST}{framing}\r\n\r\n".encode() + part)
         await world.heim.until(lambda: any_waiting(world, "body") and world.sent)
         await asyncio.sleep(0.02)
+        world.sweep(0)  # The first sweep after progress starts the deadline.
         world.sweep(BODY_IDLE_S - 1)
         world.sweep(BODY_IDLE_S + 1)
         found = await answered_or_closed(world, wire)
