@@ -153,14 +153,10 @@ class Judge:
         if route is None:
             return _NOT_FOUND
         backend = route.backend
-        if head.upgrade is not None:
-            refused = check_upgrade(head, backend)
-            if refused is not None:
-                return refused
-        if backend.cors is not None and head.method == b"OPTIONS":
-            answer = preflight(head, backend)
-            if answer is not None:
-                return answer
+        if head.upgrade is not None or backend.cors is not None:
+            early = _before_anybody_is_asked_who(head, backend)
+            if early is not None:
+                return early
         if backend.public:
             return self._forward(head, host, route, None, self.snapshot.public[backend.name])
         cookie = head.cookies.session
@@ -187,18 +183,23 @@ class Judge:
             return self._denied(head, backend, session, decision)
         verdict = self._forward(head, host, route, session, decision)
         if type(verdict) is Forward:
-            verdict.identity = self._identity.block(
-                session,
-                backend.name,
-                host=host.name,
-                dialects=backend.dialects,
-                roles=decision.roles,
-                now=now,
-            )
-            renewal = self._sessions.renewal(host.name, cookie)
-            if renewal is not None:
-                verdict.answer_headers += b"Set-Cookie: %b\r\n" % renewal.encode("ascii")
+            self._identify(verdict, session, cookie, now)
         return verdict
+
+    def _identify(self, forward: Forward, session: Session, cookie: bytes, now: float) -> None:
+        """Add what the upstream is told about the person, and a fresh cookie for an old one."""
+        backend = forward.route.backend
+        forward.identity = self._identity.block(
+            session,
+            backend.name,
+            host=forward.host,
+            dialects=backend.dialects,
+            roles=forward.allow.roles,
+            now=now,
+        )
+        renewal = self._sessions.renewal(forward.host, cookie)
+        if renewal is not None:
+            forward.answer_headers += b"Set-Cookie: %b\r\n" % renewal.encode("ascii")
 
     def review(
         self, forward: Forward, method: bytes, host: str, target: Target
@@ -371,6 +372,14 @@ def is_navigation(head: RequestHead) -> bool:
         and b"text/html" in accept.lower()
         and head.get(b"x-requested-with") is None
     )
+
+
+def _before_anybody_is_asked_who(head: RequestHead, backend: Backend) -> Preflight | Refusal | None:
+    """What is answered without looking at a session: broken handshakes and preflights."""
+    refused = check_upgrade(head, backend) if head.upgrade is not None else None
+    if refused is None and backend.cors is not None and head.method == b"OPTIONS":
+        return preflight(head, backend)
+    return refused
 
 
 def check_upgrade(head: RequestHead, backend: Backend) -> Refusal | None:
