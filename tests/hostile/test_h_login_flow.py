@@ -925,6 +925,61 @@ async def test_h1_signing_out_during_a_pending_login_in_another_tab(stand: Stand
     assert len(await stand.live_sessions() - sessions) == 1
 
 
+async def test_h2_a_store_that_goes_down_during_the_exchange(stand: Stand) -> None:
+    """After the flow was used up and before the session exists: nobody is half signed in."""
+    known = await stand.signed_in()
+    browser = stand.browser()
+    callback = await browser.to_callback(f"{APP1}/")
+    sessions = await stand.live_sessions()
+    stand.idp.lies.token_delay = 0.3
+    pending = asyncio.create_task(browser.get(callback))
+    await stand.heim.until(lambda: stand.idp.hits["token"] == 2)
+    async with stand.store_down():
+        refused(await pending, 503)
+        assert await stand.sees(known)
+    nobody(browser)
+    assert await stand.live_sessions() <= sessions
+    stand.idp.lies.token_delay = 0.0
+    refused(await browser.get(callback))
+    assert (await browser.open(f"{APP1}/")).status == 200
+
+
+async def test_h2_a_browser_that_goes_away_during_the_exchange(stand: Stand) -> None:
+    browser = stand.browser()
+    callback = await browser.to_callback(f"{APP1}/")
+    stand.idp.lies.token_delay = 0.2
+    pending = asyncio.create_task(browser.get(callback))
+    await stand.heim.until(lambda: stand.idp.hits["token"] == 1)
+    pending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await pending
+    stand.idp.lies.token_delay = 0.0
+    page = await browser.get(callback)
+    assert page.status == 400, "used, and nobody has what it gave"
+    nobody(browser)
+    assert (await browser.open(f"{APP1}/")).status == 200
+
+
+async def test_s7_a_flood_of_sign_ins_from_one_address_stops_nobody_else(stand: Stand) -> None:
+    known, flood, other = await stand.signed_in(), stand.browser(), stand.browser()
+    known.address = flood.address
+    statuses = []
+    for _ in range(320):
+        page = await flood.get(f"{AUTH}/.heim/callback?state=x")
+        statuses.append(page.status)
+        if statuses[-1] == 429:
+            break
+    assert statuses[-1] == 429
+    assert len(statuses) > 100, "an office behind one address can sign in"
+    page = await flood.get(f"{AUTH}/.heim/login")
+    refused(page, 429)
+    assert page.get("retry-after")
+    assert await stand.sees(known), "who is signed in is not affected, from the same address"
+    assert (await known.get(f"{AUTH}/.heim/me")).status == 200
+    assert (await known.get(f"{AUTH}/.heim/logout")).status == 200
+    assert (await other.open(f"{APP1}/")).status == 200
+
+
 async def test_h1_clients_cannot_speak_for_the_edge(stand: Stand) -> None:
     """X-Heim-* from a client never reach the portal, however they are spelled."""
     known = await stand.signed_in()
