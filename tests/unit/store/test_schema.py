@@ -1,0 +1,76 @@
+"""The file's versions; what it does to damaged and foreign files is in test_sqlite."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from heim_proxy.store import schema
+from heim_proxy.store.base import StoreUnavailable
+from heim_proxy.store.schema import SCHEMA_VERSION, connect
+
+
+def shape(db: sqlite3.Connection) -> set[tuple[str, str]]:
+    return set(db.execute("SELECT type, name FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'"))
+
+
+def version(db: sqlite3.Connection) -> int:
+    found: int = db.execute("PRAGMA user_version").fetchone()[0]
+    return found
+
+
+def test_a_new_file_has_the_newest_version_and_says_whose_it_is(tmp_path: Path) -> None:
+    with closing(connect(tmp_path / "new" / "state.db")) as db:
+        assert version(db) == SCHEMA_VERSION
+        assert db.execute("PRAGMA application_id").fetchone()[0].to_bytes(4, "big") == b"HEIM"
+        assert {"sessions"} <= {name for _, name in shape(db)}
+
+
+def test_opening_again_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(connect(path)) as db:
+        before = shape(db)
+    with closing(connect(path)) as db:
+        assert (shape(db), version(db)) == (before, SCHEMA_VERSION)
+
+
+@pytest.mark.parametrize("start", range(1, SCHEMA_VERSION + 1))
+def test_a_file_of_every_earlier_version_becomes_a_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    path = tmp_path / "state.db"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "_MIGRATIONS", schema._MIGRATIONS[:start])
+        earlier.setattr(schema, "SCHEMA_VERSION", start)
+        with closing(connect(path)) as db:
+            assert version(db) == start
+    with closing(connect(path)) as db, closing(connect(tmp_path / "new.db")) as fresh:
+        assert version(db) == SCHEMA_VERSION
+        assert shape(db) == shape(fresh)
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    with closing(connect(path)) as db:
+        before = shape(db)
+    with monkeypatch.context() as later:
+        broken = "CREATE TABLE half (a TEXT); CREATE TABLE nonsense"
+        later.setattr(schema, "_MIGRATIONS", (*schema._MIGRATIONS, broken))
+        later.setattr(schema, "SCHEMA_VERSION", SCHEMA_VERSION + 1)
+        with pytest.raises(sqlite3.Error):
+            connect(path)
+    with closing(connect(path)) as db:
+        assert (shape(db), version(db)) == (before, SCHEMA_VERSION)
+
+
+def test_a_version_from_the_future_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with closing(connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    with pytest.raises(StoreUnavailable, match="newer Heim"):
+        connect(path)
