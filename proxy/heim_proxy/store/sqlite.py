@@ -109,7 +109,7 @@ class SqliteStore:
 
     async def get_session(self, sid: str) -> SessionRow | None:
         """The session, ended or not; None when it never existed or was purged."""
-        rows = await self._select_sessions("WHERE sid = ?", (sid,))
+        rows = await self._select_sessions("WHERE sid = :sid", {"sid": sid})
         return rows[0] if rows else None
 
     async def list_sessions(
@@ -117,8 +117,9 @@ class SqliteStore:
     ) -> Sequence[SessionRow]:
         """Sessions, newest first, of one e-mail if given."""
         return await self._select_sessions(
-            "WHERE (?1 IS NULL OR email = ?1) AND (?2 OR ended IS NULL) ORDER BY created DESC, sid",
-            (email, include_ended),
+            "WHERE (:email IS NULL OR email = :email) AND (:ended OR ended IS NULL) "
+            "ORDER BY created DESC, sid",
+            {"email": email, "ended": include_ended},
         )
 
     async def touch_sessions(self, seen: Mapping[str, float]) -> None:
@@ -132,14 +133,17 @@ class SqliteStore:
 
     async def end_session(self, sid: str, *, reason: str, now: float) -> bool:
         """End one session and add it to the feed; False when it had ended or is unknown."""
-        return await self._write(lambda db: _end(db, "sid = ?", (sid,), reason, now) > 0)
+        return await self._write(
+            lambda db: _end(db, "sid = :sid", {"sid": sid}, reason=reason, now=now) > 0
+        )
 
     async def end_sessions_of(
         self, *, now: float, reason: str, email: str | None = None, before: float | None = None
     ) -> int:
         """End every live session of an e-mail and/or created before a time; how many ended."""
-        which = "(?1 IS NULL OR email = ?1) AND (?2 IS NULL OR created < ?2)"
-        return await self._write(lambda db: _end(db, which, (email, before), reason, now))
+        which = "(:email IS NULL OR email = :email) AND (:before IS NULL OR created < :before)"
+        values = {"email": email, "before": before}
+        return await self._write(lambda db: _end(db, which, values, reason=reason, now=now))
 
     async def revocations(self, after: int) -> Sequence[Revocation]:
         """Feed entries with seq > `after`, oldest first."""
@@ -194,14 +198,14 @@ class SqliteStore:
                 db.execute("DELETE FROM burned WHERE expires < ?", (now,)).rowcount
                 + db.execute("DELETE FROM revocations WHERE at < ?", (old,)).rowcount
                 + db.execute(
-                    "DELETE FROM sessions WHERE expires < ?1 OR ended < ?1", (old,)
+                    "DELETE FROM sessions WHERE expires < ? OR ended < ?", (old, old)
                 ).rowcount
             )
 
         return await self._write(drop)
 
     async def _select_sessions(
-        self, where: str, values: tuple[str | bool | None, ...]
+        self, where: str, values: Mapping[str, str | bool | None]
     ) -> list[SessionRow]:
         query = f"SELECT {_COLUMNS} FROM sessions {where}"  # noqa: S608 - constants only
         return await self._read(lambda db: [_session(*row) for row in db.execute(query, values)])
@@ -271,7 +275,8 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
 def _end(
     db: sqlite3.Connection,
     which: str,
-    values: tuple[str | float | None, ...],
+    values: Mapping[str, str | float | None],
+    *,
     reason: str,
     now: float,
 ) -> int:
