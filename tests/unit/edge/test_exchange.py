@@ -160,6 +160,23 @@ class TestFraming:
         await client.send(stage.request())
         assert stage.upstream.asked == 2
 
+    @pytest.mark.parametrize(
+        ("first", "more"),
+        [
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab", b"cdevil"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n", b"0\r\n\r\nevil"),
+        ],
+        ids=["length", "chunks"],
+    )
+    async def test_so_is_one_that_falls_out_of_step_later(
+        self, stage: Theatre, first: bytes, more: bytes
+    ) -> None:
+        told, _ = await answered(stage, first, more)
+        assert b"ab" in told
+        assert b"evil" not in told
+        await turns()
+        assert stage.upstream.last.lost
+
     async def test_bytes_that_nobody_asked_for_end_an_idle_connection(self, stage: Theatre) -> None:
         _, client = await answered(stage, OK)
         stage.upstream.last.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
