@@ -145,8 +145,9 @@ async def test_g3_parts_of_two_cookies_make_none(stand: Stand) -> None:
     head = 2 + first[1]  # version and key id, which both have in common
     assert first[:head] == second[:head]
     for cut in range(head + 1, len(first)):
-        await anonymous(stand, f"{SESSION}={text_of(first[:cut] + second[cut:])}")
-    await anonymous(stand, f"{SESSION}={text_of(first[:-16] + second[-16:])}")
+        mixed = first[:cut] + second[cut:]
+        if mixed not in (first, second):  # where a byte happens to be the same in both
+            await anonymous(stand, f"{SESSION}={text_of(mixed)}")
     assert await stand.sees(one)
 
 
@@ -525,14 +526,15 @@ async def test_g12_no_ticket_is_redeemed_while_the_store_is_down(stand: Stand) -
 
 async def test_g12_a_sign_out_that_cannot_be_written_is_not_called_one(stand: Stand) -> None:
     browser = await stand.signed_in()
+    mine = max(stand.sessions._resident, key=lambda one: one.created).sid
     page = await browser.get(f"{AUTH}/.heim/logout")
     async with stand.store_down():
         answer = await browser.post(f"{AUTH}/.heim/logout", page.fields_of_form, origin=AUTH)
         assert answer.status == 503
         assert not await stand.sees(browser), "ended in this process all the same"
-        (owed,) = stand.sessions._write_back._owed
-    await stand.heim.until(lambda: not stand.sessions._write_back._owed)
-    row = await stand.store.get_session(owed)
+        assert mine in stand.sessions._write_back._owed
+    await stand.heim.until(lambda: mine not in stand.sessions._write_back._owed)
+    row = await stand.store.get_session(mine)
     assert row is not None
     assert row.ended is not None, "written down as soon as the store answered"
     assert not await stand.sees(browser)
