@@ -327,8 +327,7 @@ class Judge:
         return Refusal(
             403,
             decision.reason.value,
-            f"{session.subject.name} may not {_text(head.method)} this page of {backend.name}: "
-            f"{decision.detail}",
+            f"{session.subject.name} may not do this on {backend.name}. {decision.detail}",
             "ask an administrator for a role that allows it, or sign in as somebody else",
             _lines(cors_headers(head, backend)),
             backend.name,

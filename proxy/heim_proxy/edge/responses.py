@@ -14,18 +14,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from importlib import resources
 from typing import Final
 
 from heim_proxy.edge.answer import status_line
 
-__all__ = ["Refusal", "no_content", "redirect", "refusal", "wants_page"]
+__all__ = ["STYLE", "STYLE_HASH", "Refusal", "no_content", "redirect", "refusal", "wants_page"]
 
-_STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:38rem;margin:12vh auto;padding:0 1rem;"
-    "color:#222;background:#fff}h1{font-size:1.3rem}small{color:#666}"
-    "@media(prefers-color-scheme:dark){body{color:#ddd;background:#181a1b}small{color:#999}}"
-)
-_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+# One style sheet for the edge's pages and the portal's, inlined: nothing is loaded from anywhere.
+STYLE: Final = (resources.files("heim_proxy.edge") / "style.css").read_text("utf-8")
+# The only style that the pages' Content-Security-Policy allows.
+STYLE_HASH: Final = "sha256-" + base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 _COMMON: Final = (
     b"Cache-Control: no-store\r\n"
     b"Referrer-Policy: no-referrer\r\n"
@@ -33,7 +32,7 @@ _COMMON: Final = (
 )
 _PAGE_HEADERS: Final = (
     "Content-Type: text/html; charset=utf-8\r\n"
-    f"Content-Security-Policy: default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
+    f"Content-Security-Policy: default-src 'none'; style-src '{STYLE_HASH}'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'\r\n"
     "Cross-Origin-Opener-Policy: same-origin\r\n"
 ).encode("ascii")
@@ -132,12 +131,17 @@ def _sentence(text: str) -> str:
 
 
 def _page(answer: Refusal, title: str, request_id: str) -> bytes:
-    hint = f"<p>{html.escape(_sentence(answer.hint))}</p>" if answer.hint else ""
+    lines = [f"<p>{html.escape(_sentence(answer.detail))}</p>"]
+    if answer.hint:
+        lines.append(f"<p>{html.escape(_sentence(answer.hint))}</p>")
+    lines.append(
+        f'<p class="soft">{answer.status}, request <code>{html.escape(request_id)}</code></p>'
+    )
     if answer.status == 403 and answer.user:
-        hint += '<p><a href="/.heim/logout">Sign in as somebody else</a></p>'
+        lines.append('<a class="button first" href="/.heim/logout">Sign in as somebody else</a>')
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
-        f"<h1>{answer.status} {title}</h1><p>{html.escape(_sentence(answer.detail))}</p>{hint}"
-        f"<p><small>Request id {html.escape(request_id)}</small></p></html>"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{STYLE}</style></head>"
+        f"<body><main><h1>{title}</h1>{''.join(lines)}</main></body></html>\n"
     ).encode()

@@ -7,8 +7,6 @@ elsewhere.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from datetime import UTC, datetime
 from importlib import resources
 from typing import Final
@@ -16,6 +14,7 @@ from typing import Final
 import jinja2
 from aiohttp import web
 
+from heim_proxy.edge.responses import STYLE, STYLE_HASH
 from heim_proxy.portal.errors import PortalError
 
 __all__ = ["Pages", "wants_html"]
@@ -26,13 +25,12 @@ TEMPLATES: Final = ("error", "home", "logout", "me", "picker", "signed_out")
 class Pages:
     """Renders pages. One per process; a template that does not compile stops the start."""
 
-    __slots__ = ("_style_hash", "_templates")
+    __slots__ = ("_templates",)
 
     def __init__(self) -> None:
         folder = resources.files("heim_proxy.portal") / "templates"
         names = [*(f"{name}.html" for name in TEMPLATES), "base.html"]
         sources = {name: (folder / name).read_text("utf-8") for name in names}
-        style = (folder / "style.css").read_text("utf-8")
         environment = jinja2.Environment(
             loader=jinja2.DictLoader(sources),
             autoescape=True,
@@ -41,10 +39,8 @@ class Pages:
             lstrip_blocks=True,
         )
         environment.filters["when"] = _when
-        environment.globals["style"] = style
+        environment.globals["style"] = STYLE
         self._templates = {name: environment.get_template(f"{name}.html") for name in TEMPLATES}
-        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-        self._style_hash = f"sha256-{digest}"
 
     def page(
         self,
@@ -70,7 +66,7 @@ class Pages:
     def _policy(self, *, form_may_leave: bool) -> str:
         forms = "" if form_may_leave else "form-action 'self'; "
         return (
-            f"default-src 'none'; style-src '{self._style_hash}'; {forms}"
+            f"default-src 'none'; style-src '{STYLE_HASH}'; {forms}"
             "base-uri 'none'; frame-ancestors 'none'"
         )
 
