@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import importlib.util
 import resource
+import signal
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -19,6 +20,7 @@ from heim_proxy.sources.file import FileSource
 from heim_proxy.store.base import StoreUnavailable
 from heim_runtime.allocator import return_large_blocks
 from heim_runtime.logs import configure
+from heim_runtime.signals import handling
 
 __all__ = ["demo", "run", "run_loop"]
 
@@ -55,8 +57,10 @@ def run_loop(main: Coroutine[Any, Any, int]) -> int:
 async def _serve(config: Path, access_log: int | Path) -> int:
     proxy = Proxy(FileSource(config), access_log=access_log)
     try:
-        await proxy.start()
-        await proxy.wait()
+        # From here on, so that being stopped during the start is an orderly stop, too.
+        with handling({signal.SIGTERM: proxy.stop, signal.SIGINT: proxy.stop}):
+            await proxy.start()
+            await proxy.wait()
     except ConfigError as error:
         return complain(error)
     except (ListenError, StoreUnavailable, OSError) as error:

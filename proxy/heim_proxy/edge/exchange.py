@@ -122,19 +122,20 @@ class Exchange:
             except BadChunk as error:
                 self.bad_body(str(error))
                 return b""
-        for pool in pools:
-            upstream = pool.take(self.started, repeatable=self.repeatable)
-            if upstream is not None:
-                self._attach(upstream)
-                upstream.write(self._head() + first if first else self._head())
-                return rest
+        upstream = pools[0].take(self.started, repeatable=self.repeatable)
+        if upstream is not None:
+            self._attach(upstream)
+            upstream.write(self._head() + first if first else self._head())
+            return rest
         self._pending = [first] if first else []
         self._pending_bytes = len(first)
         self._dial()
         return rest
 
     def _dial(self) -> None:
-        self.front.expect(self.backend.timeouts.connect + SWEEP_S, "dial")
+        # Each endpoint may take its time; this only catches a dial that never ends.
+        patience = self.backend.timeouts.connect * len(self._pools) + SWEEP_S
+        self.front.expect(patience, "dial")
         self.front.edge.dial(self, self._pools)
 
     def connected(self, upstream: Upstream) -> None:

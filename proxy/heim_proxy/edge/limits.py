@@ -22,6 +22,7 @@ __all__ = [
     "LINGER_BYTES",
     "LINGER_S",
     "PIPELINE_BYTES",
+    "POOL_COOL_S",
     "POOL_FRESH_S",
     "POOL_IDLE_S",
     "POOL_SIZE",
@@ -69,6 +70,8 @@ INTERIM_RESPONSES: Final = 16
 POOL_SIZE: Final = 64
 POOL_IDLE_S: Final = 55.0
 POOL_FRESH_S: Final = 4.0
+# An endpoint that refused a connection is asked last for this long, where there are others.
+POOL_COOL_S: Final = 10.0
 # How often deadlines are checked; every deadline above may be late by this much.
 SWEEP_S: Final = 0.5
 # Bytes one connection may read in one turn of the loop before the others get theirs.

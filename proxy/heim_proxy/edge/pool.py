@@ -10,7 +10,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from heim_proxy.edge.dial import Dialer
-from heim_proxy.edge.limits import POOL_FRESH_S, POOL_IDLE_S, POOL_SIZE
+from heim_proxy.edge.limits import POOL_COOL_S, POOL_FRESH_S, POOL_IDLE_S, POOL_SIZE
 
 if TYPE_CHECKING:
     from heim_proxy.edge.upstream import Upstream
@@ -21,13 +21,14 @@ __all__ = ["Pool"]
 class Pool:
     """LIFO of idle connections, at most POOL_SIZE, none idle longer than POOL_IDLE_S."""
 
-    __slots__ = ("_closed", "_idle", "dialer", "name")
+    __slots__ = ("_closed", "_cool_until", "_idle", "dialer", "name")
 
     def __init__(self, name: str, dialer: Dialer) -> None:
         self.name = name
         self.dialer = dialer
         self._idle: deque[Upstream] = deque()
         self._closed = False
+        self._cool_until = 0.0
 
     def __len__(self) -> int:
         return len(self._idle)
@@ -53,6 +54,14 @@ class Pool:
         upstream.used = True
         upstream.idle_since = now
         self._idle.append(upstream)
+
+    def cool(self, now: float) -> None:
+        """A connection could not be made: other endpoints go first for a while."""
+        self._cool_until = now + POOL_COOL_S
+
+    def cooling(self, now: float) -> bool:
+        """Whether a connection could not be made lately."""
+        return now < self._cool_until
 
     def forget(self, upstream: Upstream) -> None:
         """An idle connection was closed by the other side."""

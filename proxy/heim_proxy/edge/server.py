@@ -57,6 +57,22 @@ _GOODBYE_S: Final = 1.0
 _REMEMBERED_PEERS: Final = 10_000
 
 
+class _Turns:
+    """The endpoints of one route, taking turns."""
+
+    __slots__ = ("_turn", "pools")
+
+    def __init__(self, pools: tuple[Pool, ...]) -> None:
+        self.pools = pools
+        self._turn = 0
+
+    def next(self, now: float) -> tuple[Pool, ...]:
+        """All of them, beginning with the next one that works; those that failed come last."""
+        first = self._turn = (self._turn + 1) % len(self.pools)
+        order = self.pools[first:] + self.pools[:first]
+        return tuple(sorted(order, key=lambda pool: pool.cooling(now)))
+
+
 class Edge:
     """Shared state of the data plane. Everything runs on one event loop."""
 
@@ -87,8 +103,7 @@ class Edge:
         self._fronts: set[Front] = set()
         self._empty = asyncio.Event()
         self._pools: dict[Endpoint, Pool] = {}
-        self._route_pools: dict[Route, tuple[Pool, ...]] = {}
-        self._turn = 0
+        self._turns: dict[Route, _Turns] = {}
         self._trust: dict[str, bool] = {}
 
     # -- snapshots --------------------------------------------------------------------------
@@ -98,7 +113,7 @@ class Edge:
         self.snapshot = snapshot
         self.judge = Judge(snapshot, self.sessions)
         self._trust = {}
-        self._route_pools = {}
+        self._turns = {}
         kept = snapshot.endpoints
         for endpoint in [endpoint for endpoint in self._pools if endpoint not in kept]:
             self._pools.pop(endpoint).close()
@@ -175,15 +190,11 @@ class Edge:
     # -- upstreams --------------------------------------------------------------------------
 
     def pools(self, route: Route) -> tuple[Pool, ...]:
-        """The pools of a route's endpoints, starting with the one whose turn it is."""
-        pools = self._route_pools.get(route)
-        if pools is None:
-            pools = self._route_pools[route] = tuple(self._pool(e) for e in route.endpoints)
-        if len(pools) == 1:
-            return pools
-        self._turn = (self._turn + 1) % 0xFFFF
-        first = self._turn % len(pools)
-        return pools[first:] + pools[:first]
+        """The pools of a route's endpoints: the one whose turn it is first, failed ones last."""
+        turns = self._turns.get(route)
+        if turns is None:
+            turns = self._turns[route] = _Turns(tuple(self._pool(e) for e in route.endpoints))
+        return turns.pools if len(turns.pools) == 1 else turns.next(monotonic())
 
     def _pool(self, endpoint: Endpoint) -> Pool:
         pool = self._pools.get(endpoint)
@@ -197,28 +208,27 @@ class Edge:
         spawn("edge.dial", self._dial(exchange, pools))
 
     async def _dial(self, exchange: Exchange, pools: tuple[Pool, ...]) -> None:
-        """Try each endpoint in turn, all within the backend's connect timeout."""
+        """Try each endpoint in turn, each within the backend's connect timeout."""
         reason = "no upstream"
         timed_out = False
-        loop = self.loop
-        try:
-            async with asyncio.timeout(exchange.backend.timeouts.connect):
-                for pool in pools:
-                    try:
-                        upstream = await pool.dialer.dial(partial(Upstream, pool, loop))
-                    except DialError as error:
-                        reason = str(error)
-                        exchange.upstream_name = pool.name
-                        self.recorder.upstream_failed(exchange, f"dial failed: {reason}")
-                        continue
-                    assert isinstance(upstream, Upstream)
-                    if exchange.over:
-                        pool.give(upstream, monotonic())
-                    else:
-                        exchange.connected(upstream)
-                    return
-        except TimeoutError:
-            timed_out = True
+        for pool in pools:
+            exchange.upstream_name = pool.name
+            try:
+                async with asyncio.timeout(exchange.backend.timeouts.connect):
+                    upstream = await pool.dialer.dial(partial(Upstream, pool, self.loop))
+            except (DialError, TimeoutError) as error:
+                timed_out = isinstance(error, TimeoutError)
+                reason = str(error)
+                pool.cool(monotonic())
+                detail = "connect timeout" if timed_out else reason
+                self.recorder.upstream_failed(exchange, f"dial failed: {detail}")
+                continue
+            assert isinstance(upstream, Upstream)
+            if exchange.over:
+                pool.give(upstream, monotonic())
+            else:
+                exchange.connected(upstream)
+            return
         exchange.dial_failed(reason, timed_out=timed_out)
 
     def portal_forward(

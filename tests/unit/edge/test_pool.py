@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import cast
 
 import pytest
 
-from heim_proxy.edge.limits import POOL_FRESH_S, POOL_IDLE_S, POOL_SIZE
+from heim_proxy.edge.dial import Dialer
+from heim_proxy.edge.limits import POOL_COOL_S, POOL_FRESH_S, POOL_IDLE_S, POOL_SIZE
 from heim_proxy.edge.pool import Pool
 from heim_proxy.edge.upstream import Upstream
 from tests.unit.edge.wires import Dialled, Wire
@@ -105,3 +107,11 @@ async def test_a_closed_pool_keeps_nothing(shelf: Shelf) -> None:
     shelf.pool.give(late, 1.0)
     assert shelf.closed(late)
     assert shelf.pool.take(1.0, repeatable=True) is None
+
+
+def test_an_endpoint_that_failed_is_asked_last_for_a_while() -> None:
+    pool = Pool("http://a:1", cast("Dialer", None))
+    assert not pool.cooling(0.0)
+    pool.cool(100.0)
+    assert pool.cooling(100.0 + POOL_COOL_S - 0.1)
+    assert not pool.cooling(100.0 + POOL_COOL_S)
