@@ -16,7 +16,13 @@ from heim_proxy.edge.answer import AnswerHead, BadAnswer, status_line
 from heim_proxy.edge.body import BadChunk, ChunkRelay
 from heim_proxy.edge.headers import upstream_head
 from heim_proxy.edge.judge import Forward, valid_until
-from heim_proxy.edge.limits import BODY_IDLE_S, DIAL_BUFFER_BYTES, GOODBYE_S, SWEEP_S
+from heim_proxy.edge.limits import (
+    BODY_IDLE_S,
+    DIAL_BUFFER_BYTES,
+    GOODBYE_S,
+    JOINED_BYTES,
+    SWEEP_S,
+)
 from heim_proxy.edge.names import field_value
 from heim_proxy.edge.readgate import Hold
 from heim_proxy.edge.responses import Refusal
@@ -247,7 +253,9 @@ class Exchange:
             lines = (status_line(answer.status), *answer.fields, b"", b"")
             self.front.write(b"\r\n".join(lines))
 
-    def answer(self, answer: AnswerHead, framing: int, body: bytes, *, complete: bool) -> None:
+    def answer(
+        self, answer: AnswerHead, framing: int, body: bytes | memoryview, *, complete: bool
+    ) -> None:
         """The final answer head, with what arrived of its body; perhaps that is all of it."""
         front = self.front
         self.first_byte_at = monotonic()
@@ -274,9 +282,14 @@ class Exchange:
             out.append(b"Connection: keep-alive")
         if self.forward.answer_headers:
             out.append(self.forward.answer_headers[:-2])
-        out.append(b"X-Request-Id: %b\r\n\r\n%b" % (self.request_id, body))
-        self.bytes_out += len(body)
-        front.write(b"\r\n".join(out))
+        size = len(body)
+        self.bytes_out += size
+        if size <= JOINED_BYTES:
+            out.append(b"X-Request-Id: %b\r\n\r\n%b" % (self.request_id, bytes(body)))
+            front.write(b"\r\n".join(out))
+        else:
+            out.append(b"X-Request-Id: %b\r\n\r\n" % self.request_id)
+            front.transport.writelines((b"\r\n".join(out), body))
         if complete:
             self.answered()
         else:

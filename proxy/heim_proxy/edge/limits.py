@@ -18,6 +18,7 @@ __all__ = [
     "HEADER_COUNT",
     "HEAD_S",
     "INTERIM_RESPONSES",
+    "JOINED_BYTES",
     "KEEP_ALIVE_S",
     "LINGER_BYTES",
     "LINGER_S",
@@ -26,6 +27,7 @@ __all__ = [
     "POOL_FRESH_S",
     "POOL_IDLE_S",
     "POOL_SIZE",
+    "READ_BYTES",
     "REQUEST_LINE_BYTES",
     "RESPONSE_HEADER_BYTES",
     "SESSION_LOAD_S",
@@ -65,6 +67,8 @@ LINGER_BYTES: Final = 256 * 1024
 GOODBYE_S: Final = 0.3
 # Interim (1xx) answers relayed for one request; RFC 9110 sets no limit, a storm is an attack.
 INTERIM_RESPONSES: Final = 16
+# Up to this size a body is written together with its head, in one piece; above, it is not copied.
+JOINED_BYTES: Final = 8 * 1024
 # Idle upstream connections kept per endpoint, and for how long. Node closes idle connections
 # after 5 s: a request that may not be repeated only takes one that is fresher than that.
 POOL_SIZE: Final = 64
@@ -74,8 +78,11 @@ POOL_FRESH_S: Final = 4.0
 POOL_COOL_S: Final = 10.0
 # How often deadlines are checked; every deadline above may be late by this much.
 SWEEP_S: Final = 0.5
-# Bytes one connection may read in one turn of the loop before the others get theirs.
-TURN_BYTES: Final = 64 * 1024
+# Bytes one connection may read in one turn of the loop before the others get theirs: one read of
+# uvloop. (Half a millisecond; with 64 KiB, answers of that size paused their connection each time.)
+TURN_BYTES: Final = 256 * 1024
+# What client connections read into; a TLS record is 16 KiB, an upload's reads fill it.
+READ_BYTES: Final = 64 * 1024
 # Reading one session row back from the store, after a restart.
 SESSION_LOAD_S: Final = 3.0
 # Client connections of this process, and of one address (an IPv6 /64 counts as one): offices and

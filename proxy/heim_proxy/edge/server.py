@@ -19,7 +19,7 @@ from heim_proxy.edge.dial import DialError, EndpointDialer
 from heim_proxy.edge.exchange import Exchange
 from heim_proxy.edge.head import RequestHead
 from heim_proxy.edge.judge import Client, Forward, Judge, Portal
-from heim_proxy.edge.limits import SWEEP_S, TURN_BYTES
+from heim_proxy.edge.limits import READ_BYTES, SWEEP_S
 from heim_proxy.edge.pool import Pool
 from heim_proxy.edge.record import Recorder
 from heim_proxy.edge.upstream import Upstream
@@ -95,7 +95,7 @@ class Edge:
         self.now = clock.now
         self.draining = False
         # What client connections read into, one at a time.
-        self.buffer = memoryview(bytearray(TURN_BYTES))
+        self.buffer = memoryview(bytearray(READ_BYTES))
         self.portal_pools = (Pool("portal", portal),)
         self.snapshot = snapshot
         self.judge = Judge(snapshot, sessions)
