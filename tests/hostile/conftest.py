@@ -33,7 +33,7 @@ async def shared_world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
 @pytest_asyncio.fixture(loop_scope="module")
 async def world(shared_world: World) -> AsyncIterator[World]:
     """The module's world, clean; afterwards it must still serve."""
-    shared_world.reset()
+    await shared_world.fresh()
     yield shared_world
     await shared_world.alive()
     shared_world.reset()

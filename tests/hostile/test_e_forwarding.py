@@ -33,7 +33,7 @@ async def shared_behind(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def behind(shared_behind: World) -> AsyncIterator[World]:
-    shared_behind.reset()
+    await shared_behind.fresh()
     yield shared_behind
     await shared_behind.alive()
 
@@ -250,7 +250,7 @@ async def shared_balanced(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def balanced(shared_balanced: World) -> AsyncIterator[World]:
-    shared_balanced.reset()
+    await shared_balanced.fresh()
     yield shared_balanced
     await shared_balanced.alive()
 

@@ -128,6 +128,14 @@ class World:
         """What the upstream was sent since the test began."""
         return self.upstream.requests
 
+    async def change(self, **keys: Any) -> None:
+        """`Heim.change` with a SIGHUP, so that nobody waits for the next look at the file."""
+        before = self.heim.generation
+        self.heim.document.update(keys)
+        self.heim.write()
+        self.heim.proxy._hang_up()
+        await self.heim.until(lambda: self.heim.generation > before)
+
     def only(self) -> Received:
         """The one request that the upstream was sent."""
         assert len(self.sent) == 1, [one.line for one in self.sent]
@@ -147,6 +155,20 @@ class World:
         for wire in self.heim._wires:
             reset(wire)
         self.heim._wires.clear()
+        edge = self.heim.proxy._edge
+        for pool in edge._pools.values() if edge is not None else ():
+            while pool._idle:
+                pool._idle.pop().close()
+
+    async def fresh(self) -> None:
+        """Nothing is left of the test before: no connection, no exchange, no script."""
+        self.reset()
+        for _ in range(2000):
+            if not self.upstream.open and not self.live:
+                return
+            await asyncio.sleep(0.001)
+        left = [one.backend.name for one in self.heim.proxy._live._exchanges]
+        raise AssertionError(f"left: exchanges {left}, {self.upstream.open} upstream connections")
 
     async def get(self, target: str = "/", *, at: str = "app", **more: Any) -> Answer:
         return await self.heim.request(target, host=host(at), **more)
