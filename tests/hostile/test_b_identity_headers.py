@@ -369,3 +369,21 @@ def scripted(reply: bytes) -> Script:
         return reply
 
     return script
+
+
+@pytest.mark.parametrize(
+    ("value", "passes"),
+    [
+        pytest.param('"cookies"', False, id="B16-cookies"),
+        pytest.param('"cache", "Cookies"', False, id="B16-cookies-among-others"),
+        pytest.param('"*"', False, id="B16-everything"),
+        pytest.param('"cache", "storage"', True, id="B16-its-own-data"),
+    ],
+)
+async def test_B16_an_upstream_cannot_clear_our_cookies(
+    world: World, value: str, passes: bool
+) -> None:
+    world.upstream.script = scripted(answer(headers=f"Clear-Site-Data: {value}\r\n"))
+    found = await world.heim.request("/", host="open.example.test")
+    assert found.status == 200
+    assert found.all("clear-site-data") == ([value] if passes else [])

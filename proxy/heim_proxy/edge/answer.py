@@ -128,6 +128,10 @@ class AnswerHead:
         elif field == ResponseField.SET_COOKIE:
             if not (self._protect_cookies and sets_our_cookie(value)):
                 self.fields.append(line)
+        elif field == ResponseField.CLEAR_SITE_DATA:
+            # It clears the cookies of the whole domain: ours on every sibling host, too.
+            if b"cookies" not in value.lower() and b"*" not in value:
+                self.fields.append(line)
         elif not self._drop_cors:
             self.fields.append(line)
 

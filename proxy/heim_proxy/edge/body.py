@@ -42,7 +42,7 @@ def chunk(data: bytes) -> bytes:
 class ChunkRelay:
     """Follows one chunked body. Feed it bytes until `done`."""
 
-    __slots__ = ("_held", "_keep", "_need", "_state", "_trailer_bytes")
+    __slots__ = ("_held", "_keep", "_need", "_state", "_trailer_bytes", "lines")
 
     def __init__(self, *, keep: bool) -> None:
         self._keep = keep
@@ -51,6 +51,8 @@ class ChunkRelay:
         # An incomplete size, data-end or trailer line of the previous feed; not forwarded yet.
         self._held = b""
         self._trailer_bytes = 0
+        # Lines of framing the last `feed` went through: work that its size does not tell.
+        self.lines = 0
 
     @property
     def done(self) -> bool:
@@ -64,6 +66,7 @@ class ChunkRelay:
             BadChunk: On anything that is not strict chunked framing.
         """
         size = len(data)
+        self.lines = 0
         if self._state == _State.DATA and size < self._need:
             self._need -= size
             return data, size
@@ -82,6 +85,7 @@ class ChunkRelay:
         return b"".join(out), position
 
     def _line(self, data: bytes, position: int, out: list[bytes]) -> int:
+        self.lines += 1
         end = data.find(b"\n", position) + 1
         line = self._held + data[position : end or len(data)]
         if len(line) > (_TRAILER_BYTES if self._state == _State.TRAILER else _SIZE_LINE_BYTES):

@@ -251,6 +251,8 @@ class Judge:
             return None
         if head.target.encoded_slash or head.target.alias is not None:
             return _AMBIGUOUS
+        # The portal speaks plain HTTP; an Upgrade may be ignored (RFC 9110, 7.8).
+        head.upgrade = None
         backend = self.snapshot.backend_for(host.name) if host.routes is not None else None
         return Portal(host.name, backend)
 

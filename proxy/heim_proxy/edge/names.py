@@ -61,6 +61,7 @@ class ResponseField:
     SET_COOKIE: Final = 5
     UPGRADE: Final = 6
     CORS: Final = 7
+    CLEAR_SITE_DATA: Final = 8
 
 
 # RFC 9110, 7.6.1 and the obsolete or unregistered ones that proxies must not pass on.
@@ -140,6 +141,7 @@ _RESPONSE: Final[Mapping[bytes, int]] = {
     b"x-request-id": ResponseField.DROP,
     # An upstream must not send browsers to another address for this origin (RFC 7838).
     b"alt-svc": ResponseField.DROP,
+    b"clear-site-data": ResponseField.CLEAR_SITE_DATA,
     b"access-control-allow-origin": ResponseField.CORS,
     b"access-control-allow-credentials": ResponseField.CORS,
     b"access-control-expose-headers": ResponseField.CORS,

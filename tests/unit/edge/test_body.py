@@ -212,3 +212,13 @@ def test_a_damaged_body_is_refused_or_read_as_an_upstream_would(data: st.DataObj
         return
     # What went out is strict framing without extensions and trailers: read again, it is itself.
     assert relayed([forwarded], keep=True) == (forwarded, True, len(forwarded))
+
+
+def test_lines_of_framing_are_counted_anew_for_each_feed() -> None:
+    relay = ChunkRelay(keep=True)
+    relay.feed(b"1\r\na\r\n1\r\nb\r\n")
+    assert relay.lines == 4
+    relay.feed(b"5\r\nhe")
+    assert relay.lines == 1
+    relay.feed(b"l")
+    assert relay.lines == 0
