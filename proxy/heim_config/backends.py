@@ -233,7 +233,8 @@ class Backend(Section):
     stands for exactly one label. Never the login host."""
 
     hosts: tuple[WildcardHost, ...] = ()
-    """More hosts of the same backend. Default: none."""
+    """All hosts of the backend, instead of the default name; with `host`, further ones. Default:
+    none."""
 
     public: Flag = False
     """Everybody may reach it without signing in. Default: false; nothing is public by omission."""

@@ -141,7 +141,7 @@ async def test_what_init_writes_passes_check_once_its_files_are_there(tmp_path: 
     secret.write_text(keys.out)
     secret.chmod(0o600)
     (tmp_path / "secrets" / "google").write_text("a secret")
-    Heim.prepare(tmp_path / "tls", backends=[])
+    Heim.prepare(tmp_path / "tls", backends=[], hosts=("*.corp.example",))
     after = await heim_proxy("check", cwd=tmp_path)
     assert (after.status, after.err) == (0, "")
 

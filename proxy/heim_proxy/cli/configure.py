@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from heim_config.advice import advice
 from heim_config.model import Config
@@ -35,13 +35,27 @@ def check(args: argparse.Namespace) -> int:
     problems = [Problem(args.config, None, *found) for found in _look_inside(config)]
     if problems:
         return complain(ConfigError(problems))
-    for line in advice(config):
+    for line in (*advice(config), *_uncovered(config, hosts)):
         print(f"{args.config}: warning: {line}", file=sys.stderr)
     print(
         f"{args.config}: ok: {len(config.backends)} backends on {len(hosts)} hosts, "
         f"{len(config.roles)} roles, {len(config.identity.providers)} identity providers"
     )
     return 0
+
+
+def _uncovered(config: Config, hosts: Sequence[str]) -> Iterator[str]:
+    """Hosts that no certificate is for: browsers would refuse them."""
+    now = time.time()
+    names = [
+        name
+        for certificate in config.tls.certificates
+        for name in load_certificate(CertificateFiles.pair(*certificate.pair), now=now).names
+    ]
+    for host in (config.login_host, *hosts):
+        parent = "*." + host.partition(".")[2]
+        if host not in names and parent not in names:
+            yield f"tls.certificates: none of them is for {host}; browsers will refuse it"
 
 
 def _look_inside(config: Config) -> Iterator[tuple[str, str]]:

@@ -44,12 +44,19 @@ def explain(args: argparse.Namespace) -> int:
     if isinstance(config, int):
         return config
     try:
-        who = subject_of(config, args.who, groups=args.group, provider=args.provider)
-        answer = explain_request(config, who, args.method.upper(), args.url)
+        found = _question(config, args.method.upper(), args.url)
+        if isinstance(found, _Question):
+            who = subject_of(config, args.who, groups=args.group, provider=args.provider)
+            answer = _decided(config, who, found)
+        else:
+            answer = found
     except (SnapshotError, ValueError) as error:
         print(f"heim-proxy explain: {error}", file=sys.stderr)
         return 2
     print("\n".join(answer.lines))
+    groups = any(member.group for role in config.roles for member in role.members)
+    if groups and not args.group and isinstance(found, _Question):
+        print("groups are not looked up here: name them with --group", file=sys.stderr)
     return 0 if answer.allowed else 1
 
 
@@ -98,6 +105,34 @@ def explain_request(config: Config, who: Subject, method: str, url: str) -> Answ
         ValueError: When `url` is not an https or http URL with a host.
         SnapshotError: When the configuration's paths or policy cannot be used.
     """
+    question = _question(config, method, url)
+    return question if isinstance(question, Answer) else _decided(config, who, question)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A request about which only policy can decide: every reading of its path."""
+
+    backend: str
+    method: bytes
+    views: tuple[bytes, ...]
+
+
+def _decided(config: Config, who: Subject, question: _Question) -> Answer:
+    policy = policy_of(config)
+    lines: tuple[str, ...] = ()
+    for view in question.views:
+        explanation = explain_access(
+            policy, who, question.backend, method=question.method, path=view
+        )
+        lines = tuple(explanation.lines())
+        if not isinstance(explanation.decision, Allow):
+            return Answer(False, lines)
+    return Answer(True, lines)
+
+
+def _question(config: Config, method: str, url: str) -> Answer | _Question:
+    """What policy has to be asked, or the answer when it does not matter who is asking."""
     host, raw = _divide(url)
     head = RequestHead()
     data = method.encode() + b" " + raw + b" HTTP/1.1\r\nHost: " + host.encode("ascii")
@@ -124,12 +159,7 @@ def explain_request(config: Config, who: Subject, method: str, url: str) -> Answ
         return Answer(False, (_AMBIGUOUS,))
     if backend.public:
         return Answer(True, (f"ALLOWED: everybody: backend {backend.name} is public",))
-    policy = policy_of(config)
-    for view in views:
-        explanation = explain_access(policy, who, backend.name, method=head.method, path=view)
-        if not isinstance(explanation.decision, Allow):
-            return Answer(False, tuple(explanation.lines()))
-    return Answer(True, tuple(explanation.lines()))
+    return _Question(backend.name, head.method, tuple(views))
 
 
 def _divide(url: str) -> tuple[str, bytes]:

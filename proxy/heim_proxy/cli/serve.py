@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
+import os
 import resource
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -22,7 +25,7 @@ from heim_runtime.allocator import return_large_blocks
 from heim_runtime.logs import configure
 from heim_runtime.signals import handling
 
-__all__ = ["demo", "run", "run_loop"]
+__all__ = ["demo", "program", "run", "run_loop"]
 
 # asyncio's own TLS preallocates 256 KiB per connection; 32 KiB holds two records, and an idle
 # connection then takes 53 KB instead of 277 KB (performance.md, 5). uvloop needs no such help.
@@ -81,7 +84,9 @@ async def _demo(
         return proxy
 
     try:
-        await run_demo(start, out=sys.stdout, port=port, directory=directory)
+        await run_demo(
+            start, out=sys.stdout, program=program(), port=port, directory=directory
+        )
     except ConfigError as error:
         return complain(error)
     except (ListenError, StoreUnavailable, OSError, ValueError) as error:
@@ -89,6 +94,13 @@ async def _demo(
         print(f"heim-proxy demo: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def program() -> str:
+    """What starts this program again when it is pasted into a shell in the same directory."""
+    started = sys.argv[0]
+    # Without a slash in it, a shell would look for it in PATH, where it need not be.
+    return shlex.quote(shutil.which(started) or str(Path(started).absolute()))
 
 
 def _raise_descriptor_limit() -> None:

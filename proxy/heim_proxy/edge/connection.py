@@ -320,6 +320,7 @@ class Front(asyncio.BufferedProtocol):
             self.keep_alive = False
             self._unread = True
         close = not self.keep_alive
+        size = 0
         if isinstance(verdict, Redirect):
             self.write(
                 redirect(
@@ -329,33 +330,34 @@ class Front(asyncio.BufferedProtocol):
         elif isinstance(verdict, Preflight):
             self.write(no_content(verdict.headers, close=close))
         else:
-            self.send_refusal(verdict, self.request_id)
-        self.edge.recorder.answered(self, verdict)
+            size = self.send_refusal(verdict, self.request_id)
+        self.edge.recorder.answered(self, verdict, size)
         head.clear()
         self._next()
 
-    def send_refusal(self, answer: Refusal, request_id: bytes) -> None:
-        """Write a refusal as a page or as problem details, as the request asks."""
+    def send_refusal(self, answer: Refusal, request_id: bytes) -> int:
+        """Write a refusal as a page or as problem details, as asked; returns its body's size."""
         if answer.close:
             self.keep_alive = False
         elif not self.keep_alive:
             answer = answer.closing()
         head = self.head
-        self.write(
-            refusal(
-                answer,
-                page=wants_page(head.get(b"accept")),
-                request_id=request_id.decode("ascii"),
-                head_only=head.method == b"HEAD",
-            )
+        data = refusal(
+            answer,
+            page=wants_page(head.get(b"accept")),
+            request_id=request_id.decode("ascii"),
+            head_only=head.method == b"HEAD",
+            target=head.target.path + head.target.query,
         )
+        self.write(data)
+        return len(data) - data.index(b"\r\n\r\n") - 4
 
     def _bad_request(self, error: BadRequest) -> None:
         self.request_id = new_request_id()
         self._unread = True
         answer = Refusal(error.status, "bad_request", error.detail, close=True)
-        self.send_refusal(answer, self.request_id)
-        self.edge.recorder.answered(self, answer)
+        size = self.send_refusal(answer, self.request_id)
+        self.edge.recorder.answered(self, answer, size)
         self.head.clear()
         self._next()
 

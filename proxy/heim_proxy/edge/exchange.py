@@ -458,7 +458,7 @@ class Exchange:
         self.end_reason = self.end_reason or answer.code
         front = self.front
         front.keep_alive = front.keep_alive and self.request_done
-        front.send_refusal(answer, self.request_id)
+        self.bytes_out = front.send_refusal(answer, self.request_id)
         self._finish()
 
     def _cut(self, reason: str) -> None:

@@ -87,7 +87,7 @@ class Recorder:
         entry.bytes_in = exchange.bytes_in
         entry.bytes_out = exchange.bytes_out
         entry.duration = duration
-        first = exchange.first_byte_at
+        first = 0.0 if exchange.to_portal else exchange.first_byte_at
         entry.upstream_duration = first - exchange.started if first else 0.0
         entry.request_id = exchange.request_id
         entry.log_query = not exchange.to_portal
@@ -111,13 +111,13 @@ class Recorder:
         self._describe(exchange.front)
         return self._access_log.block(entry)
 
-    def answered(self, front: Front, verdict: Redirect | Preflight | Refusal) -> None:
-        """A request was answered without an upstream."""
+    def answered(self, front: Front, verdict: Redirect | Preflight | Refusal, size: int) -> None:
+        """A request was answered without an upstream, with a body of `size` bytes."""
         entry = self._entry
         entry.user = None
         entry.backend = verdict.backend or None
         entry.rule = None
-        entry.bytes_in = entry.bytes_out = 0
+        entry.bytes_in, entry.bytes_out = 0, size
         entry.duration = entry.upstream_duration = 0.0
         entry.upstream = entry.end = None
         entry.request_id = front.request_id

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from importlib import resources
 from typing import Final
+from urllib.parse import quote
 
 from heim_proxy.edge.answer import status_line
 
@@ -67,10 +68,15 @@ def wants_page(accept: bytes | None) -> bool:
     return accept is not None and b"text/html" in accept.lower()
 
 
-def refusal(answer: Refusal, *, page: bool, request_id: str, head_only: bool) -> bytes:
-    """A complete refusal, as a page or as problem details; without a body for HEAD."""
+def refusal(
+    answer: Refusal, *, page: bool, request_id: str, head_only: bool, target: bytes = b"/"
+) -> bytes:
+    """A complete refusal, as a page or as problem details; without a body for HEAD.
+
+    `target` is the path and query that were asked for, so that somebody else can sign in for it.
+    """
     title = _title(answer.status)
-    body = _page(answer, title, request_id) if page else _problem(answer, title, request_id)
+    body = _page(answer, title, request_id, target) if page else _problem(answer, title, request_id)
     lines = [
         status_line(answer.status) + b"\r\n",
         _PAGE_HEADERS if page else _PROBLEM_HEADERS,
@@ -130,18 +136,21 @@ def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _page(answer: Refusal, title: str, request_id: str) -> bytes:
+def _page(answer: Refusal, title: str, request_id: str, target: bytes) -> bytes:
+    somebody_else = answer.status == 403 and answer.user
+    heading = "You may not open this" if somebody_else else title
     lines = [f"<p>{html.escape(_sentence(answer.detail))}</p>"]
     if answer.hint:
         lines.append(f"<p>{html.escape(_sentence(answer.hint))}</p>")
     lines.append(
         f'<p class="soft">{answer.status}, request <code>{html.escape(request_id)}</code></p>'
     )
-    if answer.status == 403 and answer.user:
-        lines.append('<a class="button first" href="/.heim/logout">Sign in as somebody else</a>')
+    if somebody_else:
+        link = f"/.heim/logout?rd={quote(target, safe='/')}"
+        lines.append(f'<a class="button first" href="{link}">Sign in as somebody else</a>')
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head>"
-        f"<body><main><h1>{title}</h1>{''.join(lines)}</main></body></html>\n"
+        f"<body><main><h1>{heading}</h1>{''.join(lines)}</main></body></html>\n"
     ).encode()

@@ -33,6 +33,17 @@ class TestCheck:
         out, _ = told(capsys)
         assert out.startswith(f"{heim.config_file}: ok: 2 backends on 2 hosts, 1 role")
 
+    def test_a_host_that_no_certificate_is_for_is_warned_of(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = Heim.prepare(
+            tmp_path, backends=[app(), app("two")], hosts=("app.example.test", "auth.example.test")
+        )
+        assert self.run(heim) == 0
+        _, err = told(capsys)
+        assert "none of them is for two.example.test" in err
+        assert err.count("warning") == 1
+
     def test_every_mistake_is_told_at_once(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -303,9 +303,10 @@ class TestSubjects:
 
 class TestCommand:
     def run(self, tmp_path: Path, *, who: str = "alice@example.test", method: str = "get",
-            url: str = "https://app.example.test/") -> int:  # fmt: skip
+            url: str = "https://app.example.test/",
+            members: list[dict[str, str]] | None = None) -> int:  # fmt: skip
         path = tmp_path / "heim.yaml"
-        document = {
+        document: dict[str, Any] = {
             "version": 1,
             "domain": "example.test",
             "tls": {"certificates": [{"cert_file": "tls.crt", "key_file": "tls.key"}]},
@@ -316,12 +317,28 @@ class TestCommand:
             "roles": [role("r", "app/all")],
             "backends": [app()],
         }  # fmt: skip
+        if members is not None:
+            document["roles"][0]["members"] = members
         path.write_text(yaml.safe_dump(document))
         return explain(
             argparse.Namespace(
                 config=str(path), who=who, group=[], provider=None, method=method, url=url
             )
         )
+
+    def test_a_public_backend_does_not_depend_on_who_asks(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(tmp_path, who="nobody", url="https://app.example.test/.heim/me") == 0
+        assert "everybody" in capsys.readouterr().out
+
+    def test_groups_are_not_guessed(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.run(tmp_path, members=[{"group": "sre"}])
+        assert "name them with --group" in capsys.readouterr().err
+        self.run(tmp_path)
+        assert capsys.readouterr().err == ""
 
     def test_allowed_is_0_and_on_stdout(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -56,8 +56,10 @@ def test_people_get_a_page_that_says_the_same() -> None:
 def test_somebody_who_may_not_is_offered_to_be_somebody_else(
     status: int, user: str, offered: bool
 ) -> None:
-    page = answered(Refusal(status, "x", "y", user=user), page=True)
-    assert (b'href="/.heim/logout"' in page) is offered
+    refused = Refusal(status, "x", "y", user=user)
+    page = refusal(refused, page=True, request_id="0" * 16, head_only=False, target=b'/a?b=c&d="e"')
+    # The page they wanted goes along, so that somebody else signs in for it.
+    assert (b'href="/.heim/logout?rd=/a%3Fb%3Dc%26d%3D%22e%22"' in page) is offered
 
 
 def test_an_empty_hint_is_left_out() -> None:

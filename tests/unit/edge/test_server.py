@@ -3,9 +3,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from heim_proxy.edge.connection import Front
+from heim_proxy.edge.dial import EndpointDialer
 from heim_proxy.edge.limits import KEEP_ALIVE_S, POOL_IDLE_S, SWEEP_S
 from heim_proxy.edge.pool import Pool
 from tests.fakes.snapshots import app, configured, role, snapshot
@@ -99,8 +102,52 @@ class TestPools:
         assert working.lost
         assert busy.wire.taken().startswith(b"HTTP/1.1 200 ")
 
+    async def test_tls_upstreams_are_verified_by_the_newest_authorities(
+        self, stage: Theatre
+    ) -> None:
+        """The CA file may have the same name and hold another authority."""
+        http = [{"path": "/", "upstream": "https://127.0.0.1:4000"}]
+        for generation in (2, 3):
+            new = snapshot(configured([app(http=http)]), generation=generation)
+            stage.edge.swap(new)
+            ((endpoint, context),) = new.endpoints.items()
+            dialer = stage.edge._pool(endpoint).dialer
+            assert isinstance(dialer, EndpointDialer)
+            assert context is not None
+            assert dialer._context is context
+
+
+class Unwell:
+    """A connection whose deadlines cannot be checked."""
+
+    aborted = False
+
+    def check(self, now: float) -> None:
+        raise RuntimeError("a bug")
+
+    def abort(self) -> None:
+        self.aborted = True
+
 
 class TestSweep:
+    async def test_one_that_cannot_be_checked_is_closed_and_the_others_are_checked(
+        self, stage: Theatre
+    ) -> None:
+        unwell = Unwell()
+        stage.edge._fronts.add(cast("Front", unwell))
+        late = stage.client()
+        late.front.check(stage.edge.loop.time())
+        late.front._deadline -= KEEP_ALIVE_S + 1
+        sweep = asyncio.ensure_future(stage.edge.sweep())
+        try:
+            async with asyncio.timeout(SWEEP_S * 4):
+                while not (unwell.aborted and late.over):
+                    await asyncio.sleep(0.01)
+            assert not sweep.done()
+        finally:
+            sweep.cancel()
+            stage.edge._fronts.discard(cast("Front", unwell))
+
     async def test_it_checks_connections_pools_and_decisions(self, stage: Theatre) -> None:
         idle, busy = stage.client(), stage.client()
         (await stage.asked(idle)).feed(OK)
