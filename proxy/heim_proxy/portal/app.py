@@ -147,7 +147,8 @@ class _Portal:
         else:
             methods = self._login_host.get(visit.path)
         if methods is None:
-            raise PortalError(404, "There is no such page.", "Check the address.")
+            # The edge's words for the same thing on an application's host.
+            raise PortalError(404, "Nothing is served here.", "Check the address.")
         method = visit.request.method
         handler = methods.get("GET" if method == "HEAD" else method)
         if handler is None:

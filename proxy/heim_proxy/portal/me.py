@@ -71,7 +71,9 @@ def _nobody(visit: Visit) -> PortalError:
     login_url = f"{visit.settings.login_url}/"
     return PortalError(
         401,
-        "You are not signed in.",
+        "You are not signed in."
+        if visit.facts.on_login_host
+        else "You are not signed in to this application yet.",
         "Sign in and open this page again.",
         link=TryAgain("/.heim/login", "Sign in"),
         headers={"WWW-Authenticate": f'Heim login_url="{login_url}"'},

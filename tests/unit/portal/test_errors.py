@@ -6,8 +6,8 @@ from heim_proxy.portal.errors import PortalError, TryAgain
 
 
 def test_an_error_says_its_status_and_title() -> None:
-    error = PortalError(404, "There is no such page.", "Check the address.")
-    assert str(error) == "404 There is no such page."
+    error = PortalError(404, "Nothing is served here.", "Check the address.")
+    assert str(error) == "404 Nothing is served here."
     assert (error.step, error.link, error.set_cookies) == ("", None, ())
 
 

@@ -48,16 +48,26 @@ async def test_p4_the_page_shows_no_tokens_and_no_session_id(stand: PortalStand)
     stored = json.loads(await stand.stage.sessions.tokens(sid))
     assert "Example Accounts" in page.text
     assert "developers" in page.text
+    assert '<a class="button" href="/">Overview</a>' in page.text
     for secret in (sid, stored["id_token"], browser.session() or "", row.sid):
         assert secret not in page.text
 
 
-@pytest.mark.parametrize("host", [LOGIN, APP1])
-async def test_nobody_is_told_that_they_are_nobody(stand: PortalStand, host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "title"),
+    [
+        pytest.param(LOGIN, "You are not signed in.", id="login host"),
+        pytest.param(APP1, "You are not signed in to this application yet.", id="application"),
+    ],
+)
+async def test_nobody_is_told_that_they_are_nobody(
+    stand: PortalStand, host: str, title: str
+) -> None:
     reply = await stand.browser().get(f"https://{host}/.heim/me", Accept="application/json")
     assert reply.status == 401
     assert f"https://{LOGIN}/" in reply.headers["WWW-Authenticate"]
-    assert json.loads(reply.text)["status"] == 401
+    document = json.loads(reply.text)
+    assert (document["status"], document["title"]) == (401, title)
 
 
 async def test_p1_claims_are_escaped(stand: PortalStand) -> None:
