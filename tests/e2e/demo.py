@@ -14,12 +14,13 @@ from playwright.async_api import Page, Response
 
 from heim_proxy.demo.loopback import free_port
 from tests.e2e.browser import Person
-from tests.integration.process import HEIM_PROXY, Finished, heim_proxy
+from tests.integration.process import HEIM_PROXY, Finished
 
-__all__ = ["Demo", "demo"]
+__all__ = ["Demo", "demo", "paste"]
 
 START_DEADLINE_S = 15.0
 STOP_DEADLINE_S = 5.0
+PASTE_DEADLINE_S = 20.0
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Demo:
     app: str
     status: str
     auth: str
+    text: str
 
     async def sign_in(self, person: Person, name: str, path: str = "/") -> Page:
         """As the printed text says: open the link with the secret, choose who to be."""
@@ -49,9 +51,11 @@ class Demo:
         assert answer is not None
         return answer
 
-    async def heim(self, *args: str) -> Finished:
-        """A command of heim-proxy on the demo's configuration."""
-        return await heim_proxy(*args, env={"HEIM_CONFIG": str(self.directory / "heim.yaml")})
+    @property
+    def to_paste(self) -> list[str]:
+        """The commands that the text says to paste, with the ends of lines they have."""
+        block = self.text.partition("Or paste")[2].partition("\n")[2]
+        return re.findall(r"^    (\S.*(?:(?<=\\)\n.*)*)", block, re.MULTILINE)
 
 
 @asynccontextmanager
@@ -84,12 +88,30 @@ async def demo(directory: Path) -> AsyncIterator[Demo]:
             app=_found(r"https://app\.localhost:\d+", text),
             status=_found(r"https://status\.localhost:\d+", text),
             auth=_found(r"https://auth\.localhost:\d+", text),
+            text=text,
         )
     finally:
         if process.returncode is None:
             process.terminate()
         async with asyncio.timeout(STOP_DEADLINE_S):
             await process.communicate()
+
+
+async def paste(line: str) -> Finished:
+    """Run a line in a shell of somebody whose PATH has no heim-proxy."""
+    process = await asyncio.create_subprocess_exec(
+        "sh",
+        "-c",
+        line,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    async with asyncio.timeout(PASTE_DEADLINE_S):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return Finished(process.returncode, out.decode(), err.decode())
 
 
 def _found(pattern: str, text: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
-import os
 import resource
 import shlex
 import shutil
@@ -84,9 +83,7 @@ async def _demo(
         return proxy
 
     try:
-        await run_demo(
-            start, out=sys.stdout, program=program(), port=port, directory=directory
-        )
+        await run_demo(start, out=sys.stdout, program=program(), port=port, directory=directory)
     except ConfigError as error:
         return complain(error)
     except (ListenError, StoreUnavailable, OSError, ValueError) as error:

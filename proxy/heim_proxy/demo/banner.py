@@ -17,13 +17,14 @@ from heim_proxy.demo.people import PEOPLE
 __all__ = ["banner"]
 
 
-def banner(*, files: DemoFiles, ports: DemoPorts, start_url: str, kept: bool) -> str:
-    """The text for a terminal, about 30 lines.
+def banner(*, files: DemoFiles, ports: DemoPorts, start_url: str, program: str, kept: bool) -> str:
+    """The text for a terminal: at most 36 lines of 100 columns, unless paths are very long.
 
     Args:
         files: Where this run's files are.
         ports: Where this run listens.
         start_url: The link that lets a browser sign in; it holds the run's secret.
+        program: What starts `heim-proxy` when it is pasted; quoted for a shell already.
         kept: The directory stays when the demo ends.
     """
     app, status, login = (public_url(host, ports) for host in (APP_HOST, STATUS_HOST, LOGIN_HOST))
@@ -46,10 +47,15 @@ def banner(*, files: DemoFiles, ports: DemoPorts, start_url: str, kept: bool) ->
   You can be:
 {people}
 
-  Or paste:
+  Or paste, in another terminal in this directory:
     curl --cacert {ca} {status}/headers.json
     curl --cacert {ca} -i {app}/headers.json
-    heim-proxy explain --config {configuration} --as bob@example.com GET {app}/admin
+    {program} explain --config {configuration} \\
+      --as bob@example.com GET {app}/admin
+    {program} session list --config {configuration}
+    {program} session revoke --config {configuration} \\
+      --user alice@example.com
+  The last one signs alice out: what her open page streams (/live) ends within 2 seconds.
 
   The authority behind the certificate was made for this run, so a browser warns: go on, or import
   {files.ca} (it can vouch for localhost names only). curl and browsers take

@@ -75,7 +75,7 @@ backends:
     permissions:
       - name: everything
         locations: [{{any: /}}]
-      - name: everyday                # all but /admin
+      - name: everyday                # these, so neither /admin nor what is not listed
         locations:
           - {{get: "=/"}}
           - {{get: /headers.json}}
@@ -86,8 +86,9 @@ backends:
           - {{post: /echo}}
   - name: status
     public: true                      # no login, on purpose and in writing
-    http:
-      - {{path: /, upstream: "http://127.0.0.1:{ports.echo}"}}
+    http:                             # the same application: only what everybody may see of it
+      - {{path: /, match: exact, upstream: "http://127.0.0.1:{ports.echo}"}}
+      - {{path: /headers.json, match: exact, upstream: "http://127.0.0.1:{ports.echo}"}}
 """
 
 

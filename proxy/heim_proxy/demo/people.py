@@ -29,7 +29,7 @@ class Person:
 
 PEOPLE: Final = (
     Person("alice", "Alice Admin", ("admins", "developers"), "role admin: may open everything"),
-    Person("bob", "Bob Developer", ("developers",), "role dev: everything but /admin"),
+    Person("bob", "Bob Developer", ("developers",), "role dev: the everyday pages, not /admin"),
     Person("mallory", "Mallory Nobody", (), "no role: refused everywhere"),
 )
 

@@ -81,13 +81,13 @@ class Stage:
         self.provider = provider
         self.kept = kept
 
-    @property
-    def text(self) -> str:
-        """What to print once the proxy is up."""
+    def text(self, program: str) -> str:
+        """What to print once the proxy is up; `program` starts heim-proxy when it is pasted."""
         return banner(
             files=self.files,
             ports=self.ports,
             start_url=self.provider.start_url,
+            program=program,
             kept=self.kept,
         )
 
@@ -96,6 +96,7 @@ async def run_demo(
     start_proxy: StartProxy,
     *,
     out: TextIO,
+    program: str = "heim-proxy",
     port: int = DEFAULT_PORT,
     directory: Path | None = None,
 ) -> None:
@@ -104,6 +105,7 @@ async def run_demo(
     Args:
         start_proxy: Starts the real proxy.
         out: Where people read; the links on it include the run's secret.
+        program: What people paste to start heim-proxy again, quoted for a shell.
         port: The https port people would like; another one when it is busy.
         directory: Kept afterwards. None makes a temporary one and removes it.
 
@@ -117,7 +119,7 @@ async def run_demo(
             out.write(f"port {port} is busy, using {scene.ports.https} instead\n")
         proxy = await start_proxy(scene.files.configuration)
         try:
-            out.write(scene.text)
+            out.write(scene.text(program))
             out.flush()
             await proxy.wait()
         finally:

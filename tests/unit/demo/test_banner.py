@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from heim_proxy.cli.main import build_parser
 from heim_proxy.demo.banner import banner
 from heim_proxy.demo.files import DemoFiles, DemoPorts
 
 PORTS = DemoPorts(https=8443, http=8080, admin=9440, idp=40001, echo=40002)
 
 
-def text(*, directory: str = "/tmp/demo", kept: bool = False) -> str:
+def text(
+    *, directory: str = "/tmp/demo", program: str = ".venv/bin/heim-proxy", kept: bool = False
+) -> str:
     return banner(
         files=DemoFiles(Path(directory)),
         ports=PORTS,
         start_url="http://127.0.0.1:40001/start/s3cret",
+        program=program,
         kept=kept,
     )
 
@@ -41,14 +46,33 @@ def test_banner_names(expected: str) -> None:
 
 
 def test_banner_fits_a_terminal() -> None:
-    lines = text().splitlines()
-    assert len(lines) <= 32
-    assert max(len(line) for line in lines if "curl" not in line and "explain" not in line) <= 100
+    # As long as the names that tempfile makes.
+    lines = text(directory="/tmp/heim-demo-abcdefgh").splitlines()
+    assert len(lines) <= 36
+    assert [line for line in lines if len(line) > 100] == []
 
 
-def test_lines_to_paste_survive_a_directory_with_spaces() -> None:
-    lines = [line for line in text(directory="/tmp/my demo").splitlines() if "--cacert" in line]
-    assert [shlex.split(line)[2] for line in lines] == ["/tmp/my demo/ca.pem"] * 2
+def pasted(printed: str) -> list[list[str]]:
+    """The words of every command that is printed to be pasted."""
+    block = printed.partition("Or paste")[2].partition("\n")[2]
+    lines = re.findall(r"^    \S.*(?:(?<=\\)\n.*)*", block, re.MULTILINE)
+    # shlex, unlike a shell, does not join lines.
+    return [shlex.split(line.replace("\\\n", "")) for line in lines]
+
+
+def test_lines_to_paste_survive_names_with_spaces() -> None:
+    commands = pasted(text(directory="/tmp/my demo", program="'my venv/heim-proxy'"))
+    assert [command[0] for command in commands] == ["curl"] * 2 + ["my venv/heim-proxy"] * 3
+    assert [command[2] for command in commands[:2]] == ["/tmp/my demo/ca.pem"] * 2
+    for command in commands[2:]:
+        assert command[command.index("--config") + 1] == "/tmp/my demo/heim.yaml"
+
+
+def test_lines_to_paste_are_commands_that_the_program_takes() -> None:
+    ours = [command[1:] for command in pasted(text()) if command[0] != "curl"]
+    assert [build_parser().parse_args(arguments).config for arguments in ours] == [
+        "/tmp/demo/heim.yaml"
+    ] * 3
 
 
 @pytest.mark.parametrize(

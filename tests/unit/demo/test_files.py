@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from heim_config.load import load_file
+from heim_proxy.cli.explain import explain_request, subject_of
 from heim_proxy.demo.certificates import issue
 from heim_proxy.demo.files import HOSTS, DemoFiles, DemoPorts, NotADemoDirectoryError, public_url
 
@@ -36,6 +37,43 @@ def test_certificate_hosts_are_the_hosts_of_the_configuration(tmp_path: Path) ->
     config = load_file(write(tmp_path).configuration)
     hosts = {host for backend in config.backends for host in config.backend_hosts(backend)}
     assert hosts | {config.login_host} == set(HOSTS)
+
+
+def decided(path: Path, *, who: str, url: str) -> bool:
+    config = load_file(path)
+    subject = subject_of(config, who, groups=[], provider=None)
+    return explain_request(config, subject, "GET", url).allowed
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://app.localhost:8443/", True),
+        ("https://app.localhost:8443/live", True),
+        ("https://app.localhost:8443/admin", False),
+        ("https://app.localhost:8443/nosuch", False),
+    ],
+)
+def test_bob_gets_the_everyday_pages_and_nothing_else(
+    tmp_path: Path, url: str, allowed: bool
+) -> None:
+    path = write(tmp_path).configuration
+    assert decided(path, who="bob@example.com", url=url) is allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "served"),
+    [("/", True), ("/headers.json", True), ("/admin", False), ("/live", False), ("/ws", False)],
+)
+def test_public_host_has_only_what_everybody_may_see(
+    tmp_path: Path, path: str, served: bool
+) -> None:
+    found = decided(
+        write(tmp_path).configuration,
+        who="mallory@example.com",
+        url=f"https://status.localhost:8443{path}",
+    )
+    assert found is served
 
 
 @pytest.mark.parametrize("name", ["tls/server.key", "secrets/client"])
