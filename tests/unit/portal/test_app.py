@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from heim_proxy.identity.keys import KeyRing
+from heim_proxy.portal.logout import csrf_token
 from tests.fakes.portal import APP1, LOGIN, PortalStand
 
 EVERYWHERE = (
@@ -171,3 +172,15 @@ async def test_g12_with_the_store_down_known_sessions_go_on(stand: PortalStand) 
     assert (await browser.get("/.heim/me")).status == 200
     object.__setattr__(stand.ctx, "sessions", restarted.sessions)
     assert (await unknown.get("/.heim/me")).status == 503
+
+
+async def test_s3_a_body_is_never_unpacked(stand: PortalStand) -> None:
+    """400 KB of gzip would stop every request of the process for half a second."""
+    browser = stand.browser()
+    await browser.open(APP1)
+    form = {"csrf": csrf_token(browser.session() or "")}
+    headers = {"Origin": f"https://{LOGIN}", "Content-Encoding": "gzip"}
+    # Read as it came, plain; a server that unpacked would call it damaged.
+    assert (
+        await browser.request("POST", "/.heim/logout", headers=headers, form=form)
+    ).status == 303
