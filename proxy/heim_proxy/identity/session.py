@@ -118,8 +118,12 @@ class Sessions:
         opened = self._open(host, cookie, now) if found is Miss.LOAD else None
         if opened is None:
             return None
+        session = await self.get(opened[0].sid, now)
+        # Once more: its key may have been removed from the ring while the store was asked.
+        opened = self._open(host, cookie, now)
+        if opened is None:
+            return None
         claims, stale = opened
-        session = await self.get(claims.sid, now)
         if session is None:
             # Final: an ended session never comes back. Without the memo, a browser that keeps an
             # old cookie would cost a store read per request.

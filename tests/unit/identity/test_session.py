@@ -378,6 +378,18 @@ async def test_an_old_key_opens_and_its_cookies_are_renewed() -> None:
     assert stage.sessions.find(APP1, cookie, NOW) is Miss.INVALID
 
 
+async def test_a_key_that_is_removed_during_a_load_lets_nobody_in() -> None:
+    """G9: what a stolen key sealed must not stay in memory, whenever the ring changes."""
+    stage = await Stage.up(sealer=Sealer(ring("stolen")))
+    cookie = stage.cookie(await stage.sign_in())
+    after = await stage.restarted()
+    loading = asyncio.ensure_future(after.sessions.load(APP1, cookie, NOW))
+    await asyncio.sleep(0)
+    after.sessions.set_keys(ring("new"))
+    assert await loading is None
+    assert after.sessions.find(APP1, cookie, NOW) is Miss.INVALID
+
+
 async def test_what_is_no_cookie_of_ours_is_not_renewed(stage: Stage, alice: Session) -> None:
     cookie = stage.cookie(alice)
     stage.sessions.find(APP1, cookie, NOW)
