@@ -114,7 +114,8 @@ class Edge:
         self.judge = Judge(snapshot, self.sessions)
         self._trust = {}
         self._turns = {}
-        kept = snapshot.endpoints
+        # TLS ones anew: a CA file of the same name may hold another authority now.
+        kept = {endpoint for endpoint, context in snapshot.endpoints.items() if context is None}
         for endpoint in [endpoint for endpoint in self._pools if endpoint not in kept]:
             self._pools.pop(endpoint).close()
         ended = self.live.review(self._review)
@@ -161,7 +162,12 @@ class Edge:
             await asyncio.sleep(SWEEP_S)
             now = self.loop.time()
             for front in list(self._fronts):
-                front.check(now)
+                try:
+                    front.check(now)
+                except Exception:
+                    # Everybody else's deadlines are still to be kept.
+                    log.exception("edge.check_failed")
+                    front.abort()
             for pool in (*self._pools.values(), *self.portal_pools):
                 pool.sweep(monotonic())
             self.live.expire(self.now())
