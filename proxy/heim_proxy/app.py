@@ -62,6 +62,8 @@ log = logging.getLogger(__name__)
 
 # How often sessions are kept true: revocations of other processes end streams within 2 s.
 _TICK_S: Final = 0.5
+# Before a background task that failed runs again; two failures of the tick stay within 2 s.
+_RESTART_S: Final = 0.5
 # The path of a request makes no reference cycles; collecting rarely saves 3 % of CPU.
 _GC_THRESHOLDS: Final = (50_000, 20, 50)
 
@@ -213,10 +215,10 @@ class Proxy:
         admission = Admission(Limits.for_process())
         await self._open_admin(config, edge, admission, access_log)
         self._listen(config, edge, admission)
-        self._background("edge.sweep", edge.sweep())
-        self._background("sessions.tick", self._tick(sessions))
-        self._background("certs.watch", self._watcher.run())
-        self._background("config.watch", self._reloader.run())
+        self._background("edge.sweep", edge.sweep)
+        self._background("sessions.tick", partial(self._tick, sessions))
+        self._background("certs.watch", self._watcher.run)
+        self._background("config.watch", self._reloader.run)
 
     async def _open_portal(self, context: PortalContext) -> InProcessDialer:
         runner = portal_runner(build_portal(context))
@@ -284,8 +286,8 @@ class Proxy:
             self._stack.callback(listener.close)
             self._listeners.append((name, listener))
 
-    def _background(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        task = spawn(name, work)
+    def _background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = spawn(name, _lasting(name, work))
         self._stack.push_async_callback(partial(cancel, [task]))
 
     async def _tick(self, sessions: Sessions) -> None:
@@ -413,6 +415,16 @@ class Proxy:
         status = self._reloader.status
         failed = status.last_error.at if status.last_error is not None else 0.0
         return max(status.loaded_at or 0.0, failed)
+
+
+async def _lasting(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run `work`, again whenever it fails: without it, deadlines or revocations would be over."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("task.restarted", extra={"task": name})
+            await asyncio.sleep(_RESTART_S)
 
 
 def _by_name(

@@ -105,7 +105,10 @@ class Reloader(Generic[S]):
         """Apply every further change; returns only when the source ends."""
         if self._updates is None:
             raise RuntimeError("start() comes before run()")
-        async for update in self._updates:
+        updates = self._updates
+        # A generator that raised is over: whoever runs this again begins with a fresh one.
+        self._updates = self._source.updates()
+        async for update in updates:
             self._take(update)
 
     def look(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from heim_config.problems import ConfigError
-from heim_proxy.app import Proxy
+from heim_proxy.app import Proxy, _lasting
 from heim_proxy.edge.listener import ListenError
 from heim_proxy.sources.file import FileSource
 from heim_proxy.store.base import StoreUnavailable
@@ -143,6 +143,25 @@ class TestRestart:
         finally:
             await heim.stop()
             await upstream.stop()
+
+
+class TestBackground:
+    async def test_work_that_fails_is_begun_again(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A sweep or a tick that stays away would end deadlines and revocations for good."""
+        begun = 0
+        again = asyncio.Event()
+
+        async def work() -> None:
+            nonlocal begun
+            begun += 1
+            if begun == 1:
+                raise RuntimeError("once")
+            again.set()
+
+        async with asyncio.timeout(3):
+            await _lasting("sessions.tick", work)
+        assert again.is_set()
+        assert [record.getMessage() for record in caplog.records] == ["task.restarted"]
 
 
 class TestReload:

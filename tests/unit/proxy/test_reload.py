@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Problem
 from heim_proxy.reload import HASH_CHARS, Failure, Reloader
-from heim_proxy.sources.base import Loaded, Rejected
+from heim_proxy.sources.base import Loaded, Rejected, Update
 from heim_proxy.sources.file import FileSource
 from heim_proxy.sources.static import StaticSource
 from heim_runtime.tasks import cancel, spawn
@@ -235,3 +236,22 @@ async def test_a_file_is_followed_from_change_to_snapshot(tmp_path: Path) -> Non
         assert (await swapped.get()).drain == 5.0
     assert reloader.status.generation == 3
     await cancel([task])
+
+
+async def test_a_source_that_broke_is_asked_anew() -> None:
+    class Breaking(StaticSource):
+        async def updates(self) -> AsyncIterator[Update]:
+            async for update in super().updates():
+                yield update
+                raise RuntimeError("a bug")
+
+    swapped: list[Config] = []
+    source = Breaking(loaded(GOOD))
+    reloader = Reloader(source, build=lambda config: config, swap=swapped.append)
+    await reloader.start()
+    with pytest.raises(RuntimeError, match="a bug"):
+        await reloader.run()
+    source.push(loaded(GOOD))
+    with pytest.raises(RuntimeError, match="a bug"):
+        await reloader.run()
+    assert len(swapped) == 2
