@@ -147,7 +147,7 @@ def _read(files: CertificateFiles, path: Path) -> bytes:
 def _leaf(files: CertificateFiles, pem: bytes) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificates(pem)[0]
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, x509.InvalidVersion) as error:
         reason = f"{files.cert} holds no readable PEM certificate"
         raise CertificateProblem(files, reason) from error
 
@@ -168,7 +168,7 @@ def _dns_names(files: CertificateFiles, leaf: x509.Certificate) -> tuple[str, ..
     except x509.ExtensionNotFound:
         # Browsers have ignored the common name since 2017; as the default it may still serve.
         return ()
-    except ValueError as error:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
         reason = f"{files.cert} holds extensions that cannot be read"
         raise CertificateProblem(files, reason) from error
     return tuple(name.lower() for name in extension.value.get_values_for_type(x509.DNSName))

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from heim_proxy.certs.load import MAX_FILE_BYTES, CertificateFiles, CertificateProblem, load
@@ -100,6 +101,21 @@ def _encrypted() -> bytes:
     )
 
 
+def _extended_twice() -> bytes:
+    """A certificate with one extension twice; cryptography makes none, so its bytes are bent."""
+    leaf = x509.load_pem_x509_certificate(GOOD.cert)
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = x509.CertificateBuilder(
+        leaf.issuer, leaf.subject, key.public_key(), 1, leaf.not_valid_before_utc,
+        leaf.not_valid_after_utc,
+    )  # fmt: skip
+    for name in ("1.2.3.4.101", "1.2.3.4.102"):
+        value = x509.UnrecognizedExtension(x509.ObjectIdentifier(name), b"\x05\x00")
+        builder = builder.add_extension(value, critical=False)
+    der = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+    return ssl.DER_cert_to_PEM_cert(der.replace(b"\x2a\x03\x04\x66", b"\x2a\x03\x04\x65")).encode()
+
+
 EXPIRED = make_pair("app.example.test", start_days=-90, end_days=-1)
 FUTURE = make_pair("app.example.test", start_days=1)
 
@@ -116,6 +132,7 @@ BAD = {
     "encrypted-key": (GOOD.cert, _encrypted(), "tls.key is encrypted"),
     "expired": (EXPIRED.cert, EXPIRED.key, "tls.crt expired at 20"),
     "not-yet-valid": (FUTURE.cert, FUTURE.key, "tls.crt is not valid before 20"),
+    "extended-twice": (_extended_twice(), GOOD.key, "tls.crt holds extensions that cannot be read"),
     "too-large": (GOOD.cert + b"\n" * MAX_FILE_BYTES, GOOD.key, "tls.crt is larger than"),
 }
 
