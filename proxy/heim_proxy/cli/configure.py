@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 
 from heim_config.advice import advice
 from heim_config.model import Config
@@ -38,10 +38,15 @@ def check(args: argparse.Namespace) -> int:
     for line in (*advice(config), *_uncovered(config, hosts)):
         print(f"{args.config}: warning: {line}", file=sys.stderr)
     print(
-        f"{args.config}: ok: {len(config.backends)} backends on {len(hosts)} hosts, "
-        f"{len(config.roles)} roles, {len(config.identity.providers)} identity providers"
+        f"{args.config}: ok: {_counted(config.backends, 'backend')} on {_counted(hosts, 'host')}, "
+        f"{_counted(config.roles, 'role')}, "
+        f"{_counted(config.identity.providers, 'identity provider')}"
     )
     return 0
+
+
+def _counted(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
 def _uncovered(config: Config, hosts: Sequence[str]) -> Iterator[str]:

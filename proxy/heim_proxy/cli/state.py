@@ -52,8 +52,11 @@ def list_subjects(args: argparse.Namespace) -> int:
     """Print which account each e-mail address is pinned to."""
 
     async def work(store: Store) -> int:
-        for email, issuer, subject, since in await store.list_pins():
+        pins = await store.list_pins()
+        for email, issuer, subject, since in pins:
             print("\t".join((email, issuer, subject, _when(since))))
+        if not pins:
+            print("no address is pinned to an account", file=sys.stderr)
         return 0
 
     return _with_store(args.config, work)

@@ -31,7 +31,16 @@ class TestCheck:
         heim = self.prepared(tmp_path)
         assert self.run(heim) == 0
         out, _ = told(capsys)
-        assert out.startswith(f"{heim.config_file}: ok: 2 backends on 2 hosts, 1 role")
+        counts = "2 backends on 2 hosts, 1 role, 1 identity provider"
+        assert out == f"{heim.config_file}: ok: {counts}\n"
+
+    def test_one_of_each_is_not_several(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = Heim.prepare(tmp_path, backends=[app()], roles=[])
+        assert self.run(heim) == 0
+        out, _ = told(capsys)
+        assert out.endswith("ok: 1 backend on 1 host, 0 roles, 1 identity provider\n")
 
     def test_a_host_that_no_certificate_is_for_is_warned_of(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
