@@ -13,6 +13,7 @@ from typing import Final
 __all__ = [
     "FLOW_PREFIX",
     "LOGIN_PREFIX",
+    "RETURN_COOKIE",
     "SESSION_COOKIE",
     "clear_cookie",
     "is_ours",
@@ -23,6 +24,7 @@ __all__ = [
 SESSION_COOKIE: Final = "__Host-heim"
 FLOW_PREFIX: Final = "__Host-heim-flow-"
 LOGIN_PREFIX: Final = "__Host-heim-login-"
+RETURN_COOKIE: Final = "__Host-heim-return"
 
 MAX_AGE_S: Final = 400 * 86400
 """Browsers cut longer ones to 400 days (RFC 6265bis, 5.5)."""

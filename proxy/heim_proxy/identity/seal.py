@@ -40,6 +40,7 @@ class Purpose(enum.Enum):
     LOGIN = "login"
     HANDOFF = "handoff"
     TOKENS = "tokens"
+    RETURN = "return"
 
 
 class Opened(NamedTuple):

@@ -17,7 +17,7 @@ from heim_proxy.identity.handoff import is_challenge
 from heim_proxy.identity.redirect import MAX_RD_CHARACTERS, safe_rd
 from heim_proxy.target import canonical_host
 
-__all__ = ["Goal", "goal_of"]
+__all__ = ["Goal", "goal_of", "page_of"]
 
 _URL: Final = re.compile(r"https://([A-Za-z0-9.-]{1,254})(?::([0-9]{1,5}))?((?:[/?][!-~]*)?)")
 
@@ -66,6 +66,18 @@ def goal_of(
     if known is None:
         return Goal()
     return Goal(known, safe_rd(rd), bound)
+
+
+def page_of(
+    host: str | None, path: str | None, *, origin_of: Callable[[str], str | None]
+) -> Goal | None:
+    """The page `path` of a backend's host; None unless both are exactly that.
+
+    Stricter than `goal_of`, for links that had better be missing than lead to the wrong place.
+    """
+    if host is None or path is None or _canonical(host) != host or origin_of(host) is None:
+        return None
+    return Goal(host, path) if safe_rd(path) == path else None
 
 
 def _canonical(host: str) -> str | None:

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import logging
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from aiohttp import web
 
@@ -16,8 +16,11 @@ from heim_proxy.identity.login_errors import LoginError
 from heim_proxy.identity.session import Session
 from heim_proxy.live import EndReason
 from heim_proxy.portal.callback import id_token_of
+from heim_proxy.portal.destination import Goal
 from heim_proxy.portal.errors import PortalError, TryAgain
+from heim_proxy.portal.login import url_of
 from heim_proxy.portal.pages import Pages
+from heim_proxy.portal.returning import keep_page, kept_page, page_left
 from heim_proxy.portal.visit import Visit, redirect
 from heim_proxy.store.base import StoreUnavailable
 
@@ -25,6 +28,7 @@ __all__ = ["LogoutPages", "logout_here"]
 
 log = logging.getLogger(__name__)
 
+LOGOUT_PATH: Final = "/.heim/logout"
 SIGNED_OUT_PATH: Final = "/.heim/signed-out"
 MAX_FORM_BYTES: Final = 4096
 
@@ -38,15 +42,21 @@ class LogoutPages:
         self._pages = pages
 
     async def ask(self, visit: Visit) -> web.StreamResponse:
-        """GET /.heim/logout: nothing happens yet, so an <img> cannot sign anybody out (K1)."""
+        """GET /.heim/logout?host&rd: nothing happens yet, so no <img> signs anybody out (K1).
+
+        `host` and `rd` are the application's page that "Sign in again" will lead to.
+        """
+        page = page_left(visit)
         session = await visit.session()
         cookie = visit.session_cookie
         if session is None or cookie is None:
-            return redirect(SIGNED_OUT_PATH)
+            return redirect(SIGNED_OUT_PATH, () if page is None else keep_page(visit, page))
         response = self._pages.page(
             "logout",
             session=session,
             csrf=csrf_token(cookie),
+            action=_with_page(LOGOUT_PATH, page),
+            stay="/" if page is None else url_of(visit, page),
             # Browsers hold redirects after a form to form-action, and this one may wander through
             # several hosts of the provider.
             form_may_leave=True,
@@ -57,12 +67,14 @@ class LogoutPages:
         return response
 
     async def do(self, visit: Visit) -> web.StreamResponse:
-        """POST /.heim/logout: end the session everywhere, then at the provider."""
+        """POST /.heim/logout?host&rd: end the session everywhere, then at the provider."""
+        page = page_left(visit)
+        cookies = (clear_cookie(SESSION_COOKIE), *keep_page(visit, page))
         cookie = visit.session_cookie
         session = await visit.session()
         if session is None or cookie is None:
-            return redirect(SIGNED_OUT_PATH, (clear_cookie(SESSION_COOKIE),))
-        await _check_intent(visit, cookie)
+            return redirect(SIGNED_OUT_PATH, cookies)
+        await _check_intent(visit, cookie, page)
         # Before the session ends, because it is the session's row that holds the token.
         elsewhere = await self._provider_logout(visit, session)
         # Raises when the store cannot write it down: then it must not look like a sign-out.
@@ -70,11 +82,17 @@ class LogoutPages:
         visit.audit(
             "logout", subject=session.subject.subject, email=session.subject.email, sid=session.sid
         )
-        return redirect(elsewhere or SIGNED_OUT_PATH, (clear_cookie(SESSION_COOKIE),))
+        return redirect(elsewhere or SIGNED_OUT_PATH, cookies)
 
     async def done(self, visit: Visit) -> web.StreamResponse:
         """GET /.heim/signed-out: where the provider sends people back to."""
-        return self._pages.page("signed_out")
+        page = kept_page(visit)
+        # The application's page starts a sign-in by itself, and comes back to itself.
+        return self._pages.page(
+            "signed_out",
+            host=None if page is None else page.host,
+            again="/.heim/login" if page is None else url_of(visit, page),
+        )
 
     async def _provider_logout(self, visit: Visit, session: Session) -> str | None:
         """Where to end the provider's session, too; None when it cannot be (K3)."""
@@ -98,8 +116,8 @@ class LogoutPages:
 
 
 async def logout_here(visit: Visit) -> web.StreamResponse:
-    """/.heim/logout on a backend's host: the page lives on the login host (decision 10)."""
-    return redirect(f"{visit.settings.login_url}/.heim/logout")
+    """/.heim/logout?rd on a backend's host: the page lives on the login host (decision 10)."""
+    return redirect(_with_page(f"{visit.settings.login_url}{LOGOUT_PATH}", page_left(visit)))
 
 
 def csrf_token(session_cookie: str) -> str:
@@ -111,7 +129,11 @@ def csrf_token(session_cookie: str) -> str:
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode("ascii")
 
 
-async def _check_intent(visit: Visit, cookie: str) -> None:
+def _with_page(url: str, page: Goal | None) -> str:
+    return url if page is None else f"{url}?{urlencode({'host': page.host, 'rd': page.path})}"
+
+
+async def _check_intent(visit: Visit, cookie: str, page: Goal | None) -> None:
     """Refuse a form that was not sent from our page by this browser's owner (P2)."""
     origins = visit.request.headers.getall("Origin", [])
     given = ""
@@ -123,7 +145,7 @@ async def _check_intent(visit: Visit, cookie: str) -> None:
             403,
             "This sign-out did not come from our page.",
             "Open the sign-out page and press the button there.",
-            link=TryAgain("/.heim/logout", "Sign out"),
+            link=TryAgain(_with_page(LOGOUT_PATH, page), "Sign out"),
         )
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heim_proxy.portal.destination import Goal, goal_of
+from heim_proxy.portal.destination import Goal, goal_of, page_of
 
 APP1 = "app1.example.test"
 HOSTS = {APP1: f"https://{APP1}", "app2.example.test": "https://app2.example.test:8443"}
@@ -133,3 +133,23 @@ def test_a20_no_text_at_all_leaves_our_hosts(rd: str, host: str) -> None:
     found = goal(host, rd)
     assert found.host is None or found.host in HOSTS
     assert found.path.startswith("/")
+
+
+@pytest.mark.parametrize("rd", [*HOSTILE.values(), f"https://{APP1}/x"], ids=[*HOSTILE, "absolute"])
+def test_a_page_is_a_path_and_nothing_that_needs_reading(rd: str) -> None:
+    assert page_of(APP1, rd, origin_of=HOSTS.get) is None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [None, "", "evil.test", APP1.upper(), f"{APP1}.", f"{APP1}:443", f"{APP1}/",
+     f"{APP1}@evil.test", "app1.example.test".replace("p", "\u212a", 1)],
+)  # fmt: skip
+def test_a_page_is_on_a_backends_host_in_its_canonical_form(host: str | None) -> None:
+    everything = {str(host): "https://evil.test"} if host != "evil.test" else {}
+    assert page_of(host, "/x", origin_of=everything.get) is None
+
+
+def test_a_page_keeps_its_query() -> None:
+    assert page_of(APP1, "/x?y=/z", origin_of=HOSTS.get) == Goal(APP1, "/x?y=/z")
+    assert page_of(APP1, None, origin_of=HOSTS.get) is None
