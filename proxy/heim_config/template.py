@@ -12,11 +12,26 @@ __all__ = ["render_init"]
 def render_init(*, domain: str) -> str:
     """A configuration for `domain` that loads as soon as the files it names exist.
 
+    Its people are `@example.com` when `domain` is `x.example.com` or `example.com`.
+
     Raises:
         ValueError: When `domain` is not a domain name; the text says why.
     """
-    return _TEMPLATE.replace("{domain}", parse_host(domain))
+    host = parse_host(domain)
+    return _TEMPLATE.replace("{people}", _people(host)).replace("{domain}", host)
 
+
+def _people(domain: str) -> str:
+    """The domain that e-mail addresses probably have, for somebody to correct."""
+    _, _, parent = domain.partition(".")
+    first, _, rest = parent.partition(".")
+    # Of example.co.uk the parent belongs to everybody.
+    shared = len(rest) == 2 and first in _SHARED
+    return parent if rest and not shared else domain
+
+
+_SHARED: Final = frozenset({"ac", "co", "com", "edu", "gov", "govt", "ne", "net", "or", "org"})
+"""Labels below a country under which names are registered."""
 
 _TEMPLATE: Final = """\
 # Configuration of heim-proxy. Check it with:  heim-proxy check --config heim.yaml
@@ -46,7 +61,7 @@ identity:
       # Register this redirect URI: https://auth.{domain}/.heim/callback
       client_id: 1234567890-example.apps.googleusercontent.com
       client_secret_file: secrets/google
-      hosted_domains: [{domain}]
+      hosted_domains: [{people}]    # whose accounts may sign in: the part after their @
 
 session:
   key_file: secrets/session.keys       # heim-proxy keygen session > secrets/session.keys
@@ -60,12 +75,12 @@ state:
 roles:
   - name: everyone
     members:
-      - domain: {domain}
+      - domain: {people}            # everybody who signs in with an account of it
     bindings:
       - {backend: wiki, permission: read}
   - name: editors
     members:
-      - user: alice@{domain}
+      - user: alice@{people}
     bindings:
       - {backend: wiki, permission: all}
 

@@ -120,7 +120,7 @@ def test_use_it_works_as_written(shell: Shell) -> None:
     (explain,) = _block("Use it", 1)
     explained = shell.type(explain)
     assert explained.returncode == 1
-    assert explained.stdout.startswith("REFUSED (no_permission): bob@x.example.com")
+    assert explained.stdout.startswith("REFUSED (no_permission): bob@example.com")
 
     listing, revoking = _block("Use it", 2)
     listed = shell.type(listing)

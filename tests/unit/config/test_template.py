@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from heim_config.load import load_file
 from heim_config.problems import ConfigError
@@ -40,6 +41,28 @@ def test_what_is_commented_out_in_it_would_load_too() -> None:
 
 def test_a_domain_is_written_in_its_canonical_form() -> None:
     assert "domain: xn--bcher-kva.example\n" in render_init(domain="Bücher.example.")
+
+
+@pytest.mark.parametrize(
+    ("domain", "people"),
+    [
+        ("x.example.com", "example.com"),
+        ("apps.x.example.com", "x.example.com"),
+        ("example.com", "example.com"),
+        ("localhost", "localhost"),
+        ("example.co.uk", "example.co.uk"),
+        ("x.example.co.uk", "example.co.uk"),
+        ("x.co.example", "co.example"),
+        ("x.example.de", "example.de"),
+    ],
+)
+def test_people_are_of_the_domain_above_where_it_can_be_theirs(domain: str, people: str) -> None:
+    document = yaml.safe_load(render_init(domain=domain))
+    everyone, editors = document["roles"]
+    assert document["identity"]["providers"][0]["hosted_domains"] == [people]
+    assert everyone["members"] == [{"domain": people}]
+    assert editors["members"] == [{"user": f"alice@{people}"}]
+    assert document["domain"] == domain
 
 
 @pytest.mark.parametrize(
