@@ -69,12 +69,18 @@ def _facts(session: Session) -> dict[str, str | int | None]:
 
 def _nobody(visit: Visit) -> PortalError:
     login_url = f"{visit.settings.login_url}/"
+    if visit.facts.on_login_host:
+        title, todo = "You are not signed in.", "Sign in and open this page again."
+    else:
+        # They may well be, on the login host: the session has not been passed on.
+        title, todo = (
+            "You are not signed in to this application yet.",
+            "Open one of its pages, then this one again.",
+        )
     return PortalError(
         401,
-        "You are not signed in."
-        if visit.facts.on_login_host
-        else "You are not signed in to this application yet.",
-        "Sign in and open this page again.",
+        title,
+        todo,
         link=TryAgain("/.heim/login", "Sign in"),
         headers={"WWW-Authenticate": f'Heim login_url="{login_url}"'},
     )
