@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import os
 import signal
@@ -94,6 +95,7 @@ class Proxy:
         self._reloader: Reloader[_Prepared] = Reloader(
             source, build=self._build, swap=self._swap, clock=self._clock
         )
+        self._generations = itertools.count(1)
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._metrics = Metrics(version=version())
@@ -325,7 +327,9 @@ class Proxy:
         )
         snapshot = build(
             config,
-            generation=self._reloader.status.generation + 1,
+            # Its own count: a snapshot that failed to be put in force must not share its number
+            # with the next, since grants are remembered by it.
+            generation=next(self._generations),
             signing_keys=signing,
             providers=from_config(config.identity.providers),
         )

@@ -64,6 +64,9 @@ class EndpointDialer:
                 )
         except OSError as error:
             raise DialError(dial_reason(error)) from error
+        except ValueError as error:
+            # A name that cannot be a host name, as the resolver's codec finds out.
+            raise DialError("its name is not a host name") from error
         return protocol
 
 
@@ -98,7 +101,10 @@ class InProcessDialer:
     async def dial(self, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.BaseProtocol:
         """See `Dialer.dial`."""
         loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise DialError(dial_reason(error)) from error
         try:
             ours.setblocking(False)
             theirs.setblocking(False)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Exchange"]
 
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _REPEATABLE: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 
 
@@ -245,14 +246,22 @@ class Exchange:
             upstream.gate.hold(Hold.PEER_SLOW)
         if self.request_done:
             self.front.expect(self.backend.timeouts.first_byte, "first_byte")
-        else:
-            self.front.expect(BODY_IDLE_S, "body")
+            return
+        self.front.expect(BODY_IDLE_S, "body")
+        if self.front.head.expect_continue:
+            # Ours to say, never the upstream's: one that refuses early and does not read the body
+            # would take it for the next request.
+            self.front.head.expect_continue = False
+            self.front.write(_CONTINUE)
 
     # -- from the upstream ------------------------------------------------------------------
 
     def interim(self, answer: AnswerHead) -> None:
-        """Relay a 1xx answer to clients that know what it is (RFC 9110, 15.2)."""
-        if self.http11:
+        """Relay a 1xx answer to clients that know what it is (RFC 9110, 15.2).
+
+        Nobody asked the upstream for a 100; whoever asked us has had theirs.
+        """
+        if self.http11 and answer.status != 100:
             lines = (status_line(answer.status), *answer.fields, b"", b"")
             self.front.write(b"\r\n".join(lines))
 

@@ -219,6 +219,10 @@ class RequestHead:
             self._transfer_coding = value
         elif field == RequestField.UPGRADE:
             self.upgrade = value.lower() if self.upgrade is None else b""
+        elif field == RequestField.EXPECT:
+            if self.expect_continue or value.lower() != b"100-continue":
+                raise BadRequest(417, "only Expect: 100-continue is known, and once")
+            self.expect_continue = True
         elif field == RequestField.TRACEPARENT:
             if valid_traceparent(value):
                 self.fields.append(line)
@@ -253,11 +257,9 @@ class RequestHead:
             self._apply_connection(self.connection)
         elif self.upgrade is not None:
             self.upgrade = None
-        expect = self.get(b"expect") if self.has_body else None
-        if expect is not None:
-            if expect.lower() != b"100-continue":
-                raise BadRequest(417, "only Expect: 100-continue is known")
-            self.expect_continue = True
+        if self.version == b"HTTP/1.0" or not self.has_body:
+            # RFC 9110, 10.1.1: to be ignored there, and meaningless without a body.
+            self.expect_continue = False
 
     def _apply_connection(self, value: bytes) -> None:
         """Drop what the client's Connection header names (RFC 9110, 7.6.1)."""

@@ -22,7 +22,7 @@ from heim_proxy.identity.handoff import start
 from heim_proxy.identity.session import Miss, Session, Sessions
 from heim_proxy.live import EndReason
 from heim_proxy.routing import RESERVED_PREFIX, Backend, ForwardPath, HostRoutes, Route, under
-from heim_proxy.target import Target, canonical_host
+from heim_proxy.target import BadTarget, Target, canonical_host, canonicalise
 
 if TYPE_CHECKING:
     from heim_proxy.snapshot import Snapshot
@@ -251,6 +251,9 @@ class Judge:
             return None
         if head.target.encoded_slash or head.target.alias is not None:
             return _AMBIGUOUS
+        if sum(line[:13].lower() == b"content-type:" for line in head.fields) > 1:
+            # aiohttp would answer this itself, with a traceback in the log.
+            return Refusal(400, "bad_request", "more than one Content-Type header", close=True)
         # The portal speaks plain HTTP; an Upgrade may be ignored (RFC 9110, 7.8).
         head.upgrade = None
         backend = self.snapshot.backend_for(host.name) if host.routes is not None else None
@@ -268,13 +271,9 @@ class Judge:
             refused = self._other_views(head, host, route, session)
             if refused is not None:
                 return refused
-        if raw:
-            prefix = route.path.rstrip(b"/")
-            if route.strip_prefix and not target.raw.startswith(prefix):
-                return _AMBIGUOUS
-            path = route.upstream_path(target.raw)
-        else:
-            path = route.upstream_path(target.path)
+        path = route.upstream_path(target.raw if raw else target.path)
+        if raw and route.strip_prefix and not _means(path, route.upstream_path(target.path)):
+            return _AMBIGUOUS
         forward = Forward(route, allow, session, b"", path + target.query, host.name)
         if backend.cors is not None:
             forward.answer_headers = cors_headers(head, backend)
@@ -405,6 +404,14 @@ def check_upgrade(head: RequestHead, backend: Backend) -> Refusal | None:
             headers=("Sec-WebSocket-Version: 13", "Upgrade: websocket", "Connection: Upgrade"),
         )
     return None
+
+
+def _means(raw: bytes, canonical: bytes) -> bool:
+    """Whether raw bytes, cut out of their context, still lead where was judged."""
+    try:
+        return not raw.startswith(b"//") and canonicalise(raw).path == canonical
+    except BadTarget:
+        return False
 
 
 def _views(target: Target, backend: Backend) -> list[bytes]:

@@ -48,6 +48,7 @@ class RequestField:
     UPGRADE: Final = 7
     FORWARDED: Final = 8
     TRACEPARENT: Final = 9
+    EXPECT: Final = 10
 
 
 class ResponseField:
@@ -85,6 +86,7 @@ _REQUEST: Final[Mapping[bytes, int]] = {
     # h2c upgrade settings (RFC 7540, 3.2.1): never forwarded, or the upstream switches protocol.
     b"http2-settings": RequestField.DROP,
     b"traceparent": RequestField.TRACEPARENT,
+    b"expect": RequestField.EXPECT,
     # Believed from trusted proxies only, and rebuilt for the upstream.
     b"x-forwarded-for": RequestField.FORWARDED,
     b"x-request-id": RequestField.FORWARDED,

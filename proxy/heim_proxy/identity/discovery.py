@@ -11,7 +11,7 @@ from authlib.oauth2 import rfc9207
 from authlib.oidc import rpinitiated
 from authlib.oidc.discovery import OpenIDProviderMetadata, get_well_known_url
 
-from heim_proxy.identity.fetch import MAX_BODY_BYTES, Fetcher
+from heim_proxy.identity.fetch import MAX_BODY_BYTES, Fetcher, place
 from heim_proxy.identity.login_errors import ProviderFault
 from heim_proxy.identity.providers import Provider, is_loopback_host
 from heim_proxy.identity.strictjson import StrictJsonError, loads_object
@@ -66,7 +66,7 @@ async def fetch_metadata(fetcher: Fetcher, provider: Provider) -> Metadata:
     url = get_well_known_url(provider.issuer, external=True)
     answer = await fetcher.get(url, step=STEP, ca_file=provider.ca_file)
     if answer.status != 200:
-        raise ProviderFault(STEP, f"answered {answer.status}")
+        raise ProviderFault(STEP, f"{place(url)}: HTTP {answer.status}")
     return parse_metadata(answer.body, provider)
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from heim_proxy.identity.login_errors import ProviderDown, ProviderFault
 
-__all__ = ["MAX_BODY_BYTES", "TIMEOUT_S", "Answer", "Fetcher"]
+__all__ = ["MAX_BODY_BYTES", "TIMEOUT_S", "Answer", "Fetcher", "place"]
 
 # From the first connection attempt to the last byte of the body: a person is waiting.
 TIMEOUT_S: Final = 5.0
 # Google's metadata is 2 KiB and its keys 2 KiB; a tenant with many keys has been seen at 60 KiB.
 MAX_BODY_BYTES: Final = 1 << 20
+# Of a place in a message; the paths of real providers are shorter.
+MAX_PLACE_CHARS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,10 @@ class Fetcher:
         # A compressed body could be small on the wire and huge in memory, so none is asked for.
         sent = {"Accept": "application/json", "Accept-Encoding": "identity", **(headers or {})}
         try:
+            context = self._context(ca_file)
+        except OSError as error:  # ssl.SSLError is one: a file without a certificate
+            raise ProviderDown(step, f"ca_file {ca_file} cannot be read") from error
+        try:
             async with (
                 asyncio.timeout(self._timeout_s),
                 self._client().request(
@@ -103,19 +111,19 @@ class Fetcher:
                     data=body,
                     headers=sent,
                     allow_redirects=False,
-                    ssl=self._context(ca_file),
+                    ssl=context,
                 ) as response,
             ):
                 answer = Answer(response.status, await _read(response, step))
         except TimeoutError as error:
-            raise ProviderDown(step, f"no answer within {self._timeout_s:g} s") from error
+            reason = f"timed out after {self._timeout_s:g}s"
+            raise ProviderDown(step, f"{place(url)}: {reason}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # The class only: messages may quote the URL, and a URL may hold a code.
-            raise ProviderDown(step, f"request failed: {type(error).__name__}") from error
+            raise ProviderDown(step, f"{place(url)}: {_reason(error)}") from error
         if 300 <= answer.status < 400:
-            raise ProviderFault(step, f"answered with a redirect ({answer.status})")
+            raise ProviderFault(step, f"{place(url)}: HTTP {answer.status}, a redirect")
         if answer.status >= 500 or answer.status == 429:
-            raise ProviderDown(step, f"answered {answer.status}")
+            raise ProviderDown(step, f"{place(url)}: HTTP {answer.status}")
         return answer
 
     def _client(self) -> aiohttp.ClientSession:
@@ -142,6 +150,38 @@ class Fetcher:
             known = (changed, ssl.create_default_context(cafile=str(ca_file)))
             self._contexts[ca_file] = known
         return known[1]
+
+
+def place(url: str) -> str:
+    """The host and path of a URL, for messages: a query or user part may hold a secret."""
+    parts = urlsplit(url)
+    found = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return found if len(found) <= MAX_PLACE_CHARS else f"{found[:MAX_PLACE_CHARS]}..."
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed, in an operator's words.
+
+    Never an exception's own text: it may quote the URL, and a URL may hold a code.
+    """
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        why = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else ""
+        return f"certificate not trusted: {why}" if why else "certificate not trusted"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "name does not resolve"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return "TLS handshake failed"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "closed the connection without an answer"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "the answer broke off"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "the answer is not valid HTTP"
+    if isinstance(error, OSError):
+        # Several addresses may have failed in several ways, and then there is no one number.
+        return os.strerror(error.errno).lower() if error.errno else "cannot be connected to"
+    return f"request failed: {type(error).__name__}"
 
 
 async def _read(response: aiohttp.ClientResponse, step: str) -> bytes:

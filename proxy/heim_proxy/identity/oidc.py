@@ -22,7 +22,7 @@ from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_r
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 from heim_proxy.identity.discovery import Metadata, fetch_metadata
-from heim_proxy.identity.fetch import Answer, Fetcher
+from heim_proxy.identity.fetch import Answer, Fetcher, place
 from heim_proxy.identity.flow import LoginFlow
 from heim_proxy.identity.idtoken import MAX_TOKEN_BYTES, Claims, Expected, read_header, verify
 from heim_proxy.identity.jwks import KeySet, parse_jwks
@@ -306,7 +306,7 @@ class OidcLogin:
         url = (await metadata.get()).jwks_uri
         answer = await self._fetcher.get(url, step=KEYS, ca_file=provider.ca_file)
         if answer.status != 200:
-            raise ProviderFault(KEYS, f"answered {answer.status}")
+            raise ProviderFault(KEYS, f"{place(url)}: HTTP {answer.status}")
         return parse_jwks(answer.body)
 
 

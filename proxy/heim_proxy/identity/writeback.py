@@ -8,7 +8,7 @@ from typing import Final
 from heim_proxy.identity.feed import in_time
 from heim_proxy.identity.resident import ResidentSessions
 from heim_proxy.live import EndReason
-from heim_proxy.store.base import Store, StoreUnavailable
+from heim_proxy.store.base import Store
 from heim_runtime.clock import Clock
 
 __all__ = ["FLUSH_EVERY_S", "KEEP_ENDED_S", "PURGE_EVERY_S", "WriteBack"]
@@ -55,7 +55,8 @@ class WriteBack:
         self._ending.add(sid)
         try:
             ended = await in_time(self._store.end_session(sid, reason=reason.value, now=now))
-        except StoreUnavailable:
+        except BaseException:
+            # A cancelled sign-out, too: its row must not come back to life.
             self.owe(sid, reason, now)
             raise
         finally:

@@ -7,7 +7,6 @@ with a binding to this browser.
 
 from __future__ import annotations
 
-import logging
 from typing import Final
 from urllib.parse import urlencode
 
@@ -26,8 +25,6 @@ from heim_proxy.portal.pages import Pages
 from heim_proxy.portal.visit import Visit, redirect
 
 __all__ = ["LoginPages", "fresh_enough", "login_failed", "login_here", "url_of"]
-
-log = logging.getLogger(__name__)
 
 HANDOFF_PATH: Final = "/.heim/handoff"
 
@@ -168,16 +165,7 @@ def login_failed(
     goal: Goal,
     set_cookies: tuple[str, ...] = (),
 ) -> PortalError:
-    """Log and audit a failed sign-in; the page says the step and never quotes the provider."""
-    log.warning(
-        "login.failed",
-        extra={
-            "provider": provider.name,
-            "step": error.step,
-            "detail": error.detail,
-            "request_id": visit.facts.request_id,
-        },
-    )
+    """Audit a failed sign-in; the page says the step and never quotes the provider."""
     visit.audit("login.failed", provider=provider.name, step=error.step, detail=error.detail)
     if isinstance(error, LoginRejected):
         status, title = 400, f"{provider.title} did not confirm who you are."

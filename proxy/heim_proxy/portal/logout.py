@@ -110,7 +110,10 @@ class LogoutPages:
             # Signing out here must not depend on anybody else.
             log.info(
                 "logout.provider_unreachable",
-                extra={"provider": provider.name, "reason": type(error).__name__},
+                extra={
+                    "provider": provider.name,
+                    "reason": error.detail if isinstance(error, LoginError) else str(error),
+                },
             )
             return None
 

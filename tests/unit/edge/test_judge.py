@@ -758,3 +758,29 @@ def test_every_pair_of_checks_is_met_in_order() -> None:
             assert await first_of({later}) == answers[later]
 
     asyncio.run(every_pair())
+
+
+class TestRawPathsWithoutTheirPrefix:
+    """`forward_path: raw` with `strip_prefix`: what is cut out must lead where was judged."""
+
+    async def court(self) -> Court:
+        http = [{"path": "/api", "upstream": UPSTREAM, "strip_prefix": True}]
+        return await Court.open(app(http=http, forward_path="raw"))
+
+    async def test_ordinary_and_encoded_paths_lose_the_prefix_only(self) -> None:
+        court = await self.court()
+        assert court.allowed("/api/x%2Fy").path == b"/x%2Fy"
+        assert court.allowed("/api/x?y=%2F").path == b"/x?y=%2F"
+
+    @pytest.mark.parametrize(
+        "target", ["/api/x/../../api/x", "/api//x", "/api/../api/x", "/api/%2e%2e/api/x"]
+    )
+    async def test_paths_that_climb_over_the_cut_are_refused(self, target: str) -> None:
+        court = await self.court()
+        assert court.refused(target, who=court.alice)[0] == 400
+
+
+async def test_two_content_types_do_not_reach_the_portal() -> None:
+    court = await Court.open()
+    lines = ("Content-Type: a/b", "content-type: c/d")
+    assert court.refused("/.heim/me", headers=lines) == (400, "bad_request")
