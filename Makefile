@@ -45,7 +45,7 @@ check: $(DEV)
 	$(BIN)/codespell --skip '*/__pycache__' --ignore-words-list te $(TEXTS)
 
 test: $(DEV) $(NODE)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 e2e: $(DEV) $(NODE)
 	$(BIN)/python -m pytest -m "" $(E2E)
