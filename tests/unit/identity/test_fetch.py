@@ -12,7 +12,7 @@ import trustme
 from aiohttp import web
 
 from heim_proxy.identity.fetch import MAX_BODY_BYTES, Fetcher
-from heim_proxy.identity.login_errors import ProviderDown, ProviderFault
+from heim_proxy.identity.login_errors import LoginError, ProviderDown, ProviderFault
 
 
 class Server:
@@ -104,10 +104,58 @@ async def test_slow_and_failing_is_down(server: Server, fetcher: Fetcher, kind: 
     assert caught.value.step == "test"
 
 
-async def test_nobody_listening_is_down(fetcher: Fetcher) -> None:
-    with pytest.raises(ProviderDown) as caught:
-        await fetcher.get("http://127.0.0.1:1/?code=canary", step="test")
-    assert "canary" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("url", "detail"),
+    [
+        pytest.param("http://127.0.0.1:1/a/b?code=canary#canary",
+                     "127.0.0.1:1/a/b: connection refused", id="nobody listens"),
+        pytest.param("http://canary:canary@127.0.0.1:1/",
+                     "127.0.0.1:1/: connection refused", id="user part"),
+        pytest.param("https://nosuch.invalid/a?code=canary",
+                     "nosuch.invalid/a: name does not resolve", id="no such name"),
+        pytest.param("http://127.0.0.1:1/" + "x" * 300,
+                     "127.0.0.1:1/" + "x" * 188 + "...: connection refused", id="long path"),
+        pytest.param("{server}/slow?code=canary", "{place}/slow: timed out after 0.3s", id="slow"),
+        pytest.param("{server}/503?code=canary", "{place}/503: HTTP 503", id="503"),
+        pytest.param("{server}/redirect?code=canary", "{place}/redirect: HTTP 302, a redirect",
+                     id="redirect"),
+        pytest.param("{tls}/ok?code=canary", "{place}/ok: TLS handshake failed", id="no TLS"),
+    ],
+)  # fmt: skip
+async def test_a_failure_names_the_place_and_the_reason_and_no_secret(
+    server: Server, url: str, detail: str
+) -> None:
+    fetcher = Fetcher(timeout_s=0.3 if "slow" in url else 4.0)
+    where = server.url.removeprefix("http://")
+    try:
+        with pytest.raises(LoginError) as caught:
+            await fetcher.get(url.format(server=server.url, tls=f"https://{where}"), step="test")
+    finally:
+        await fetcher.close()
+    assert caught.value.detail == detail.format(place=where)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"", "closed the connection without an answer"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the answer is not valid HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", "the answer broke off"),
+    ],
+    ids=["nothing", "not HTTP", "half"],
+)
+async def test_a_broken_answer_is_called_that(fetcher: Fetcher, answer: bytes, reason: str) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        with pytest.raises(ProviderDown) as caught:
+            await fetcher.get(f"http://127.0.0.1:{port}/x?code=canary", step="test")
+    assert caught.value.detail == f"127.0.0.1:{port}/x: {reason}"
 
 
 async def test_other_answers_are_the_callers_to_judge(server: Server, fetcher: Fetcher) -> None:
@@ -132,9 +180,9 @@ async def test_only_the_given_authority_is_believed(tmp_path: Path, fetcher: Fet
             else:
                 with pytest.raises(ProviderDown):
                     await fetcher.get(url, step="test", ca_file=file)
-        with pytest.raises(ProviderDown):
+        with pytest.raises(ProviderDown, match="/ok: certificate not trusted: unable to get"):
             await fetcher.get(url, step="test")
-        with pytest.raises(ProviderDown):
+        with pytest.raises(ProviderDown, match=r"ca_file .*missing\.pem cannot be read"):
             await fetcher.get(url, step="test", ca_file=tmp_path / "missing.pem")
     finally:
         await runner.cleanup()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -214,6 +215,21 @@ async def test_h10_the_portal_starts_without_its_provider(tmp_path: Path) -> Non
         await stand.idp.start()
         stand.clock.time += 5
         assert (await stand.browser().open(APP1)).url == f"https://{APP1}/"
+
+
+async def test_a_provider_that_is_down_is_written_down_once_and_with_its_reason(
+    stand: PortalStand, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stand.idp.stop()
+    with caplog.at_level(logging.DEBUG):
+        page = await stand.browser().get("/.heim/login?rd=canary")
+    written = [record for record in caplog.records if record.message == "login.failed"]
+    assert len(written) == 1
+    event = stand.audit.last("login.failed")
+    place = f"{stand.idp.issuer.removeprefix('http://')}/.well-known/openid-configuration"
+    assert event["detail"] == f"{place}: connection refused"
+    assert (event["step"], event["provider"]) == ("discovery", "idp")
+    assert place not in page.text
 
 
 @pytest.mark.parametrize(
