@@ -12,11 +12,12 @@ import json
 import logging
 from collections.abc import Mapping
 from typing import Final
+from urllib.parse import urlencode
 
 from aiohttp import web
 
 from heim_proxy.access.subject import Subject
-from heim_proxy.identity.admission import Refusal, RefusalReason, admit
+from heim_proxy.identity.admission import MAX_EMAIL_CHARS, Refusal, RefusalReason, admit
 from heim_proxy.identity.cookies import LOGIN_PREFIX, clear_cookie
 from heim_proxy.identity.flow import COOKIE_LIFETIME_S, LoginFlow, flow_id_of, open_flow
 from heim_proxy.identity.login_errors import LoginError
@@ -26,7 +27,7 @@ from heim_proxy.identity.session import Session
 from heim_proxy.live import EndReason
 from heim_proxy.portal.destination import Goal
 from heim_proxy.portal.errors import PortalError, TryAgain
-from heim_proxy.portal.login import LoginPages, fresh_enough, login_failed, url_of
+from heim_proxy.portal.login import LoginPages, fresh_enough, login_failed, parameters, url_of
 from heim_proxy.portal.visit import Visit
 from heim_proxy.store.base import PinResult
 
@@ -90,13 +91,12 @@ class Callback:
         self, visit: Visit, provider: Provider, login: Login, flow: LoginFlow
     ) -> tuple[Session, tuple[str, ...]]:
         """The session of a completed login, and the cookies that carry it."""
-        clear = (clear_cookie(flow.cookie_name),)
         claims = login.claims
         who = admit(provider, claims.issuer, claims.subject, claims.all)
         if isinstance(who, Subject):
             who = await _pinned(visit, who)
         if isinstance(who, Refusal):
-            raise _refused(visit, provider, login, who, clear)
+            raise _refused(visit, provider, login, who, flow)
         auth_time = visit.now if claims.auth_time is None else claims.auth_time
         before = await visit.session()
         if before is not None and _same_login(before, who, flow, auth_time):
@@ -194,7 +194,7 @@ async def _pinned(visit: Visit, who: Subject) -> Subject | Refusal:
 
 
 def _refused(
-    visit: Visit, provider: Provider, login: Login, refusal: Refusal, clear: tuple[str, ...]
+    visit: Visit, provider: Provider, login: Login, refusal: Refusal, flow: LoginFlow
 ) -> PortalError:
     email = login.claims.all.get("email")
     visit.audit(
@@ -205,13 +205,23 @@ def _refused(
         subject=login.claims.subject,
         email=email[:254] if isinstance(email, str) else None,
     )
+    # With another account they still want to go where they wanted to go with this one.
+    query = urlencode({"again": "1", **parameters(Goal(flow.host, flow.path, flow.binding))})
     return PortalError(
         403,
         "You signed in, but this account is not let in.",
         refusal.detail,
-        link=TryAgain(f"/.heim/login/{provider.name}?again=1", "Use another account"),
-        set_cookies=clear,
+        account=_account(login.claims.all),
+        link=TryAgain(f"/.heim/login/{provider.name}?{query}", "Use another account"),
+        set_cookies=(clear_cookie(flow.cookie_name),),
     )
+
+
+def _account(claims: Mapping[str, object]) -> str:
+    """What the person calls the account they chose; what could rearrange a page is left out."""
+    names = (claims.get(name) for name in ("email", "upn", "preferred_username"))
+    told = next((name for name in names if isinstance(name, str) and name), "")
+    return told[:MAX_EMAIL_CHARS] if told.isprintable() else ""
 
 
 def _provider_said_no(

@@ -24,6 +24,7 @@ class PortalError(Exception):
         status: The HTTP status.
         title: What happened, one sentence.
         todo: What to do now, one sentence.
+        account: Whom the provider vouched for, when that is what was refused; empty otherwise.
         step: Which step of signing in failed, in a few words; empty when there is none to name.
         link: Offered on pages.
         headers: Added to the answer.
@@ -33,6 +34,7 @@ class PortalError(Exception):
     status: int
     title: str
     todo: str
+    account: str = ""
     step: str = ""
     link: TryAgain | None = None
     headers: Mapping[str, str] = field(default_factory=dict)

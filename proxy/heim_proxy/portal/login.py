@@ -24,7 +24,7 @@ from heim_proxy.portal.limits import LoopGuard
 from heim_proxy.portal.pages import Pages
 from heim_proxy.portal.visit import Visit, redirect
 
-__all__ = ["LoginPages", "fresh_enough", "login_failed", "login_here", "url_of"]
+__all__ = ["LoginPages", "fresh_enough", "login_failed", "login_here", "parameters", "url_of"]
 
 HANDOFF_PATH: Final = "/.heim/handoff"
 
@@ -58,7 +58,7 @@ class LoginPages:
                 "Nobody can sign in here: no identity provider is configured.",
                 "Tell the operator of this site.",
             )
-        query = urlencode(_parameters(goal))
+        query = urlencode(parameters(goal))
         choices = [
             (one.title, f"/.heim/login/{one.name}{'?' if query else ''}{query}")
             for one in providers
@@ -194,7 +194,8 @@ def _goal(visit: Visit) -> Goal:
     )
 
 
-def _parameters(goal: Goal) -> dict[str, str]:
+def parameters(goal: Goal) -> dict[str, str]:
+    """The parameters of a login request that names `goal`."""
     if goal.host is None:
         return {}
     found = {"host": goal.host, "rd": goal.path}

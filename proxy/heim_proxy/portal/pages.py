@@ -82,6 +82,8 @@ class Pages:
                 "detail": error.todo,
                 "request_id": request_id,
             }
+            if error.account:
+                document["account"] = error.account
             if error.step:
                 document["step"] = error.step
             response = web.json_response(document, status=error.status)

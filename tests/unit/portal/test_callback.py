@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
+import re
 from dataclasses import replace
 from urllib.parse import urlencode
 
@@ -288,6 +290,51 @@ async def test_somebody_who_is_not_admitted_gets_a_reason_and_no_session(
     assert browser.session() is None
     assert "Use another account" in reply.text
     assert stand.audit.last("login.refused")["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("claims", "account"),
+    [
+        pytest.param({"email": "alice@other.test"}, "alice@other.test", id="e-mail"),
+        pytest.param({"email": "<b>@other.test"}, "&lt;b&gt;@other.test", id="markup"),
+        pytest.param({"email": "\u202ealice@other.test"}, "", id="turned around"),
+        pytest.param({"email": "a" * 300}, "a" * 254, id="long"),
+        pytest.param({"email": OMIT, "upn": "alice@other.test"}, "alice@other.test", id="Azure"),
+        pytest.param({"email": OMIT}, "", id="none"),
+        pytest.param({"email": ["alice"]}, "", id="no text"),
+    ],
+)
+async def test_whoever_is_refused_reads_which_account_they_chose(
+    stand: PortalStand, claims: dict[str, object], account: str
+) -> None:
+    stand.providers[:] = [replace(stand.providers[0], domains=frozenset({"example.com"}))]
+    stand.idp.lies = Lies(claims=claims, userinfo=claims)
+    reply = await stand.browser().open(APP1)
+    assert reply.status == 403
+    shown = re.findall(r"<p>Account: (.*?)</p>", reply.text, re.DOTALL)
+    assert shown == ([account] if account else [])
+
+
+async def test_a_program_is_told_the_refused_account_too(stand: PortalStand) -> None:
+    stand.idp.lies = Lies(claims={"email_verified": False})
+    browser = stand.browser()
+    url = await browser.to_callback("/.heim/login")
+    reply = await browser.get(url, Accept="application/json")
+    assert json.loads(reply.text)["account"] == "alice@example.com"
+
+
+async def test_another_account_goes_where_the_refused_one_wanted_to_go(
+    stand: PortalStand,
+) -> None:
+    stand.idp.lies = Lies(claims={"email_verified": False}, userinfo={"email_verified": False})
+    browser = stand.browser()
+    reply = await browser.open(APP1, "/deep")
+    (link,) = re.findall(r'href="([^"]*)">Use another account<', reply.text)
+    stand.idp.lies = Lies()
+    arrived = await browser.follow(html.unescape(link))
+    assert arrived.url == f"https://{APP1}/deep"
+    assert browser.session(APP1), "its binding came with it"
+    assert stand.idp.requests[-1]["prompt"] == "login"
 
 
 async def test_j2_hd_in_the_request_helps_nobody(stand: PortalStand) -> None:
