@@ -357,6 +357,7 @@ class Proxy:
             public_url=snapshot.public_url,
             backend_for=snapshot.backend_for,
             max_session_age=snapshot.max_session_age,
+            applications=snapshot.applications,
             providers=snapshot.providers,
         )
 

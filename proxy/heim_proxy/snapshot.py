@@ -16,6 +16,7 @@ from heim_config.access import Role as RoleConfig
 from heim_config.backends import Backend as BackendConfig
 from heim_config.hosts import Upstream
 from heim_config.model import Config
+from heim_proxy.access.applications import Application, entrance
 from heim_proxy.access.members import (
     DomainMember,
     GroupMember,
@@ -26,6 +27,7 @@ from heim_proxy.access.members import (
 )
 from heim_proxy.access.policy import Allow, Policy
 from heim_proxy.access.roles import BindingSpec, LocationSpec, PermissionSpec, RoleSpec
+from heim_proxy.access.subject import Subject
 from heim_proxy.identity.assertion import IdentityHeaders
 from heim_proxy.identity.providers import Provider
 from heim_proxy.identity.signing import SigningKeys
@@ -86,6 +88,20 @@ class Snapshot:
         """How long ago people may have signed in to use a backend, in seconds; None for any."""
         found = self.backends.get(backend)
         return found.max_session_age if found is not None else None
+
+    def applications(self, subject: Subject) -> tuple[Application, ...]:
+        """What `subject` may open, by name: no public backends, none on wildcards only."""
+        grants = self.policy.grants(subject)
+        found: list[Application] = []
+        for backend in self.config.backends:
+            hosts = self.config.backend_hosts(backend)
+            host = next((host for host in hosts if not host.startswith("*.")), None)
+            routes = None if host is None or backend.public else self.routes.lookup(host)
+            path = None if routes is None else entrance(grants, backend.name, routes)
+            if host is not None and path is not None:
+                url = f"{self.public_url(host)}{path.decode('ascii')}"
+                found.append(Application(backend.name, url))
+        return tuple(sorted(found, key=lambda one: one.name))
 
 
 def build(

@@ -18,6 +18,7 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from heim_proxy.access.applications import Application
 from heim_proxy.identity.fetch import Fetcher
 from heim_proxy.identity.handoff import Tickets
 from heim_proxy.identity.keys import KeyRing
@@ -88,6 +89,7 @@ class PortalStand:
     backends: dict[str, str] = field(
         default_factory=lambda: {APP1: "app1", APP2: "app2", STRICT: "strict"}
     )
+    applications: list[Application] = field(default_factory=list)
     ages: dict[str, float] = field(default_factory=lambda: {"strict": 600.0})
     port: str = ""
 
@@ -105,6 +107,7 @@ class PortalStand:
             public_url=lambda host: f"https://{host}{self.port}",
             backend_for=self.backends.get,
             max_session_age=self.ages.get,
+            applications=lambda subject: self.applications,
             providers=tuple(self.providers),
         )
 

@@ -133,6 +133,14 @@ class Grants:
         except Exception as error:  # noqa: BLE001 - no answer from policy is a deny (J8)
             return _internal(backend, type(error).__name__)
 
+    def readable(self, backend: str) -> tuple[bytes, ...]:
+        """What the paths that may be read (GET) start with, in order, without break-glass rules."""
+        granted = self._backends.get(backend)
+        if granted is None:
+            return ()
+        entries = granted.by_method.get(b"GET", granted.others)
+        return tuple(head for head, _, allow in entries if not allow.break_glass)
+
     def _refuse(
         self, backend: str, method: bytes, path: bytes, granted: _BackendGrants | None
     ) -> Deny:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from heim_proxy.access.applications import Application
+from heim_proxy.access.subject import Subject
 from heim_proxy.identity.handoff import Tickets
 from heim_proxy.identity.oidc import OidcLogin
 from heim_proxy.identity.providers import Provider
@@ -24,13 +26,14 @@ class PortalSettings:
 
     `public_url` gives "https://host[:port]" of a canonical host; `backend_for` the name of the
     backend that a canonical host leads to, or None; `max_session_age` a backend's limit in seconds,
-    or None.
+    or None; `applications` what somebody may open, in the order it is shown.
     """
 
     login_host: str
     public_url: Callable[[str], str]
     backend_for: Callable[[str], str | None]
     max_session_age: Callable[[str], float | None]
+    applications: Callable[[Subject], Sequence[Application]]
     providers: tuple[Provider, ...]
 
     @property

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
 
+from heim_proxy.access.applications import Application
 from heim_proxy.identity.session import Session
 from heim_proxy.portal.errors import PortalError, TryAgain
 from heim_proxy.portal.pages import Pages
@@ -26,7 +28,8 @@ class MePages:
 
     async def home(self, visit: Visit) -> web.StreamResponse:
         """GET / on the login host."""
-        return self._pages.page("home", session=await visit.session())
+        session = await visit.session()
+        return self._pages.page("home", session=session, applications=_applications(visit, session))
 
     async def me(self, visit: Visit) -> web.StreamResponse:
         """GET /.heim/me on the login host: a page, or JSON for programs."""
@@ -41,6 +44,7 @@ class MePages:
             session=session,
             provider=provider.title if provider else session.provider,
             groups=sorted(session.subject.groups)[:MAX_GROUPS_SHOWN],
+            applications=_applications(visit, session),
         )
 
 
@@ -55,6 +59,10 @@ async def me_here(visit: Visit) -> web.StreamResponse:
 async def jwks(visit: Visit) -> web.StreamResponse:
     """GET /.heim/jwks.json on the login host: what upstreams verify assertions with."""
     return web.json_response(visit.ctx.keys().jwks())
+
+
+def _applications(visit: Visit, session: Session | None) -> Sequence[Application]:
+    return () if session is None else visit.settings.applications(session.subject)
 
 
 def _facts(session: Session) -> dict[str, str | int | None]:

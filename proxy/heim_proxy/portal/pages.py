@@ -29,7 +29,7 @@ class Pages:
 
     def __init__(self) -> None:
         folder = resources.files("heim_proxy.portal") / "templates"
-        names = [*(f"{name}.html" for name in TEMPLATES), "base.html"]
+        names = [*(f"{name}.html" for name in TEMPLATES), "base.html", "applications.html"]
         sources = {name: (folder / name).read_text("utf-8") for name in names}
         environment = jinja2.Environment(
             loader=jinja2.DictLoader(sources),

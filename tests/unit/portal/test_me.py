@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from heim_proxy.access.applications import Application
 from tests.fakes.portal import APP1, LOGIN, PortalStand
 
 
@@ -16,6 +18,30 @@ async def test_the_start_page_says_who_is_signed_in(stand: PortalStand) -> None:
     page = await browser.get("/")
     assert "alice@example.com" in page.text
     assert 'href="/.heim/logout"' in page.text
+
+
+@pytest.mark.parametrize("path", ["/", "/.heim/me"])
+async def test_pages_list_the_applications_somebody_may_open(stand: PortalStand, path: str) -> None:
+    browser = stand.browser()
+    await browser.open(APP1)
+    assert "Applications" not in (await browser.get(path)).text
+    stand.applications[:] = [
+        Application("wiki", f"https://{APP1}/"),
+        Application("<b>", f'https://{APP1}/"x'),
+    ]
+    page = await browser.get(path)
+    links = re.findall(r'<a class="button first" href="([^"]*)">([^<]*)</a>', page.text)
+    assert links == [(f"https://{APP1}/", "wiki"), (f"https://{APP1}/&#34;x", "&lt;b&gt;")]
+    assert "wiki" not in (await stand.browser().get(path)).text
+
+
+async def test_the_list_of_applications_is_bounded(stand: PortalStand) -> None:
+    browser = stand.browser()
+    await browser.open(APP1)
+    stand.applications[:] = [Application(f"app{n}", f"https://{APP1}/") for n in range(103)]
+    page = await browser.get("/")
+    assert page.text.count(f'href="https://{APP1}/"') == 100
+    assert "and 3 more" in page.text
 
 
 @pytest.mark.parametrize("host", [LOGIN, APP1])
