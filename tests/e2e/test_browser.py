@@ -100,16 +100,29 @@ async def test_mallory_is_refused_everywhere_with_a_readable_reason(
     assert person.complaints == []
 
 
-async def test_who_was_refused_can_sign_out_and_come_back_as_somebody_else(
+async def test_who_was_refused_comes_back_to_the_same_page_as_somebody_else(
     demo: Demo, person: Person
 ) -> None:
-    page = await demo.sign_in(person, "mallory")
+    page = await demo.sign_in(person, "mallory", "/?plain=1&to=a%2Fb")
     await page.click("a:has-text('Sign in as somebody else')")
     await page.click("button:has-text('Sign out')")
     await page.wait_for_url(f"{demo.auth}/.heim/signed-out")
-    await page.goto(f"{demo.app}/")
+    await page.click("a:has-text('Sign in again')")
     await demo.choose(page, "alice")
     assert await page.inner_text("#who") == "alice@example.com"
+    assert page.url == f"{demo.app}/?plain=1&to=a%2Fb"
+    assert person.complaints == []
+
+
+async def test_the_start_page_leads_to_the_applications_somebody_may_open(
+    demo: Demo, person: Person
+) -> None:
+    page = await demo.sign_in(person, "alice")
+    await page.goto(f"{demo.auth}/")
+    await page.click("a:text-is('app')")
+    await page.wait_for_url(f"{demo.app}/")
+    assert await page.inner_text("#who") == "alice@example.com"
+    assert person.complaints == []
 
 
 async def test_a_browser_without_the_printed_link_cannot_sign_in(

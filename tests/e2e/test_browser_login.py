@@ -283,7 +283,7 @@ async def test_the_session_page_says_who_and_until_when(site: Site, person: Pers
     page = await sign_in(site, person, "alice")
     await page.goto(site.url("auth", "/.heim/me"))
     text = await page.inner_text("main")
-    for shown in ("alice@example.com", "corp", "Signed in", "Until", "admins, developers"):
+    for shown in ("alice@example.com", "corp", "Signed in", "Ends by", "admins, developers"):
         assert shown in text
     await expect(page.locator("a:has-text('Sign out')")).to_be_visible()
     # What a program gets on an application's host holds no token and no session id.
