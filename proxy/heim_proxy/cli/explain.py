@@ -20,6 +20,7 @@ from heim_proxy.access.policy import Allow
 from heim_proxy.access.subject import Subject, SubjectKind
 from heim_proxy.cli.complain import load_or_complain
 from heim_proxy.edge.head import BadRequest, RequestHead, head_end
+from heim_proxy.edge.judge import upstream_path
 from heim_proxy.routing import RESERVED_PREFIX, ForwardPath, Route, under
 from heim_proxy.snapshot import SnapshotError, policy_of, routes_of
 from heim_proxy.target import Target, canonical_host
@@ -153,8 +154,10 @@ def _question(config: Config, method: str, url: str) -> Answer | _Question:
         return Answer(False, (f"REFUSED (not_found): nothing is served at {host}{_show(target)}",))
     backend = route.backend
     views = _views(target, route)
-    if views is None or any(
-        routes.match(view) is not route or under(view, RESERVED_PREFIX) for view in views
+    if (
+        views is None
+        or upstream_path(route, target) is None
+        or any(routes.match(view) is not route or under(view, RESERVED_PREFIX) for view in views)
     ):
         return Answer(False, (_AMBIGUOUS,))
     if backend.public:

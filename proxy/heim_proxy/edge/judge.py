@@ -36,6 +36,7 @@ __all__ = [
     "Redirect",
     "Verdict",
     "is_navigation",
+    "upstream_path",
     "valid_until",
 ]
 
@@ -271,8 +272,8 @@ class Judge:
             refused = self._other_views(head, host, route, session)
             if refused is not None:
                 return refused
-        path = route.upstream_path(target.raw if raw else target.path)
-        if raw and route.strip_prefix and not _means(path, route.upstream_path(target.path)):
+        path = upstream_path(route, target)
+        if path is None:
             return _AMBIGUOUS
         forward = Forward(route, allow, session, b"", path + target.query, host.name)
         if backend.cors is not None:
@@ -406,12 +407,19 @@ def check_upgrade(head: RequestHead, backend: Backend) -> Refusal | None:
     return None
 
 
-def _means(raw: bytes, canonical: bytes) -> bool:
-    """Whether raw bytes, cut out of their context, still lead where was judged."""
+def upstream_path(route: Route, target: Target) -> bytes | None:
+    """The path that is sent; None when raw bytes, their prefix cut off, lead elsewhere."""
+    canonical = route.upstream_path(target.path)
+    if route.backend.forward_path is not _RAW:
+        return canonical
+    path = route.upstream_path(target.raw)
+    if not route.strip_prefix or route.path == b"/":
+        return path
     try:
-        return not raw.startswith(b"//") and canonicalise(raw).path == canonical
+        same = not path.startswith(b"//") and canonicalise(path).path == canonical
     except BadTarget:
-        return False
+        return None
+    return path if same else None
 
 
 def _views(target: Target, backend: Backend) -> list[bytes]:
