@@ -137,7 +137,7 @@ class Route:
 class HostRoutes:
     """The routes of one host or wildcard. Immutable once built; `prefixes` are longest first."""
 
-    __slots__ = ("_by_prefix", "_longest", "exact", "host", "prefixes")
+    __slots__ = ("_by_prefix", "_everything", "_longest", "exact", "host", "prefixes")
 
     def __init__(
         self, host: str, exact: Mapping[bytes, Route] | None = None, prefixes: Iterable[Route] = ()
@@ -147,9 +147,14 @@ class HostRoutes:
         self.prefixes = tuple(sorted(prefixes, key=lambda route: len(route.path), reverse=True))
         self._by_prefix = {route.path: route for route in self.prefixes}
         self._longest = len(self.prefixes[0].path) if self.prefixes else 0
+        # The one route of a host that has no other than "/", which is what most hosts are.
+        only = self.prefixes[0] if len(self.prefixes) == 1 and not self.exact else None
+        self._everything = only if only is not None and only.path == b"/" else None
 
     def match(self, path: bytes) -> Route | None:
         """The route for a canonical `path`; None when nothing covers it."""
+        if self._everything is not None:
+            return self._everything
         if self.exact:
             route = self.exact.get(path)
             if route is not None:

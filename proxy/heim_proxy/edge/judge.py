@@ -272,9 +272,12 @@ class Judge:
             refused = self._other_views(head, host, route, session)
             if refused is not None:
                 return refused
-        path = upstream_path(route, target)
-        if path is None:
-            return _AMBIGUOUS
+        path = target.path
+        if raw or route.strip_prefix:
+            cut = upstream_path(route, target)
+            if cut is None:
+                return _AMBIGUOUS
+            path = cut
         forward = Forward(route, allow, session, b"", path + target.query, host.name)
         if backend.cors is not None:
             forward.answer_headers = cors_headers(head, backend)
