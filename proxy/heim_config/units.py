@@ -19,21 +19,17 @@ __all__ = [
     "parse_duration",
     "parse_network",
     "parse_port",
-    "parse_size",
 ]
 
 Network = IPv4Network | IPv6Network
 
 # Ten years: longer is a typing error, and timers made of it overflow.
 MAX_DURATION_S: Final = 3650 * 86400.0
-MAX_SIZE: Final = 1 << 50
 # sockaddr_un.sun_path is 108 bytes with its NUL on Linux.
 MAX_UNIX_PATH: Final = 107
 
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE: Final = re.compile(r"([0-9]{1,18})(B|KiB|MiB|GiB)", re.ASCII)
-_BYTES: Final = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _PORT: Final = re.compile(r"[0-9]{1,5}", re.ASCII)
 
 
@@ -81,19 +77,6 @@ def format_duration(seconds: float) -> str:
         if count and not rest:
             return f"{count}{unit}"
     return f"{milliseconds}ms"
-
-
-def parse_size(text: object) -> int:
-    """Bytes of ``512B``, ``64KiB``, ``10MiB`` or ``1GiB``; above 0."""
-    if isinstance(text, int) and not isinstance(text, bool):
-        raise mistake(f"{text} has no unit", f"write {text}B, {text}KiB or {text}MiB")
-    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
-    if found is None:
-        raise mistake(f"{show(text)} is not a size", "write 512B, 64KiB, 10MiB or 1GiB")
-    size = int(found[1]) * _BYTES[found[2]]
-    if not 0 < size <= MAX_SIZE:
-        raise mistake(f"{show(text)} is not above 0 and at most {MAX_SIZE >> 30}GiB")
-    return size
 
 
 def parse_port(text: str) -> int:

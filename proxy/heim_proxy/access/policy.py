@@ -57,7 +57,6 @@ class DenyReason(enum.Enum):
     UNKNOWN_BACKEND = "unknown_backend"
     NO_ROLE = "no_role"
     NO_PERMISSION = "no_permission"
-    ORIGIN = "foreign_origin"
     INTERNAL = "internal_error"
 
 

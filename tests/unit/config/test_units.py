@@ -14,7 +14,6 @@ from heim_config.units import (
     parse_duration,
     parse_network,
     parse_port,
-    parse_size,
 )
 
 
@@ -65,23 +64,6 @@ def test_a_formatted_duration_is_read_back(milliseconds: int) -> None:
 )
 def test_durations_are_written_in_their_largest_unit(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("512B", 512), ("64KiB", 65536), ("10MiB", 10485760), ("1GiB", 1073741824)],
-)
-def test_sizes_are_bytes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize(
-    "value",
-    ["", "64", "64K", "64KB", "64kib", "-1B", "0B", "1.5MiB", "64 KiB", "9" * 18 + "GiB", 64, None],
-)
-def test_what_is_not_a_size_is_refused(value: object) -> None:
-    with pytest.raises(ValueError):
-        parse_size(value)
 
 
 @pytest.mark.parametrize(
