@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -246,7 +247,9 @@ async def test_G18_anonymous_visitors_leave_nothing_in_the_store(world: World) -
     database = world.heim.directory / "state" / "state.db"
 
     def rows() -> dict[str, int]:
-        with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as db:
+        with closing(
+            sqlite3.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+        ) as db:
             names = [
                 name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type='table'")
             ]

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -468,7 +469,7 @@ async def test_G12_an_unknown_session_is_503_and_a_known_one_goes_on(tmp_path: P
     try:
         known = await again.request("/public/x", cookie=cookies["a"])
         assert known.status == 200
-        with sqlite3.connect(tmp_path / "state" / "state.db") as db:
+        with closing(sqlite3.connect(tmp_path / "state" / "state.db", isolation_level=None)) as db:
             db.execute("DROP TABLE sessions")
         sent = len(world.upstream.requests)
         unknown = await again.request("/public/x", cookie=cookies["b"])

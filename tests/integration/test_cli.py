@@ -7,6 +7,7 @@ import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -282,7 +283,7 @@ def test_no_session_id_looks_like_an_option() -> None:
 
 
 async def test_a_pinned_account_is_listed_and_let_go(heim: HeimProcess) -> None:
-    with sqlite3.connect(heim.database) as db:
+    with closing(sqlite3.connect(heim.database, isolation_level=None)) as db:
         columns = [row[1] for row in db.execute("PRAGMA table_info(pins)")]
         values = {
             "email": "alice@example.com",

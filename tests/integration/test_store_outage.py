@@ -8,7 +8,7 @@ import resource
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -108,7 +108,7 @@ async def test_a_sign_out_that_cannot_be_written_says_so_and_is_made_up_for(
         assert (await heim.request(cookie=app)).status == 401
 
     def recorded() -> bool:
-        with sqlite3.connect(heim.database) as db:
+        with closing(sqlite3.connect(heim.database, isolation_level=None)) as db:
             return db.execute("SELECT ended FROM sessions").fetchone()[0] is not None
 
     await heim.until(recorded)

@@ -8,6 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -127,7 +128,7 @@ async def test_a_newer_schema_is_refused_with_both_numbers(
     store: SqliteStore, tmp_path: Path
 ) -> None:
     await store.close()
-    with sqlite3.connect(tmp_path / "state.db") as db:
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
     with pytest.raises(StoreUnavailable, match=r"newer Heim \(schema 99, this one knows 1\)"):
@@ -136,12 +137,12 @@ async def test_a_newer_schema_is_refused_with_both_numbers(
 
 async def test_somebody_elses_database_is_refused_and_untouched(tmp_path: Path) -> None:
     path = tmp_path / "firefox.db"
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("CREATE TABLE bookmarks (url TEXT)")
     db.close()
     with pytest.raises(StoreUnavailable, match="not Heim's"):
         await SqliteStore(path).open()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         tables = db.execute("SELECT name FROM sqlite_schema").fetchall()
     db.close()
     assert tables == [("bookmarks",)]
