@@ -20,8 +20,8 @@ from heim_proxy.access.policy import Allow
 from heim_proxy.access.subject import Subject, SubjectKind
 from heim_proxy.cli.complain import load_or_complain
 from heim_proxy.edge.head import BadRequest, RequestHead, head_end
-from heim_proxy.edge.judge import upstream_path
-from heim_proxy.routing import RESERVED_PREFIX, ForwardPath, Route, under
+from heim_proxy.edge.judge import path_views, upstream_path
+from heim_proxy.routing import RESERVED_PREFIX, ForwardPath, under
 from heim_proxy.snapshot import SnapshotError, policy_of, routes_of
 from heim_proxy.target import Target, canonical_host
 
@@ -153,9 +153,10 @@ def _question(config: Config, method: str, url: str) -> Answer | _Question:
     if routes is None or route is None:
         return Answer(False, (f"REFUSED (not_found): nothing is served at {host}{_show(target)}",))
     backend = route.backend
-    views = _views(target, route)
+    views = path_views(target, backend)
+    takes_raw = backend.forward_path is ForwardPath.RAW
     if (
-        views is None
+        (target.encoded_slash and not takes_raw)
         or upstream_path(route, target) is None
         or any(routes.match(view) is not route or under(view, RESERVED_PREFIX) for view in views)
     ):
@@ -176,19 +177,6 @@ def _divide(url: str) -> tuple[str, bytes]:
     # As browsers send it: without the fragment, and other letters percent-encoded.
     after = url.split("://", 1)[1][len(parts.netloc) :].partition("#")[0]
     return host, quote(after if after.startswith("/") else "/" + after, safe=_ASCII).encode("ascii")
-
-
-def _views(target: Target, route: Route) -> list[bytes] | None:
-    """Every way in which the path could be read; None when the backend takes only one."""
-    raw = route.backend.forward_path is ForwardPath.RAW
-    if target.encoded_slash and not raw:
-        return None
-    views = [target.path]
-    if target.alias is not None:
-        views.append(target.alias)
-    if raw:
-        views.append(target.raw)
-    return views
 
 
 def _show(target: Target) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "Redirect",
     "Verdict",
     "is_navigation",
+    "path_views",
     "upstream_path",
     "valid_until",
 ]
@@ -216,7 +217,7 @@ class Judge:
         if session is None:
             return EndReason.POLICY_CHANGED
         grants = self.grants(session)
-        for view in _views(target, route.backend):
+        for view in path_views(target, route.backend):
             if not isinstance(grants.decide(route.backend.name, method, view), Allow):
                 return EndReason.POLICY_CHANGED
         return None
@@ -287,7 +288,7 @@ class Judge:
         self, head: RequestHead, host: _Host, route: Route, session: Session | None
     ) -> Refusal | None:
         """Every other way to read the path must lead to the same route and be allowed too."""
-        for view in _views(head.target, route.backend)[1:]:
+        for view in path_views(head.target, route.backend)[1:]:
             if host.routes is None or host.routes.match(view) is not route:
                 return _AMBIGUOUS
             if under(view, RESERVED_PREFIX):
@@ -425,7 +426,7 @@ def upstream_path(route: Route, target: Target) -> bytes | None:
     return path if same else None
 
 
-def _views(target: Target, backend: Backend) -> list[bytes]:
+def path_views(target: Target, backend: Backend) -> list[bytes]:
     """Every way in which the path could be read, the canonical one first."""
     views = [target.path]
     if target.alias is not None:
