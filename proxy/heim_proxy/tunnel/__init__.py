@@ -1,0 +1,1 @@
+"""TCP over HTTPS: who may open a stream to which backend, and the relay once it is open."""

@@ -1,0 +1,1 @@
+"""The wire protocol on asyncio: one session on one transport, one stream joined with one socket."""
