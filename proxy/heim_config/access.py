@@ -58,14 +58,15 @@ class Member(Section):
 
 
 class Binding(Section):
-    """A permission of a backend that a role gives."""
+    """What a role gives on a backend: one of its permissions, or its tcp."""
 
     backend: Name
     """The backend's name. Required."""
 
     permission: Name | None = None
-    """The name of one of the backend's permissions. Required for http backends: a binding says
-    what may be done, never everything by omission."""
+    """The name of one of the backend's permissions. Required for what backends serve over http: a
+    binding says what may be done, never everything by omission. Without it the binding gives the
+    backend's `tcp`, and nothing of its http."""
 
 
 class Role(Section):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from pydantic import (
+    ConfigDict,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -26,6 +27,7 @@ from heim_config.fields import (
     Origin,
     PathText,
     Section,
+    TcpAddress,
     Text,
     UpstreamUrl,
     WildcardHost,
@@ -42,6 +44,7 @@ __all__ = [
     "HttpRoute",
     "Location",
     "Permission",
+    "TcpService",
     "Timeouts",
     "UpstreamTls",
 ]
@@ -149,11 +152,27 @@ class HttpRoute(Section):
         return (self.upstream,) if self.upstream is not None else (self.upstreams or ())
 
 
+class TcpService(Section):
+    """TCP behind a backend: ssh, a database, anything. People reach it with `heim-tunnel`."""
+
+    upstream: TcpAddress
+    """Where its streams go: host:port, always with the port, or unix:/path. Required. One address,
+    also for a backend with a wildcard host: the bytes of a stream do not say which name was
+    asked for."""
+
+    idle: Duration | None = None
+    """Without a byte in either direction, after which a stream ends. Default: no limit, because an
+    ssh session may be silent for a day and a dead client is noticed without it."""
+
+    max_duration: Duration | None = None
+    """How long a stream may last at all. Default: no limit but that of the session."""
+
+
 class Timeouts(Section):
     """Deadlines towards a backend's upstreams. There is no limit on a whole exchange."""
 
     connect: Duration = Field(default="5s", validate_default=True)
-    """To connect, TLS included. Default 5s: an upstream that needs longer is down."""
+    """To connect, over http TLS included. Default 5s: an upstream that needs longer is down."""
 
     first_byte: Duration = Field(default="60s", validate_default=True)
     """From the request's end to the answer's first byte. Default 60s, for slow reports."""
@@ -223,7 +242,11 @@ class Cors(Section):
 
 
 class Backend(Section):
-    """A protected thing people reach under its own hosts."""
+    """A protected thing people reach under its own hosts: with `http`, with `tcp` or with both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["http"]}, {"required": ["tcp"]}]}
+    )
 
     name: Name
     """How bindings, logs and metrics call it. Required, unique."""
@@ -237,17 +260,23 @@ class Backend(Section):
     none."""
 
     public: Flag = False
-    """Everybody may reach it without signing in. Default: false; nothing is public by omission."""
+    """Everybody may reach it without signing in. Default: false; nothing is public by omission.
+    Never together with `tcp`, whose streams always belong to somebody who signed in."""
 
     allow_http: Flag = False
     """Serve it on the plain listener too instead of redirecting to https. Default: false; only
     with `public`, because a session cookie cannot exist on http."""
 
-    http: Annotated[tuple[HttpRoute, ...], Filled]
-    """Its paths and where they go. Required. A path that no route covers is 404."""
+    http: Annotated[tuple[HttpRoute, ...], Filled] = ()
+    """Its paths and where they go. A path that no route covers is 404. Default: none, which needs
+    `tcp`; then browsers get 404 for every path."""
+
+    tcp: TcpService | None = None
+    """Where TCP streams to its hosts go. Default: none, which needs `http`."""
 
     permissions: tuple[Permission, ...] = ()
-    """What bindings can give. Default: none, so nobody gets in."""
+    """What bindings can give over http. Default: none, so nobody gets in. For `tcp` there are none:
+    a binding without permission gives it."""
 
     identity_headers: tuple[Literal["heimdallr", "forwarded"], ...] = ("heimdallr",)
     """How the upstream is told who asks. heimdallr: X-Auth-Id and the signed X-Auth-Token;
@@ -280,6 +309,12 @@ class Backend(Section):
     upgrades: tuple[Text, ...] = ("websocket",)
     """Protocols that requests may upgrade to. Default: websocket. Behind an upgrade the proxy
     sees no more requests."""
+
+    @model_validator(mode="after")
+    def _check_kinds(self) -> Backend:
+        if not self.http and self.tcp is None:
+            raise mistake("needs http, tcp or both", "there is nothing to reach")
+        return self
 
     @field_validator("upgrades")
     @classmethod

@@ -34,11 +34,15 @@ class Names:
         self.service_accounts = _names(data.get("service_accounts"))
         self.permissions: dict[str, tuple[str, ...]] = {}
         self.public: dict[str, object] = {}
+        # Which of http and tcp each backend is written with.
+        self.kinds: dict[str, frozenset[str]] = {}
         for item in _mappings(data.get("backends")):
             if isinstance(item.get("name"), str):
                 # Of two with one name (a mistake of its own) the first one counts.
                 self.permissions.setdefault(item["name"], _names(item.get("permissions")))
                 self.public.setdefault(item["name"], item.get("public", False))
+                given = {kind for kind in ("http", "tcp") if item.get(kind) is not None}
+                self.kinds.setdefault(item["name"], frozenset(given))
 
 
 def duplicate_names(data: dict[str, Any]) -> Found:
@@ -222,13 +226,20 @@ def _binding(binding: Binding, loc: Loc, names: Names) -> Found:
         yield _unknown((*loc, "backend"), "backend", binding.backend, tuple(names.permissions))
         return
     public = names.public[binding.backend]
+    kinds = names.kinds[binding.backend]
     if public is True:
         yield Finding(
             (*loc, "backend"),
             f"{binding.backend} is public, so a binding decides nothing",
             "remove the binding, or public: true",
         )
-    elif binding.permission is None and public is False:
+    elif binding.permission is not None and kinds == {"tcp"}:
+        yield Finding(
+            (*loc, "permission"),
+            f"{binding.backend} has no http, so it has no permissions",
+            "remove it: a binding without permission gives tcp",
+        )
+    elif binding.permission is None and kinds == {"http"} and public is False:
         has = f"it has {', '.join(permissions)}" if permissions else "it has none yet"
         yield Finding(
             (*loc, "permission"), f"is missing: which permission of {binding.backend}", has

@@ -48,6 +48,7 @@ __all__ = [
     "PathText",
     "Pattern",
     "Section",
+    "TcpAddress",
     "Text",
     "TrustedNetwork",
     "UpstreamUrl",
@@ -208,6 +209,12 @@ UpstreamUrl = Annotated[
     _instance_or(hosts.Upstream, lambda value, base: hosts.parse_upstream(value, base=base)),
     PlainSerializer(str),
     _schema("upstream", "http://127.0.0.1:3000", "https://app.internal", "unix:/run/app.sock"),
+]
+TcpAddress = Annotated[
+    hosts.Upstream,
+    _instance_or(hosts.Upstream, lambda value, base: hosts.parse_tcp(value, base=base)),
+    PlainSerializer(str),
+    _schema("host:port or socket", "10.0.0.5:22", "[::1]:22", "db.internal:5432", "unix:/run/db"),
 ]
 PathText = Annotated[str, PlainValidator(paths.parse_path), _schema("path", "/", "/api")]
 Pattern = Annotated[

@@ -25,6 +25,7 @@ __all__ = [
     "parse_host",
     "parse_issuer",
     "parse_origin",
+    "parse_tcp",
     "parse_upstream",
 ]
 
@@ -39,7 +40,10 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """Where connections for a route go. For `unix`, `host` is the socket's path and `port` is 0."""
+    """Where connections go: http, https, tcp or unix, as it is written in the configuration.
+
+    For `unix`, `host` is the socket's path and `port` is 0.
+    """
 
     scheme: str
     host: str
@@ -49,7 +53,9 @@ class Upstream:
         if self.scheme == "unix":
             return f"unix:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return (
+            f"{host}:{self.port}" if self.scheme == "tcp" else f"{self.scheme}://{host}:{self.port}"
+        )
 
 
 def parse_host(text: object, *, wildcard: bool = False) -> str:
@@ -178,13 +184,7 @@ def parse_upstream(text: object, *, base: Path | None = None) -> Upstream:
     if not isinstance(text, str):
         raise mistake(f"{show(text)} is not an upstream", "write http://127.0.0.1:3000")
     if text.startswith("unix:"):
-        name = text.removeprefix("unix:")
-        # unix:///run/x is the same socket to other tools.
-        name = "/" + name.lstrip("/") if name.startswith("/") else name
-        path = str((base or Path()) / name)
-        if not name or "\0" in name or len(path.encode()) > MAX_UNIX_PATH:
-            raise mistake(f"{show(text)} is not a socket's path of {MAX_UNIX_PATH} bytes at most")
-        return Upstream("unix", path, 0)
+        return _socket(text, base)
     url = _split(text, ("http", "https"))
     if url.query or url.fragment or "?" in text or "#" in text or url.path not in ("", "/"):
         raise mistake(
@@ -196,6 +196,48 @@ def parse_upstream(text: object, *, base: Path | None = None) -> Upstream:
     if port == 0:
         raise mistake(f"{show(text)}: port 0 cannot be dialled")
     return Upstream(url.scheme, name.strip("[]"), port or _PORTS[url.scheme])
+
+
+def parse_tcp(text: object, *, base: Path | None = None) -> Upstream:
+    """An `Upstream` of ``10.0.0.5:22``, ``[::1]:22``, ``db.internal:5432`` or ``unix:/run/db``.
+
+    There is always a port: no protocol is meant, so none has a default. A relative socket path is
+    taken from `base`.
+    """
+    if not isinstance(text, str):
+        raise mistake(f"{show(text)} is not a host and a port", 'write it as "10.0.0.5:22"')
+    if text.startswith("unix:"):
+        return _socket(text, base)
+    scheme, slashes, rest = text.partition("://")
+    if slashes:
+        # Not the rest of it: what stands before an @ may be a password.
+        plain = rest.rstrip("/") if scheme == "tcp" and "@" not in rest else ""
+        raise mistake("is a URL, and tcp knows none", f"write {plain or 'host:port: 10.0.0.5:22'}")
+    host, _, port = text.rpartition(":")
+    if text.count(":") > 1 and not (host.startswith("[") and host.endswith("]")):
+        raise mistake(f"{show(text)} is not a host and a port", "write IPv6 as [::1]:22")
+    if not host or not port:
+        raise mistake(f"{show(text)} is not a host and a port", "write both: 10.0.0.5:22")
+    number = parse_port(port)
+    if number == 0:
+        raise mistake(f"{show(text)}: port 0 cannot be dialled")
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return Upstream("tcp", _dns_name(host, _UPSTREAM_LABEL), number)
+    if host.startswith("[") != (address.version == 6):
+        raise mistake(f"{show(text)} is not a host and a port", "only IPv6 is in brackets")
+    return Upstream("tcp", str(address), number)
+
+
+def _socket(text: str, base: Path | None) -> Upstream:
+    name = text.removeprefix("unix:")
+    # unix:///run/x is the same socket to other tools.
+    name = "/" + name.lstrip("/") if name.startswith("/") else name
+    path = str((base or Path()) / name)
+    if not name or "\0" in name or len(path.encode()) > MAX_UNIX_PATH:
+        raise mistake(f"{show(text)} is not a socket's path of {MAX_UNIX_PATH} bytes at most")
+    return Upstream("unix", path, 0)
 
 
 def _split(text: str, schemes: tuple[str, ...]) -> SplitResult:

@@ -20,6 +20,7 @@ from heim_config.hosts import parse_host
 from heim_config.identity import Assertion, Identity, Session, State
 from heim_config.listeners import Listeners
 from heim_config.problems import mistake
+from heim_config.tunnel import Tunnel
 
 __all__ = ["Certificate", "Config", "Tls"]
 
@@ -117,6 +118,9 @@ class Config(Section):
 
     service_accounts: tuple[ServiceAccount, ...] = ()
     """Programs that act under their own name. Default: none."""
+
+    tunnel: Tunnel = Tunnel()
+    """Limits of TCP streams."""
 
     drain: Duration = Field(default="30s", validate_default=True)
     """How long SIGTERM waits for exchanges that are under way. Default 30s, what Kubernetes waits

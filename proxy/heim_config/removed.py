@@ -32,7 +32,8 @@ _SECRET: Final = "secrets come from a file or the environment, never from this f
 ABSENT: Final[dict[str, Absent]] = {
     "agents": _later("the agent"),
     "agents_ca": _later("the agent"),
-    "backends.tcp": _later("the tunnel", "http"),
+    "backends.tcp.agent": _later("the agent", "upstream"),
+    "backends.tcp.target": _later("the agent", "upstream"),
     "backends.webhooks": _later("webhooks"),
     "listeners.http.acme": _later("ACME"),
     "listeners.https.acme": _later("ACME"),

@@ -25,6 +25,7 @@ __all__ = [
     "PathMatch",
     "Route",
     "RouteTable",
+    "TcpTarget",
     "Timeouts",
     "UpstreamTls",
     "under",
@@ -74,7 +75,7 @@ class UpstreamTls:
 class Endpoint:
     """One address that connections are dialled to; equal endpoints share a connection pool.
 
-    `scheme` is http, https or unix; for unix, `host` is the socket's path and `port` is 0.
+    `scheme` is http, https, tcp or unix; for unix, `host` is the socket's path and `port` is 0.
     """
 
     scheme: str
@@ -118,6 +119,20 @@ class Backend:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TcpTarget:
+    """Where the TCP streams of a backend go, and how long one may last.
+
+    `endpoint` has scheme tcp or unix. `idle` (without a byte in either direction) and
+    `max_duration` are in seconds; None for no limit.
+    """
+
+    backend: Backend
+    endpoint: Endpoint
+    idle: float | None = None
+    max_duration: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
     """One path of a backend and where its traffic goes. `path` is canonical, without a query."""
 
@@ -135,14 +150,23 @@ class Route:
 
 
 class HostRoutes:
-    """The routes of one host or wildcard. Immutable once built; `prefixes` are longest first."""
+    """The routes of one host or wildcard. Immutable once built; `prefixes` are longest first.
 
-    __slots__ = ("_by_prefix", "_everything", "_longest", "exact", "host", "prefixes")
+    `tcp` is where streams for the host go, if anywhere; with it, there may be no routes at all.
+    """
+
+    __slots__ = ("_by_prefix", "_everything", "_longest", "exact", "host", "prefixes", "tcp")
 
     def __init__(
-        self, host: str, exact: Mapping[bytes, Route] | None = None, prefixes: Iterable[Route] = ()
+        self,
+        host: str,
+        exact: Mapping[bytes, Route] | None = None,
+        prefixes: Iterable[Route] = (),
+        *,
+        tcp: TcpTarget | None = None,
     ) -> None:
         self.host = host
+        self.tcp = tcp
         self.exact: Mapping[bytes, Route] = exact or {}
         self.prefixes = tuple(sorted(prefixes, key=lambda route: len(route.path), reverse=True))
         self._by_prefix = {route.path: route for route in self.prefixes}
@@ -193,20 +217,32 @@ def under(path: bytes, prefix: bytes) -> bool:
 
 
 class RouteTable:
-    """Hosts to their routes. Immutable once built.
+    """Hosts to their routes and TCP targets. Immutable once built.
+
+    One table for both, so that an exact host without tcp is never taken for a wildcard with it.
 
     Raises:
-        ValueError: When a host has two routes of the same path and kind; which one answers must
-            not depend on their order.
+        ValueError: When a host has two routes of the same path and kind, or two targets; which one
+            answers must not depend on their order.
     """
 
     __slots__ = ("_exact", "_wildcards")
 
-    def __init__(self, routes: Iterable[tuple[str, Route]]) -> None:
+    def __init__(
+        self,
+        routes: Iterable[tuple[str, Route]],
+        targets: Iterable[tuple[str, TcpTarget]] = (),
+    ) -> None:
         grouped: dict[str, list[Route]] = {}
         for host, route in routes:
             grouped.setdefault(host, []).append(route)
-        tables = {host: _host_routes(host, found) for host, found in grouped.items()}
+        tcp: dict[str, TcpTarget] = {}
+        for host, target in targets:
+            if host in tcp:
+                raise ValueError(f"{host} has two tcp targets")
+            tcp[host] = target
+            grouped.setdefault(host, [])
+        tables = {host: _host_routes(host, found, tcp.get(host)) for host, found in grouped.items()}
         self._exact = {host: table for host, table in tables.items() if not host.startswith("*.")}
         self._wildcards = {host[2:]: t for host, t in tables.items() if host.startswith("*.")}
 
@@ -223,7 +259,7 @@ class RouteTable:
         return tuple(sorted([*self._exact, *(f"*.{parent}" for parent in self._wildcards)]))
 
 
-def _host_routes(host: str, routes: list[Route]) -> HostRoutes:
+def _host_routes(host: str, routes: list[Route], tcp: TcpTarget | None) -> HostRoutes:
     seen: set[tuple[bytes, PathMatch]] = set()
     for route in routes:
         key = (route.path, route.match)
@@ -231,4 +267,4 @@ def _host_routes(host: str, routes: list[Route]) -> HostRoutes:
             raise ValueError(f"{host}{route.path.decode('ascii')} is routed twice")
         seen.add(key)
     exact = {route.path: route for route in routes if route.match is PathMatch.EXACT}
-    return HostRoutes(host, exact, [r for r in routes if r.match is PathMatch.PREFIX])
+    return HostRoutes(host, exact, [r for r in routes if r.match is PathMatch.PREFIX], tcp=tcp)

@@ -39,6 +39,7 @@ from heim_proxy.routing import (
     PathMatch,
     Route,
     RouteTable,
+    TcpTarget,
     Timeouts,
     UpstreamTls,
 )
@@ -55,7 +56,10 @@ class SnapshotError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Snapshot:
-    """Everything a request needs. `endpoints` maps each upstream to its TLS context, if any."""
+    """Everything a request needs. `endpoints` maps each http upstream to its TLS context, if any.
+
+    `tcp` are the targets of TCP streams by backend name; `tcp_for` finds them by host.
+    """
 
     generation: int
     config: Config
@@ -65,6 +69,7 @@ class Snapshot:
     # The decision for each public backend: made here once, so that it is policy and not a gap.
     public: Mapping[str, Allow]
     endpoints: Mapping[Endpoint, ssl.SSLContext | None]
+    tcp: Mapping[str, TcpTarget]
     identity: IdentityHeaders
     signing_keys: SigningKeys
     providers: tuple[Provider, ...]
@@ -77,12 +82,38 @@ class Snapshot:
         return self.config.public_url(host)
 
     def backend_for(self, host: str) -> str | None:
-        """The name of the backend that answers at the root of a canonical `host`, or None."""
+        """The name of the backend that a canonical `host` belongs to; None when it is nobody's.
+
+        A host with tcp alone has one too: without, it would be taken for the login host.
+        """
         routes = self.routes.lookup(host)
         if routes is None:
             return None
+        if routes.tcp is not None:
+            return routes.tcp.backend.name
         route = routes.match(b"/") or next(iter(routes.prefixes), None)
         return (route or next(iter(routes.exact.values()))).backend.name
+
+    def tcp_for(self, host: str) -> TcpTarget | None:
+        """Where TCP streams to a canonical `host` go; None when it is unknown or has no tcp."""
+        routes = self.routes.lookup(host)
+        return None if routes is None else routes.tcp
+
+    def reachable_tcp(self, subject: Subject) -> tuple[tuple[str, str], ...]:
+        """The name and host of each backend that `subject` may connect to over tcp, by name.
+
+        The host is the first exact one, or a wildcard where there is no other. As on the start
+        page, what only a break-glass role opens is not offered.
+        """
+        grants = self.policy.grants(subject)
+        found: list[tuple[str, str]] = []
+        for backend in self.config.backends:
+            decision = grants.connect(backend.name)
+            if isinstance(decision, Allow) and not decision.break_glass:
+                hosts = self.config.backend_hosts(backend)
+                host = next((host for host in hosts if not host.startswith("*.")), hosts[0])
+                found.append((backend.name, host))
+        return tuple(sorted(found))
 
     def max_session_age(self, backend: str) -> float | None:
         """How long ago people may have signed in to use a backend, in seconds; None for any."""
@@ -96,7 +127,8 @@ class Snapshot:
         for backend in self.config.backends:
             hosts = self.config.backend_hosts(backend)
             host = next((host for host in hosts if not host.startswith("*.")), None)
-            routes = None if host is None or backend.public else self.routes.lookup(host)
+            served = host is not None and backend.http and not backend.public
+            routes = self.routes.lookup(host) if host is not None and served else None
             path = None if routes is None else entrance(grants, backend.name, routes)
             if host is not None and path is not None:
                 url = f"{self.public_url(host)}{path.decode('ascii')}"
@@ -117,7 +149,8 @@ def build(
         SnapshotError: When a path, a policy or a CA file of it cannot be used.
     """
     backends = {backend.name: _backend(backend) for backend in config.backends}
-    routes = _table(config, backends)
+    targets = dict(_targets(config, backends))
+    routes = _table(config, backends, targets)
     login_url = config.public_url(config.login_host)
     groups = {
         member.group for role in config.roles for member in role.members if member.group is not None
@@ -134,6 +167,7 @@ def build(
             if backend.public
         },
         endpoints=dict(_endpoint_contexts(config)),
+        tcp=targets,
         identity=IdentityHeaders(signing_keys, login_url, groups=groups),
         signing_keys=signing_keys,
         providers=providers,
@@ -149,14 +183,32 @@ def routes_of(config: Config) -> RouteTable:
     Raises:
         SnapshotError: When a path of it is not canonical.
     """
-    return _table(config, {backend.name: _backend(backend) for backend in config.backends})
+    backends = {backend.name: _backend(backend) for backend in config.backends}
+    return _table(config, backends, dict(_targets(config, backends)))
 
 
-def _table(config: Config, backends: Mapping[str, Backend]) -> RouteTable:
+def _table(
+    config: Config, backends: Mapping[str, Backend], targets: Mapping[str, TcpTarget]
+) -> RouteTable:
+    hosts = (
+        (host, targets[backend.name])
+        for backend in config.backends
+        if backend.name in targets
+        for host in config.backend_hosts(backend)
+    )
     try:
-        return RouteTable(_routes(config, backends))
+        return RouteTable(_routes(config, backends), hosts)
     except ValueError as error:
         raise SnapshotError(str(error)) from error
+
+
+def _targets(config: Config, backends: Mapping[str, Backend]) -> Iterator[tuple[str, TcpTarget]]:
+    for backend in config.backends:
+        tcp = backend.tcp
+        if tcp is not None:
+            endpoint = Endpoint(tcp.upstream.scheme, tcp.upstream.host, tcp.upstream.port)
+            target = TcpTarget(backends[backend.name], endpoint, tcp.idle, tcp.max_duration)
+            yield backend.name, target
 
 
 def policy_of(config: Config) -> Policy:
@@ -167,7 +219,8 @@ def policy_of(config: Config) -> Policy:
     """
     try:
         return Policy.compile(
-            backends=[backend.name for backend in config.backends],
+            backends=[backend.name for backend in config.backends if backend.http],
+            tcp=[backend.name for backend in config.backends if backend.tcp is not None],
             permissions=[
                 PermissionSpec(
                     backend.name,
@@ -216,11 +269,7 @@ def _role(role: RoleConfig, config: Config) -> RoleSpec:
     return RoleSpec(
         role.name,
         tuple(_member(member, default) for member in role.members),
-        tuple(
-            BindingSpec(binding.backend, binding.permission)
-            for binding in role.bindings
-            if binding.permission is not None
-        ),
+        tuple(BindingSpec(binding.backend, binding.permission) for binding in role.bindings),
         role.break_glass,
     )
 

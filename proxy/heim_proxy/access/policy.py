@@ -1,7 +1,8 @@
 """Policy: roles compiled to grants, and the one function that says yes.
 
 `Policy.grants(subject)` is computed once per session and generation; `Grants.decide` is what runs
-per request. Everything here is a function of its arguments: no clock, no I/O, no logging.
+per request, `Grants.connect` per tcp stream. Everything here is a function of its arguments: no
+clock, no I/O, no logging.
 
 Rules only allow, and the first one in configuration order (role, binding, location) names the
 decision. What no rule covers is refused, and so is everything when a rule cannot be evaluated.
@@ -25,6 +26,7 @@ from heim_proxy.access.roles import (
     PermissionSpec,
     Role,
     RoleSpec,
+    TcpRule,
     compile_roles,
     wire_methods,
 )
@@ -101,14 +103,27 @@ class _BackendGrants:
 
 
 class Grants:
-    """What one combination of roles may do. Shared by all subjects that have it; immutable."""
+    """What one combination of roles may do. Shared by all subjects that have it; immutable.
 
-    __slots__ = ("_backends", "_fault", "_known", "roles")
+    `known` are the backends that serve http, `tcp` those that serve tcp. The two are judged by
+    different methods from different rules; neither sees what the other would say.
+    """
 
-    def __init__(self, roles: tuple[Role, ...], known: frozenset[str], fault: str = "") -> None:
+    __slots__ = ("_backends", "_fault", "_known", "_streams", "_tcp", "roles")
+
+    def __init__(
+        self,
+        roles: tuple[Role, ...],
+        known: frozenset[str],
+        tcp: frozenset[str] = frozenset(),
+        *,
+        fault: str = "",
+    ) -> None:
         self.roles = tuple(sorted(role.name for role in roles))
         self._known = known
+        self._tcp = tcp
         self._fault = fault
+        self._streams = _tcp_grants(roles)
         bound = {name: None for role in roles for name in (*role.rules, *role.emergency)}
         self._backends = {name: _backend_grants(name, roles) for name in bound}
 
@@ -132,6 +147,17 @@ class Grants:
         except Exception as error:  # noqa: BLE001 - no answer from policy is a deny (J8)
             return _internal(backend, type(error).__name__)
 
+    def connect(self, backend: str) -> Allow | Deny:
+        """Judge a TCP stream to a backend, by its name.
+
+        Never raises: what cannot be evaluated is `Deny` with `DenyReason.INTERNAL`, as in `decide`.
+        """
+        try:
+            allow = self._streams.get(backend)
+            return self._refuse_stream(backend) if allow is None else allow
+        except Exception as error:  # noqa: BLE001 - no answer from policy is a deny (J8)
+            return _internal(backend, type(error).__name__)
+
     def readable(self, backend: str) -> tuple[bytes, ...]:
         """What the paths that may be read (GET) start with, in order, without break-glass rules."""
         granted = self._backends.get(backend)
@@ -146,8 +172,7 @@ class Grants:
         if self._fault:
             return _internal(backend, self._fault)
         if backend not in self._known:
-            detail = "There is nothing by this name here."
-            return Deny(backend, DenyReason.UNKNOWN_BACKEND, detail)
+            return _unknown(backend)
         if granted is None:
             detail = f"You have no role that gives access to {backend}."
             return Deny(backend, DenyReason.NO_ROLE, detail)
@@ -158,15 +183,31 @@ class Grants:
         )
         return Deny(backend, DenyReason.NO_PERMISSION, detail)
 
+    def _refuse_stream(self, backend: str) -> Deny:
+        if self._fault:
+            return _internal(backend, self._fault)
+        if backend not in self._tcp:
+            return _unknown(backend)
+        # Where people may have http alone, "no access" would be a puzzle.
+        over = " over tcp" if backend in self._known else ""
+        detail = f"You have no role that gives access to {backend}{over}."
+        return Deny(backend, DenyReason.NO_ROLE, detail)
+
 
 class Policy:
     """All roles of one configuration, compiled. Immutable but for a memo of grants."""
 
-    __slots__ = ("_by_member", "_grants", "backends", "roles")
+    __slots__ = ("_by_member", "_grants", "backends", "roles", "tcp")
 
-    def __init__(self, roles: tuple[Role, ...], backends: frozenset[str]) -> None:
+    def __init__(
+        self,
+        roles: tuple[Role, ...],
+        backends: frozenset[str],
+        tcp: frozenset[str] = frozenset(),
+    ) -> None:
         self.roles = roles
         self.backends = backends
+        self.tcp = tcp
         self._by_member: dict[MemberSpec, list[int]] = {}
         self._grants: dict[tuple[int, ...], Grants] = {}
         for index, role in enumerate(roles):
@@ -180,15 +221,23 @@ class Policy:
         backends: Iterable[str],
         permissions: Iterable[PermissionSpec],
         roles: Iterable[RoleSpec],
+        tcp: Iterable[str] = (),
     ) -> Policy:
-        """Compile plain values; `backends` are all that exist, with or without permissions.
+        """Compile plain values.
+
+        Args:
+            backends: All that serve http, with or without permissions.
+            permissions: Of those.
+            roles: In the order in which their rules are asked.
+            tcp: All that serve tcp; a backend may do both.
 
         Raises:
             ValueError: A duplicate name, a reference to something that does not exist, an unknown
                 method word, a pattern that cannot match, or a member with an empty part.
         """
-        known = frozenset(backends)
-        return cls(compile_roles(backends=known, permissions=permissions, roles=roles), known)
+        known, streams = frozenset(backends), frozenset(tcp)
+        compiled = compile_roles(backends=known, tcp=streams, permissions=permissions, roles=roles)
+        return cls(compiled, known, streams)
 
     def grants(self, subject: Subject) -> Grants:
         """What `subject` may do. Cheap to keep: equal combinations of roles share one object.
@@ -200,17 +249,22 @@ class Policy:
             key = tuple(sorted(held))
             found = self._grants.get(key)
             if found is None:
-                found = Grants(tuple(self.roles[index] for index in key), self.backends)
+                roles = tuple(self.roles[index] for index in key)
+                found = Grants(roles, self.backends, self.tcp)
                 if len(self._grants) >= _MAX_GRANTS_KEPT:
                     self._grants.clear()
                 self._grants[key] = found
             return found
         except Exception as error:  # noqa: BLE001 - no answer from policy is a deny (J8)
-            return Grants((), self.backends, fault=type(error).__name__)
+            return Grants((), self.backends, self.tcp, fault=type(error).__name__)
 
     def decide(self, subject: Subject, backend: str, method: bytes, path: bytes) -> Allow | Deny:
         """Judge one request of a subject; `Grants.decide` for many."""
         return self.grants(subject).decide(backend, method, path)
+
+    def connect(self, subject: Subject, backend: str) -> Allow | Deny:
+        """Judge one TCP stream of a subject; `Grants.connect` for many."""
+        return self.grants(subject).connect(backend)
 
 
 def shown(text: bytes) -> str:
@@ -222,6 +276,31 @@ def shown(text: bytes) -> str:
 def _internal(backend: str, fault: str) -> Deny:
     detail = f"The access rules could not be evaluated, so the request was refused: {fault}"
     return Deny(backend, DenyReason.INTERNAL, detail)
+
+
+def _unknown(backend: str) -> Deny:
+    return Deny(backend, DenyReason.UNKNOWN_BACKEND, "There is nothing by this name here.")
+
+
+def _tcp_grants(roles: tuple[Role, ...]) -> Mapping[str, Allow]:
+    """The answer for each backend that one of the roles may connect to."""
+    ordinary: dict[str, list[TcpRule]] = {}
+    emergency: dict[str, list[TcpRule]] = {}
+    for role in roles:
+        for name, rule in role.tcp.items():
+            ordinary.setdefault(name, []).append(rule)
+        for name, rule in role.tcp_emergency.items():
+            emergency.setdefault(name, []).append(rule)
+    answers = {
+        name: Allow(name, rules[0].text, tuple(sorted(rule.role for rule in rules)))
+        for name, rules in ordinary.items()
+    }
+    for name, rules in emergency.items():
+        # Breaking the glass is recorded only when it was needed.
+        if name not in answers:
+            named = tuple(sorted(rule.role for rule in rules))
+            answers[name] = Allow(name, rules[0].text, named, break_glass=True)
+    return answers
 
 
 def _backend_grants(backend: str, roles: tuple[Role, ...]) -> _BackendGrants:

@@ -23,6 +23,7 @@ __all__ = [
     "Role",
     "RoleSpec",
     "Rule",
+    "TcpRule",
     "compile_roles",
     "wire_methods",
 ]
@@ -68,18 +69,19 @@ class PermissionSpec:
 
 @dataclass(frozen=True, slots=True)
 class BindingSpec:
-    """A permission of a backend that a role gives."""
+    """What a role gives on a backend: a permission for http, its tcp with `permission` None."""
 
     backend: str
-    permission: str
+    permission: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RoleSpec:
     """A named set of members with bindings.
 
-    A `break_glass` role allows everything on every backend, and says so in the decision. Its
-    bindings, if it has any, are what its members may do on an ordinary day without it being said.
+    A `break_glass` role allows everything on every backend, over tcp too, and says so in the
+    decision. Its bindings, if it has any, are what its members may do on an ordinary day without it
+    being said.
     """
 
     name: str
@@ -114,13 +116,34 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class TcpRule:
+    """The binding of one role to a backend's tcp; there is nothing finer to allow."""
+
+    role: str
+    backend: str
+    break_glass: bool = False
+
+    @property
+    def text(self) -> str:
+        """How decisions, logs and explanations name it."""
+        if self.break_glass:
+            return f"role {self.role}: break-glass"
+        return f"role {self.role}: {self.backend} tcp"
+
+
+@dataclass(frozen=True, slots=True)
 class Role:
-    """A compiled role: its rules by backend in configuration order, break-glass ones apart."""
+    """A compiled role: its rules by backend in configuration order, break-glass ones apart.
+
+    What it says about http and what it says about tcp never meet: each has mappings of its own.
+    """
 
     name: str
     members: tuple[MemberSpec, ...]
     rules: Mapping[str, tuple[Rule, ...]]
     emergency: Mapping[str, Rule]
+    tcp: Mapping[str, TcpRule]
+    tcp_emergency: Mapping[str, TcpRule]
 
 
 def wire_methods(word: str) -> frozenset[bytes]:
@@ -129,7 +152,11 @@ def wire_methods(word: str) -> frozenset[bytes]:
 
 
 def compile_roles(
-    *, backends: frozenset[str], permissions: Iterable[PermissionSpec], roles: Iterable[RoleSpec]
+    *,
+    backends: frozenset[str],
+    tcp: frozenset[str],
+    permissions: Iterable[PermissionSpec],
+    roles: Iterable[RoleSpec],
 ) -> tuple[Role, ...]:
     """Compile roles in their order; see `Policy.compile` for what is refused with ValueError."""
     named: dict[tuple[str, str], tuple[tuple[str, Pattern], ...]] = {}
@@ -143,7 +170,7 @@ def compile_roles(
     for role in roles:
         if role.name in compiled:
             raise ValueError(f"role {role.name!r} is defined twice")
-        compiled[role.name] = _role(role, named, backends)
+        compiled[role.name] = _role(role, named, backends, tcp)
     return tuple(compiled.values())
 
 
@@ -158,9 +185,16 @@ def _role(
     spec: RoleSpec,
     named: Mapping[tuple[str, str], tuple[tuple[str, Pattern], ...]],
     known: frozenset[str],
+    tcp: frozenset[str],
 ) -> Role:
     rules: dict[str, list[Rule]] = {}
+    streams: dict[str, TcpRule] = {}
     for binding in spec.bindings:
+        if binding.permission is None:
+            if binding.backend not in tcp:
+                raise ValueError(f"role {spec.name!r}: there is no tcp backend {binding.backend!r}")
+            streams[binding.backend] = TcpRule(spec.name, binding.backend)
+            continue
         locations = named.get((binding.backend, binding.permission))
         if locations is None:
             wanted = f"{binding.backend}/{binding.permission}"
@@ -176,6 +210,10 @@ def _role(
         members=tuple(dict.fromkeys(canonical_member(member) for member in spec.members)),
         rules={backend: tuple(found) for backend, found in rules.items()},
         emergency={name: Rule(spec.name, name, None, ANY, everything) for name in sorted(known)}
+        if spec.break_glass
+        else {},
+        tcp=streams,
+        tcp_emergency={name: TcpRule(spec.name, name, break_glass=True) for name in sorted(tcp)}
         if spec.break_glass
         else {},
     )

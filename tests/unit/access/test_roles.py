@@ -26,7 +26,12 @@ ALL = PermissionSpec("app", "all", EVERYTHING)
 def compiled(
     roles: Sequence[RoleSpec], permissions: Sequence[PermissionSpec] = (ALL,)
 ) -> tuple[Role, ...]:
-    return compile_roles(backends=frozenset(("app", "db")), permissions=permissions, roles=roles)
+    return compile_roles(
+        backends=frozenset(("app", "db")),
+        tcp=frozenset(("db", "ssh")),
+        permissions=permissions,
+        roles=roles,
+    )
 
 
 def rule(method: str, pattern: bytes = b"/") -> Rule:
