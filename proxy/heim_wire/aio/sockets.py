@@ -1,0 +1,84 @@
+"""Socket options of tunnel connections, each where the platform has it.
+
+All take what `transport.get_extra_info("socket")` gives, and do nothing for None or for a unix
+socket. An option that the system refuses is left alone: every one is an improvement, none is
+needed to be correct.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Protocol
+
+    class Socket(Protocol):
+        """What is needed of `socket.socket`; uvloop's transports give a look-alike."""
+
+        @property
+        def family(self) -> int: ...
+
+        def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
+
+
+__all__ = ["NOTSENT_BYTES", "USER_TIMEOUT_MS", "reset_on_close", "tune", "tune_carriage"]
+
+# Unsent bytes that the kernel takes for one connection. What it has taken cannot be overtaken, so
+# this and our own buffer are the wait of a key press behind a bulk transfer (tunnel.md, 2.5).
+NOTSENT_BYTES: Final = 128 * 1024
+# A write that is not acknowledged for so long means that the peer is gone.
+USER_TIMEOUT_MS: Final = 20_000
+_KEEPALIVE_IDLE_S: Final = 30
+_KEEPALIVE_INTERVAL_S: Final = 10
+_KEEPALIVE_PROBES: Final = 3
+_TCP: Final = (socket.AF_INET, socket.AF_INET6)
+# struct linger: on, for zero seconds.
+_LINGER_ZERO: Final = struct.pack("ii", 1, 0)
+# macOS has the option under another number, and Python names it from 3.13 on.
+_NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+
+
+def tune(sock: Socket | None) -> None:
+    """Every TCP connection we relay: no Nagle, and a dead peer is noticed within a minute."""
+    if sock is None or sock.family not in _TCP:
+        return
+    _set(sock, socket.IPPROTO_TCP, "TCP_NODELAY", 1)
+    _set(sock, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_IDLE_S)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPCNT", _KEEPALIVE_PROBES)
+
+
+def tune_carriage(sock: Socket | None) -> None:
+    """A connection that carries tunnel frames: `tune`, a short kernel queue, a bound on silence."""
+    if sock is None or sock.family not in _TCP:
+        return
+    tune(sock)
+    _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", USER_TIMEOUT_MS)
+    _set_number(sock, socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOTSENT_BYTES)
+
+
+def reset_on_close(sock: Socket | None) -> None:
+    """Make the next close a RST instead of a FIN, so that a cut stream is not taken for its end.
+
+    A unix socket has no RST: its peer sees ECONNRESET only if it left bytes unread.
+    """
+    if sock is None:
+        return
+    _set_number(sock, socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+
+
+def _set(sock: Socket, level: int, name: str, value: int) -> None:
+    option = getattr(socket, name, None)
+    if option is not None:
+        _set_number(sock, level, option, value)
+
+
+def _set_number(sock: Socket, level: int, option: int, value: int | bytes) -> None:
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:
+        # Refused by this kernel or sandbox, or the socket is closed already.
+        return
