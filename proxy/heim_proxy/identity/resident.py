@@ -11,7 +11,7 @@ from heim_proxy.access.subject import Subject, SubjectKind
 from heim_proxy.identity.dialects import HeaderBlock
 from heim_proxy.identity.session_cookie import subject_digest
 from heim_proxy.live import EndReason, LiveExchange
-from heim_proxy.store.base import SessionRow
+from heim_proxy.store.base import SessionKind, SessionRow
 
 __all__ = ["MAX_RESIDENT", "ResidentSessions", "Session"]
 
@@ -29,7 +29,10 @@ class Session:
     """One login, in memory. Compared by identity; made by `Sessions` only.
 
     Attributes:
-        sid: Its id, 24 characters of base64url. Not a credential: the sealed cookie is.
+        sid: Its id, 24 characters of base64url. Not a credential: cookies and tokens are.
+        kind: What holds it: a browser, somebody's command line, a program.
+        label: What people call the device of a CLI login.
+        secret_hash: SHA-256 of a service token's secret; empty for the other kinds.
         subject: Who it belongs to.
         provider: Name of the identity provider that proved it.
         auth_time: When the person proved who they are, seconds since the epoch.
@@ -53,11 +56,14 @@ class Session:
         "expires",
         "grants",
         "grants_generation",
+        "kind",
+        "label",
         "last_seen",
         "live",
         "provider",
         "row_expires",
         "saved_seen",
+        "secret_hash",
         "sid",
         "subject",
         "usable",
@@ -66,8 +72,12 @@ class Session:
     def __init__(self, row: SessionRow, *, lifetime: float) -> None:
         """The session of a store row, under the configured `lifetime` in seconds."""
         self.sid: Final = row.sid
+        self.kind: Final = row.kind
+        self.label: Final = row.label
+        self.secret_hash: Final = row.secret_hash
+        service = row.kind is SessionKind.SERVICE
         self.subject: Final = Subject(
-            SubjectKind.USER,
+            SubjectKind.SERVICE_ACCOUNT if service else SubjectKind.USER,
             issuer=row.issuer,
             subject=row.subject,
             provider=row.provider,
@@ -96,14 +106,20 @@ class Session:
         return f"<Session {self.subject.name!r} {self.sid[:6]}… {state} live={len(self.live)}>"
 
     def limit(self, lifetime: float) -> None:
-        """Apply a lifetime; it can be shortened under a running session, never prolonged."""
-        self.expires = min(self.row_expires, self.created + lifetime)
+        """Apply a lifetime; it can be shortened under a running session, never prolonged.
+
+        A service token has the end it was created with: programs do not sign in every morning.
+        """
+        service = self.kind is SessionKind.SERVICE
+        self.expires = (
+            self.row_expires if service else min(self.row_expires, self.created + lifetime)
+        )
 
     def overdue(self, now: float, idle: float) -> EndReason | None:
         """Why it must end by `now`; None while it may go on."""
         if now >= self.expires:
             return EndReason.EXPIRED
-        if now - self.last_seen >= idle:
+        if now - self.last_seen >= idle and self.kind is not SessionKind.SERVICE:
             return EndReason.IDLE
         return None
 

@@ -138,12 +138,17 @@ class Sessions:
         Raises:
             StoreUnavailable: when it is not in memory and the store does not answer.
         """
-        session = self._resident.get(sid)
-        if session is None:
-            if self._write_back.ends(sid):
-                return None
-            session = await self._loader.load(sid)
+        session = await self._found(sid)
         return session if session is not None and self._still_good(session, now) else None
+
+    async def peek(self, sid: str, now: float) -> Session | None:
+        """As `get`, without noting that the session was used: nothing was proven yet.
+
+        Raises:
+            StoreUnavailable: when it is not in memory and the store does not answer.
+        """
+        session = await self._found(sid)
+        return session if session is not None and self._in_time(session, now) else None
 
     async def create(
         self, subject: Subject, *, auth_time: float, tokens: bytes, now: float
@@ -303,14 +308,27 @@ class Sessions:
 
     def _still_good(self, session: Session, now: float) -> bool:
         """Whether a session may be used; ends it when its time is over, else notes that it was."""
+        if not self._in_time(session, now):
+            return False
+        session.last_seen = now
+        return True
+
+    def _in_time(self, session: Session, now: float) -> bool:
+        """Whether a session is alive; ends it when its time is over."""
         if session.ended is not None:
             return False
         reason = session.overdue(now, self._idle)
         if reason is not None:
             self._finish(session, reason, now)
             return False
-        session.last_seen = now
         return True
+
+    async def _found(self, sid: str) -> Session | None:
+        """The session of an id, from memory or the store, whether or not it is still good."""
+        session = self._resident.get(sid)
+        if session is None and not self._write_back.ends(sid):
+            session = await self._loader.load(sid)
+        return session
 
     def _take_in(self, row: SessionRow) -> Session:
         session = Session(row, lifetime=self._lifetime)

@@ -70,6 +70,10 @@ class SigningKeys:
     def __repr__(self) -> str:
         return f"<SigningKeys {', '.join(key.kid for key in self._keys)}>"
 
+    def find(self, kid: object) -> SigningKey | None:
+        """The key of that name; None for any other word, whatever its type."""
+        return next((key for key in self._keys if key.kid == kid), None)
+
     def jwks(self) -> dict[str, list[dict[str, str]]]:
         """The public halves, for /.heim/jwks.json. A fresh copy."""
         return {"keys": [dict(key.jwk) for key in self._keys]}

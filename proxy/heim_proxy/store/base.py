@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-__all__ = ["PinResult", "Revocation", "SessionRow", "Store", "StoreUnavailable"]
+__all__ = [
+    "PinResult",
+    "Revocation",
+    "SessionKind",
+    "SessionRow",
+    "Store",
+    "StoreUnavailable",
+]
 
 
 class StoreUnavailable(Exception):  # noqa: N818 - the name says what the caller must do
@@ -27,9 +34,27 @@ class PinResult(enum.Enum):
     CONFLICT = "conflict"
 
 
+class SessionKind(enum.Enum):
+    """What holds a session, and therefore what proves it."""
+
+    BROWSER = "browser"
+    """A person's browser; proven by sealed cookies."""
+
+    CLI = "cli"
+    """A person's command line; proven by access tokens, kept up by a refresh token."""
+
+    SERVICE = "service"
+    """A program under a service account; proven by a service token."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionRow:
-    """One login. `sealed_tokens` holds refresh and id token, sealed by the key ring."""
+    """One login. `sealed_tokens` holds refresh and id token, sealed by the key ring.
+
+    `label` is what people call the device of a CLI login. `secret_hash` is SHA-256 of a service
+    token's secret, empty for the other kinds. `expires` is infinite for a service token that never
+    expires.
+    """
 
     sid: str
     issuer: str
@@ -45,6 +70,12 @@ class SessionRow:
     sealed_tokens: bytes = b""
     ended: float | None = None
     end_reason: str = ""
+    kind: SessionKind = SessionKind.BROWSER
+    label: str = ""
+    secret_hash: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<SessionRow {self.sid[:6]}… {self.kind.value} of {self.email or self.subject!r}>"
 
 
 @dataclass(frozen=True, slots=True)
