@@ -1,0 +1,85 @@
+"""`heim-tunnel login`, and the sign-in that a `proxy` without a token needs in between."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+
+from heim_tunnel import authorize, device
+from heim_tunnel.complaints import UsageError, clean, say
+from heim_tunnel.credentials import Login, load, locked, save, stored
+from heim_tunnel.dial import Endpoint, Way
+
+__all__ = ["chosen_host", "command", "run", "until"]
+
+
+def run(login_host: str, way: Way, *, with_device: bool = False, browser: bool = True) -> Login:
+    """Sign in at a login host. Neither locks nor saves; nothing is written to standard output.
+
+    Args:
+        login_host: `host` or `host:port`, as typed or stored.
+        way: How it is reached.
+        with_device: Show a code to be typed on another machine, instead of using a browser here.
+        browser: False to print the address without opening it.
+
+    Raises:
+        Complaint: It was refused or not finished in time, or the login host cannot be reached.
+    """
+    if with_device:
+        return device.sign_in(login_host, way)
+    return authorize.sign_in(login_host, way, browser=browser)
+
+
+def command(args: argparse.Namespace, way: Way) -> int:
+    """`heim-tunnel login [LOGIN_HOST]`: sign in again even if a login is stored."""
+    login_host = chosen_host(args.login_host)
+    login = sign_in(login_host, way, with_device=args.device, browser=not args.no_browser)
+    say(
+        login_host,
+        f"signed in as {clean(login.user, 200)} until {until(login.session_expires)}; "
+        "`heim-tunnel list` shows what you may reach",
+    )
+    return 0
+
+
+def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> Login:
+    """Sign in and store it; whoever waited for another process's sign-in takes that one."""
+    before = load(login_host)
+    with locked(login_host, waiting="waiting for another heim-tunnel that is signing in"):
+        now = load(login_host)
+        if now is not None and (before is None or now.access_token != before.access_token):
+            return now
+        login = run(login_host, way, with_device=with_device, browser=browser)
+        save(login)
+    return login
+
+
+def chosen_host(typed: str | None) -> str:
+    """The login host that is meant: the one typed, $HEIM_LOGIN, or the only stored login.
+
+    Raises:
+        UsageError: There is none, or there are several.
+    """
+    named = typed or os.environ.get("HEIM_LOGIN")
+    if named:
+        return str(Endpoint.parse(named, what="LOGIN_HOST" if typed else "HEIM_LOGIN"))
+    known = [login.login_host for login in stored()]
+    if not known:
+        raise UsageError(
+            "which login host? Name it once, as in: heim-tunnel login auth.x.example.com"
+        )
+    if len(known) > 1:
+        raise UsageError(f"which login host? You are signed in to {', '.join(known)}")
+    return known[0]
+
+
+def until(when: float, now: float | None = None) -> str:
+    """A time for people: `17:00` today, else with its date; local time, minutes."""
+    today = time.strftime("%Y-%m-%d", time.localtime(now))
+    try:
+        there = time.localtime(when)
+    except (OverflowError, ValueError, OSError):
+        return "the end of time"
+    day, minute = time.strftime("%Y-%m-%d", there), time.strftime("%H:%M", there)
+    return minute if day == today else f"{day} {minute}"
