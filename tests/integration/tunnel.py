@@ -1,0 +1,123 @@
+"""A proxy process with TCP backends, and `heim-tunnel` on its way to it, for tests with real peers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.heim import DOMAIN, authority
+from tests.integration.process import HeimProcess, heim_proxy, running
+
+__all__ = ["HEIM_TUNNEL", "Run", "TunnelSite", "run", "tcp_backend", "tunnel_site"]
+
+HEIM_TUNNEL = str(Path(sys.executable).with_name("heim-tunnel"))
+
+ACCOUNT = "ci"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a program left behind."""
+
+    status: int
+    out: bytes
+    err: str
+
+
+@dataclass(frozen=True)
+class TunnelSite:
+    """A running proxy, and the environment in which `heim-tunnel` reaches it."""
+
+    heim: HeimProcess
+    env: dict[str, str]
+
+    def host(self, name: str) -> str:
+        return f"{name}.{DOMAIN}"
+
+    def command(self, name: str, *options: str) -> list[str]:
+        """`heim-tunnel proxy` for a backend, without any name service."""
+        return [
+            HEIM_TUNNEL,
+            "proxy",
+            *options,
+            *([] if "--connect-to" in options else ["--connect-to", f"127.0.0.1:{self.port}"]),
+            self.host(name),
+        ]
+
+    @property
+    def port(self) -> int:
+        return self.heim.https_port
+
+    async def tunnel(
+        self, name: str, stdin: bytes = b"", *options: str, env_more: dict[str, str] | None = None
+    ) -> Run:
+        """Run `heim-tunnel proxy` to its end."""
+        env = {**self.env, **(env_more or {})}
+        return await run(*self.command(name, *options), stdin=stdin, env=env)
+
+
+def tcp_backend(name: str, upstream: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "tcp": {"upstream": upstream, **more}}
+
+
+@asynccontextmanager
+async def tunnel_site(
+    directory: Path, backends: list[dict[str, Any]], **more: Any
+) -> AsyncIterator[TunnelSite]:
+    """A proxy whose service account `ci` may use every backend, and the account's token."""
+    roles = [
+        {
+            "name": "machines",
+            "members": [{"service_account": ACCOUNT}, {"user": "alice@example.com"}],
+            "bindings": [{"backend": backend["name"]} for backend in backends],
+        }
+    ]
+    async with running(
+        directory, backends=backends, roles=roles, service_accounts=[{"name": ACCOUNT}], **more
+    ) as heim:
+        made = await heim_proxy("token", "create", ACCOUNT, "--config", str(heim.config_file))
+        assert made.status == 0, made.err
+        token_file = directory / "token"
+        token_file.touch(mode=0o600)
+        token_file.write_text(made.out)
+        ca_file = directory / "ca.pem"
+        authority().cert_pem.write_to_path(ca_file)
+        env = {
+            "HEIM_TOKEN_FILE": str(token_file),
+            "HEIM_CA_FILE": str(ca_file),
+            "HEIM_TUNNEL_HOME": str(directory / "tunnel-home"),
+        }
+        yield TunnelSite(heim, env)
+
+
+async def run(
+    *command: str,
+    stdin: bytes = b"",
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    within_s: float = 25.0,
+) -> Run:
+    """Run a program to its end with these bytes on its standard input."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+    )
+    try:
+        async with asyncio.timeout(within_s):
+            out, err = await process.communicate(stdin)
+    except TimeoutError:
+        process.kill()
+        _, err = await process.communicate()
+        raise AssertionError(f"{command[0]} did not end: {err.decode()}") from None
+    assert process.returncode is not None
+    return Run(process.returncode, out, err.decode(errors="replace"))
