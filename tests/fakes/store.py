@@ -6,7 +6,15 @@ import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from heim_proxy.store.base import PinResult, Revocation, SessionRow, StoreUnavailable
+from heim_proxy.store.base import (
+    DeviceRow,
+    PinResult,
+    RefreshRow,
+    Revocation,
+    SessionKind,
+    SessionRow,
+    StoreUnavailable,
+)
 
 __all__ = ["MemoryStore"]
 
@@ -26,6 +34,8 @@ class MemoryStore:
         self.feed: list[Revocation] = []
         self.burned: dict[str, float] = {}
         self.pins: dict[str, tuple[str, str, float]] = {}
+        self.refresh: dict[str, RefreshRow] = {}
+        self.devices: dict[bytes, DeviceRow] = {}
         self._seq = 0
         self._open = False
 
@@ -36,24 +46,32 @@ class MemoryStore:
     async def close(self) -> None:
         self._open = False
 
-    async def create_session(self, row: SessionRow) -> None:
+    async def create_session(self, row: SessionRow, *, refresh: RefreshRow | None = None) -> None:
         await self._answer("create_session", write=True)
-        if row.sid in self.sessions:
+        if row.sid in self.sessions or (refresh is not None and refresh.sid in self.refresh):
             raise StoreUnavailable("memory: UNIQUE constraint failed: sessions.sid")
         self.sessions[row.sid] = row
+        if refresh is not None:
+            self.refresh[refresh.sid] = refresh
 
     async def get_session(self, sid: str) -> SessionRow | None:
         await self._answer("get_session")
         return self.sessions.get(sid)
 
     async def list_sessions(
-        self, *, email: str | None = None, include_ended: bool = False
+        self,
+        *,
+        email: str | None = None,
+        kind: SessionKind | None = None,
+        include_ended: bool = False,
     ) -> Sequence[SessionRow]:
         await self._answer("list_sessions")
         found = [
             row
             for row in self.sessions.values()
-            if (email is None or row.email == email) and (include_ended or row.ended is None)
+            if (email is None or row.email == email)
+            and (kind is None or row.kind is kind)
+            and (include_ended or row.ended is None)
         ]
         return sorted(found, key=lambda row: (-row.created, row.sid))
 
@@ -69,13 +87,21 @@ class MemoryStore:
         return self._end(sid, reason, now)
 
     async def end_sessions_of(
-        self, *, now: float, reason: str, email: str | None = None, before: float | None = None
+        self,
+        *,
+        now: float,
+        reason: str,
+        email: str | None = None,
+        account: str | None = None,
+        before: float | None = None,
     ) -> int:
         await self._answer("end_sessions_of", write=True)
         doomed = [
             row.sid
             for row in self.sessions.values()
-            if (email is None or row.email == email) and (before is None or row.created < before)
+            if (email is None or row.email == email)
+            and (before is None or row.created < before)
+            and (account is None or (row.kind, row.subject) == (SessionKind.SERVICE, account))
         ]
         return sum(self._end(sid, reason, now) for sid in doomed)
 
@@ -93,6 +119,58 @@ class MemoryStore:
             return False
         self.burned[jti] = expires
         return True
+
+    async def get_refresh(self, sid: str) -> RefreshRow | None:
+        await self._answer("get_refresh")
+        return self.refresh.get(sid)
+
+    async def rotate_refresh(
+        self, sid: str, *, current: bytes, successor: bytes, salt: bytes, now: float
+    ) -> bool:
+        await self._answer("rotate_refresh", write=True)
+        row = self.refresh.get(sid)
+        if row is None or row.current != current:
+            return False
+        self.refresh[sid] = dataclasses.replace(
+            row, previous=row.current, current=successor, salt=salt, rotated=now
+        )
+        return True
+
+    async def add_device(self, row: DeviceRow, *, limit: int, limit_per_client: int) -> bool:
+        await self._answer("add_device", write=True)
+        waiting = {code: one for code, one in self.devices.items() if one.expires > row.created}
+        self.devices = waiting
+        of_client = sum(one.client == row.client for one in waiting.values())
+        if len(waiting) >= limit or of_client >= limit_per_client:
+            return False
+        if row.code in waiting or any(row.user_code == one.user_code for one in waiting.values()):
+            raise StoreUnavailable("memory: UNIQUE constraint failed: devices")
+        waiting[row.code] = row
+        return True
+
+    async def get_device(self, code: bytes) -> DeviceRow | None:
+        await self._answer("get_device")
+        return self.devices.get(code)
+
+    async def find_device(self, user_code: bytes) -> DeviceRow | None:
+        await self._answer("find_device")
+        return self._typed(user_code)
+
+    async def decide_device(self, user_code: bytes, *, sid: str, now: float) -> bool:
+        await self._answer("decide_device", write=True)
+        row = self._typed(user_code)
+        if row is None or row.decided or row.expires <= now:
+            return False
+        self.devices[row.code] = dataclasses.replace(row, decided=True, sid=sid)
+        return True
+
+    async def take_device(self, code: bytes) -> DeviceRow | None:
+        await self._answer("take_device", write=True)
+        row = self.devices.get(code)
+        return self.devices.pop(code) if row is not None and row.decided else None
+
+    def _typed(self, user_code: bytes) -> DeviceRow | None:
+        return next((row for row in self.devices.values() if row.user_code == user_code), None)
 
     async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
         await self._answer("pin", write=True)
@@ -112,7 +190,7 @@ class MemoryStore:
 
     async def purge(self, *, now: float, keep_ended: float) -> int:
         await self._answer("purge", write=True)
-        before = len(self.burned) + len(self.feed) + len(self.sessions)
+        before = self._rows()
         old = now - keep_ended
         self.burned = {jti: expires for jti, expires in self.burned.items() if expires >= now}
         self.feed = [entry for entry in self.feed if entry.at >= old]
@@ -121,7 +199,13 @@ class MemoryStore:
             for sid, row in self.sessions.items()
             if row.expires >= old and (row.ended is None or row.ended >= old)
         }
-        return before - len(self.burned) - len(self.feed) - len(self.sessions)
+        self.devices = {code: row for code, row in self.devices.items() if row.expires >= now}
+        self.refresh = {sid: row for sid, row in self.refresh.items() if sid in self.sessions}
+        return before - self._rows()
+
+    def _rows(self) -> int:
+        tables = (self.burned, self.feed, self.sessions, self.devices, self.refresh)
+        return sum(len(table) for table in tables)
 
     def _end(self, sid: str, reason: str, now: float) -> bool:
         row = self.sessions.get(sid)

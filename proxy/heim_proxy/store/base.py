@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 __all__ = [
+    "DeviceRow",
     "PinResult",
+    "RefreshRow",
     "Revocation",
     "SessionKind",
     "SessionRow",
@@ -79,6 +81,46 @@ class SessionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RefreshRow:
+    """The refresh token of one CLI login: SHA-256 of its parts, never the token.
+
+    `family` stays for the login's life, `current` changes with every refresh; `previous` is the
+    one before, replaced at `rotated`, and `salt` is what its successor was made with.
+    """
+
+    sid: str
+    family: bytes
+    current: bytes
+    rotated: float
+    previous: bytes = b""
+    salt: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<RefreshRow {self.sid[:6]}…>"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device that waits for somebody to approve it (RFC 8628).
+
+    `code` and `user_code` are SHA-256 of what the device and the person have. `client` is the
+    address that asked. Once decided, `sid` is the session of who approved; empty when denied.
+    """
+
+    code: bytes
+    user_code: bytes
+    label: str
+    client: str
+    created: float
+    expires: float
+    decided: bool = False
+    sid: str = ""
+
+    def __repr__(self) -> str:
+        return f"<DeviceRow {self.label!r} decided={self.decided}>"
+
+
+@dataclass(frozen=True, slots=True)
 class Revocation:
     """One entry of the feed: session `sid` ended. `seq` grows without gaps being meaningful."""
 
@@ -97,16 +139,20 @@ class Store(Protocol):
     async def close(self) -> None:
         """Release every resource; idempotent."""
 
-    async def create_session(self, row: SessionRow) -> None:
-        """Insert a new session."""
+    async def create_session(self, row: SessionRow, *, refresh: RefreshRow | None = None) -> None:
+        """Insert a new session, and its refresh token with it; both or neither."""
 
     async def get_session(self, sid: str) -> SessionRow | None:
         """The session, ended or not; None when it never existed or was purged."""
 
     async def list_sessions(
-        self, *, email: str | None = None, include_ended: bool = False
+        self,
+        *,
+        email: str | None = None,
+        kind: SessionKind | None = None,
+        include_ended: bool = False,
     ) -> Sequence[SessionRow]:
-        """Sessions, newest first, of one e-mail if given."""
+        """Sessions, newest first, of one e-mail and of one kind if given."""
 
     async def touch_sessions(self, seen: Mapping[str, float]) -> None:
         """Record last_seen of several sessions at once; never moves a time backwards."""
@@ -115,11 +161,22 @@ class Store(Protocol):
         """End one session and add it to the feed; False when it had ended or is unknown."""
 
     async def end_sessions_of(
-        self, *, now: float, reason: str, email: str | None = None, before: float | None = None
+        self,
+        *,
+        now: float,
+        reason: str,
+        email: str | None = None,
+        account: str | None = None,
+        before: float | None = None,
     ) -> int:
-        """End every live session of an e-mail and/or created before a time; how many ended.
+        """End every live session that fits what is given; how many ended. Nothing given is all.
 
-        With neither given, ends all.
+        Args:
+            now: When, in seconds since the epoch.
+            reason: The EndReason's value.
+            email: Only this person's: browsers and CLI logins.
+            account: Only this service account's.
+            before: Only those created before that time.
         """
 
     async def revocations(self, after: int) -> Sequence[Revocation]:
@@ -131,6 +188,41 @@ class Store(Protocol):
     async def burn(self, jti: str, *, expires: float) -> bool:
         """Mark a one-time id as used; False when it was used before."""
 
+    async def get_refresh(self, sid: str) -> RefreshRow | None:
+        """The refresh token of a login; None when it has none or was purged."""
+
+    async def rotate_refresh(
+        self, sid: str, *, current: bytes, successor: bytes, salt: bytes, now: float
+    ) -> bool:
+        """Replace a refresh token, if it is still `current`; False when somebody was faster."""
+
+    async def add_device(self, row: DeviceRow, *, limit: int, limit_per_client: int) -> bool:
+        """Note a device that waits, dropping those that expired by `row.created`.
+
+        Returns:
+            False when `limit` wait already, or `limit_per_client` from the same address; nothing
+            is noted then.
+
+        Raises:
+            StoreUnavailable: also when one of its codes is in use.
+        """
+
+    async def get_device(self, code: bytes) -> DeviceRow | None:
+        """The device that has this code; None when it is unknown, taken or dropped."""
+
+    async def find_device(self, user_code: bytes) -> DeviceRow | None:
+        """The device whose person types this code; None when there is none."""
+
+    async def decide_device(self, user_code: bytes, *, sid: str, now: float) -> bool:
+        """Approve a device in the name of session `sid`, or deny it with an empty one.
+
+        Returns:
+            False when nothing waits under that code at `now`: unknown, expired, or decided before.
+        """
+
+    async def take_device(self, code: bytes) -> DeviceRow | None:
+        """Drop a device that was decided, and return it; None for the second who asks."""
+
     async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
         """Bind an e-mail to the first (issuer, subject) seen with it."""
 
@@ -141,4 +233,8 @@ class Store(Protocol):
         """(email, issuer, subject, first seen), sorted by e-mail."""
 
     async def purge(self, *, now: float, keep_ended: float) -> int:
-        """Drop expired burned ids and sessions that ended or expired `keep_ended` seconds ago."""
+        """Drop what is over, and say how many rows that were.
+
+        Burned ids and waiting devices that expired; sessions that ended or expired `keep_ended`
+        seconds ago, with their feed entries and refresh tokens.
+        """

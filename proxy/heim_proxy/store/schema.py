@@ -40,6 +40,22 @@ _MIGRATIONS: Final = (
         email TEXT PRIMARY KEY, issuer TEXT NOT NULL, subject TEXT NOT NULL, since REAL NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    # to version 2: programs have sessions, too
+    """
+    ALTER TABLE sessions ADD COLUMN kind TEXT NOT NULL DEFAULT 'browser';
+    ALTER TABLE sessions ADD COLUMN label TEXT NOT NULL DEFAULT '';
+    ALTER TABLE sessions ADD COLUMN secret_hash BLOB NOT NULL DEFAULT x'';
+    CREATE TABLE refresh_tokens (
+        sid TEXT PRIMARY KEY, family BLOB NOT NULL, current BLOB NOT NULL, rotated REAL NOT NULL,
+        previous BLOB NOT NULL, salt BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE devices (
+        code BLOB PRIMARY KEY, user_code BLOB NOT NULL UNIQUE, label TEXT NOT NULL,
+        client TEXT NOT NULL, created REAL NOT NULL, expires REAL NOT NULL,
+        decided INTEGER NOT NULL, sid TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX devices_client ON devices (client);
+    """,
 )
 """Entry n takes a file from version n to n + 1; an entry that was released is never edited."""
 

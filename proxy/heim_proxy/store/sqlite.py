@@ -17,7 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from heim_proxy.store.base import PinResult, Revocation, SessionRow, StoreUnavailable
+from heim_proxy.store import programs
+from heim_proxy.store.base import (
+    DeviceRow,
+    PinResult,
+    RefreshRow,
+    Revocation,
+    SessionKind,
+    SessionRow,
+    StoreUnavailable,
+)
 from heim_proxy.store.schema import connect
 
 __all__ = ["SqliteStore"]
@@ -35,7 +44,7 @@ CLOSE_DEADLINE_S: Final = 10.0
 
 _COLUMNS: Final = (
     "sid, issuer, subject, email, domain, groups, provider, auth_time, created, expires, "
-    "last_seen, sealed_tokens, ended, end_reason"
+    "last_seen, sealed_tokens, ended, end_reason, kind, label, secret_hash"
 )
 
 
@@ -95,17 +104,24 @@ class SqliteStore:
         """Whether another process wrote since the last call (PRAGMA data_version)."""
         return await self._read(self._changed)
 
-    async def create_session(self, row: SessionRow) -> None:
-        """Insert a new session."""
+    async def create_session(self, row: SessionRow, *, refresh: RefreshRow | None = None) -> None:
+        """Insert a new session, and its refresh token with it; both or neither."""
         values = (
             *(row.sid, row.issuer, row.subject, row.email, row.domain, json.dumps(row.groups)),
             *(row.provider, row.auth_time, row.created, row.expires, row.last_seen),
             *(row.sealed_tokens, row.ended, row.end_reason),
+            *(row.kind.value, row.label, row.secret_hash),
         )
         marks = ", ".join("?" * len(values))
         # S608: both inserted strings are constants of this module.
         insert = f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})"  # noqa: S608
-        await self._write(lambda db: db.execute(insert, values))
+
+        def add(db: sqlite3.Connection) -> None:
+            db.execute(insert, values)
+            if refresh is not None:
+                programs.add_refresh(db, refresh)
+
+        await self._write(add)
 
     async def get_session(self, sid: str) -> SessionRow | None:
         """The session, ended or not; None when it never existed or was purged."""
@@ -113,13 +129,17 @@ class SqliteStore:
         return rows[0] if rows else None
 
     async def list_sessions(
-        self, *, email: str | None = None, include_ended: bool = False
+        self,
+        *,
+        email: str | None = None,
+        kind: SessionKind | None = None,
+        include_ended: bool = False,
     ) -> Sequence[SessionRow]:
-        """Sessions, newest first, of one e-mail if given."""
+        """Sessions, newest first, of one e-mail and of one kind if given."""
         return await self._select_sessions(
-            "WHERE (:email IS NULL OR email = :email) AND (:ended OR ended IS NULL) "
-            "ORDER BY created DESC, sid",
-            {"email": email, "ended": include_ended},
+            "WHERE (:email IS NULL OR email = :email) AND (:kind IS NULL OR kind = :kind) "
+            "AND (:ended OR ended IS NULL) ORDER BY created DESC, sid",
+            {"email": email, "kind": kind and kind.value, "ended": include_ended},
         )
 
     async def touch_sessions(self, seen: Mapping[str, float]) -> None:
@@ -138,11 +158,20 @@ class SqliteStore:
         )
 
     async def end_sessions_of(
-        self, *, now: float, reason: str, email: str | None = None, before: float | None = None
+        self,
+        *,
+        now: float,
+        reason: str,
+        email: str | None = None,
+        account: str | None = None,
+        before: float | None = None,
     ) -> int:
-        """End every live session of an e-mail and/or created before a time; how many ended."""
-        which = "(:email IS NULL OR email = :email) AND (:before IS NULL OR created < :before)"
-        values = {"email": email, "before": before}
+        """End every live session that fits what is given; how many ended. Nothing given is all."""
+        which = (
+            "(:email IS NULL OR email = :email) AND (:before IS NULL OR created < :before) "
+            "AND (:account IS NULL OR (kind = 'service' AND subject = :account))"
+        )
+        values = {"email": email, "account": account, "before": before}
         return await self._write(lambda db: _end(db, which, values, reason=reason, now=now))
 
     async def revocations(self, after: int) -> Sequence[Revocation]:
@@ -163,6 +192,42 @@ class SqliteStore:
         """Mark a one-time id as used; False when it was used before."""
         insert = "INSERT OR IGNORE INTO burned (jti, expires) VALUES (?, ?)"
         return await self._write(lambda db: db.execute(insert, (jti, expires)).rowcount == 1)
+
+    async def get_refresh(self, sid: str) -> RefreshRow | None:
+        """The refresh token of a login; None when it has none or was purged."""
+        return await self._read(lambda db: programs.get_refresh(db, sid))
+
+    async def rotate_refresh(
+        self, sid: str, *, current: bytes, successor: bytes, salt: bytes, now: float
+    ) -> bool:
+        """Replace a refresh token, if it is still `current`; False when somebody was faster."""
+        return await self._write(
+            lambda db: programs.rotate_refresh(
+                db, sid, current=current, successor=successor, salt=salt, now=now
+            )
+        )
+
+    async def add_device(self, row: DeviceRow, *, limit: int, limit_per_client: int) -> bool:
+        """Note a device that waits, dropping those that expired; False when too many wait."""
+        return await self._write(
+            lambda db: programs.add_device(db, row, limit=limit, limit_per_client=limit_per_client)
+        )
+
+    async def get_device(self, code: bytes) -> DeviceRow | None:
+        """The device that has this code; None when it is unknown, taken or dropped."""
+        return await self._read(lambda db: programs.get_device(db, code))
+
+    async def find_device(self, user_code: bytes) -> DeviceRow | None:
+        """The device whose person types this code; None when there is none."""
+        return await self._read(lambda db: programs.find_device(db, user_code))
+
+    async def decide_device(self, user_code: bytes, *, sid: str, now: float) -> bool:
+        """Approve a device in the name of session `sid`, or deny it; False when none waits."""
+        return await self._write(lambda db: programs.decide_device(db, user_code, sid=sid, now=now))
+
+    async def take_device(self, code: bytes) -> DeviceRow | None:
+        """Drop a device that was decided, and return it; None for the second who asks."""
+        return await self._write(lambda db: programs.take_device(db, code))
 
     async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
         """Bind an e-mail to the first (issuer, subject) seen with it."""
@@ -190,7 +255,7 @@ class SqliteStore:
         return await self._read(lambda db: db.execute(query).fetchall())
 
     async def purge(self, *, now: float, keep_ended: float) -> int:
-        """Drop expired burned ids, old sessions and their feed entries; how many rows."""
+        """Drop what is over, as the protocol says; how many rows."""
         old = now - keep_ended
 
         def drop(db: sqlite3.Connection) -> int:
@@ -200,6 +265,7 @@ class SqliteStore:
                 + db.execute(
                     "DELETE FROM sessions WHERE expires < ? OR ended < ?", (old, old)
                 ).rowcount
+                + programs.purge(db, now=now)
             )
 
         return await self._write(drop)
@@ -298,4 +364,5 @@ def _session(*row: object) -> SessionRow:
     """A row in the order of _COLUMNS."""
     values = list(row)
     values[5] = tuple(json.loads(str(values[5])))
+    values[14] = SessionKind(values[14])
     return SessionRow(*values)  # type: ignore[arg-type]  # the schema is STRICT

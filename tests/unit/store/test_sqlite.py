@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from heim_proxy.store.base import StoreUnavailable
+from heim_proxy.store.schema import SCHEMA_VERSION
 from heim_proxy.store.sqlite import MAX_WAITING, SqliteStore
 from tests.contracts.test_store import ROW
 
@@ -131,7 +132,8 @@ async def test_a_newer_schema_is_refused_with_both_numbers(
     with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    with pytest.raises(StoreUnavailable, match=r"newer Heim \(schema 99, this one knows 1\)"):
+    numbers = rf"newer Heim \(schema 99, this one knows {SCHEMA_VERSION}\)"
+    with pytest.raises(StoreUnavailable, match=numbers):
         await store.open()
 
 
