@@ -117,7 +117,7 @@ class IdentityHeaders:
         subject = session.subject
         groups = bounded(subject.groups & self._groups)
         issued = int(now)
-        expires = min(issued + LIFETIME_S, int(session.expires))
+        expires = int(min(issued + LIFETIME_S, session.expires))
         claims = {
             "iss": self._issuer,
             "aud": host,

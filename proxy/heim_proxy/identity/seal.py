@@ -41,6 +41,7 @@ class Purpose(enum.Enum):
     HANDOFF = "handoff"
     TOKENS = "tokens"
     RETURN = "return"
+    CODE = "code"
 
 
 class Opened(NamedTuple):

@@ -22,7 +22,7 @@ from heim_proxy.identity.verified import VerifiedCookie, VerifiedCookies
 from heim_proxy.identity.writeback import WriteBack
 from heim_proxy.live import EndReason, LiveRegistry
 from heim_proxy.observe.audit import Audit
-from heim_proxy.store.base import SessionRow, Store, StoreUnavailable
+from heim_proxy.store.base import RefreshRow, SessionKind, SessionRow, Store, StoreUnavailable
 from heim_runtime.clock import Clock
 
 __all__ = ["Miss", "Session", "Sessions"]
@@ -185,6 +185,42 @@ class Sessions:
         await in_time(self._store.create_session(row))
         return self._take_in(row)
 
+    async def create_cli(
+        self, person: Session, *, label: str, refresh: RefreshRow, now: float
+    ) -> Session:
+        """Begin a CLI login of somebody who has a session in a browser.
+
+        It is as old as their proof of who they are, and lasts as long as any new session.
+
+        Args:
+            person: The browser's session.
+            label: What people call the device.
+            refresh: Its first refresh token, whose `sid` becomes the session's id.
+            now: Seconds since the epoch.
+
+        Raises:
+            StoreUnavailable: when it cannot be stored; then there is no session.
+        """
+        subject = person.subject
+        row = SessionRow(
+            sid=refresh.sid,
+            issuer=subject.issuer,
+            subject=subject.subject,
+            email=subject.email,
+            domain=subject.domain,
+            groups=tuple(sorted(subject.groups)),
+            provider=person.provider,
+            auth_time=person.auth_time,
+            created=now,
+            expires=now + self._lifetime,
+            last_seen=now,
+            kind=SessionKind.CLI,
+            label=label,
+        )
+        await self._feed.start()
+        await in_time(self._store.create_session(row, refresh=refresh))
+        return self._take_in(row)
+
     async def tokens(self, sid: str) -> bytes:
         """The tokens given to `create`; empty when there are none or their key was removed.
 
@@ -300,6 +336,8 @@ class Sessions:
         not made together with it (a store restored from a backup, say); what else differs is taken
         from the row, and the earlier of the two ends counts.
         """
+        if session.kind is not SessionKind.BROWSER:
+            return None
         if claims.subject != session.digest or claims.issued < session.created - CLOCK_SKEW_S:
             return None
         expires = min(claims.expires, session.expires)

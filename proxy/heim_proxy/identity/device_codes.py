@@ -1,0 +1,193 @@
+"""Device codes (RFC 8628): logging in on a machine that has no browser, from one that has.
+
+The device gets a long code that it polls with and a short one that its person types on the login
+host, where they see what they approve. A device that waits is a row in the store, because anybody
+may ask for one: their number is bounded, in all and for each address, and they are dropped after
+ten minutes.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import re
+import secrets
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+from heim_config.secrets import Secret
+from heim_proxy.identity.authorization_codes import Consent
+from heim_proxy.identity.feed import in_time
+from heim_proxy.store.base import DeviceRow, Store
+from heim_runtime.clock import Clock
+
+__all__ = [
+    "INTERVAL_S",
+    "LIFETIME_S",
+    "MAX_WAITING",
+    "MAX_WAITING_PER_CLIENT",
+    "DeviceCodes",
+    "DeviceProblem",
+    "DeviceStart",
+    "SlowDown",
+    "user_code_of",
+]
+
+LIFETIME_S: Final = 600.0
+"""Time to find another machine and sign in on it, with a second factor."""
+
+INTERVAL_S: Final = 5.0
+
+MAX_INTERVAL_S: Final = 60.0
+
+MAX_WAITING: Final = 2000
+"""Some 400 KB. More than that at once are not people."""
+
+MAX_WAITING_PER_CLIENT: Final = 50
+"""A class room behind one address; a single attacker cannot use up the room of all others."""
+
+# RFC 8628, 6.1: consonants, so that no words come out, and nothing that looks like something else.
+# 20^8 are 34 bits; with MAX_WAITING codes pending, a guess hits one in 10^7.
+_ALPHABET: Final = "BCDFGHJKLMNPQRSTVWXZ"
+_TYPED: Final = re.compile(rf"([{_ALPHABET}]{{4}})([{_ALPHABET}]{{4}})")
+_CODE_BYTES: Final = 32
+_CODE: Final = re.compile(r"heim_dc_[A-Za-z0-9_-]{43}", re.ASCII)
+_PREFIX: Final = "heim_dc_"
+
+
+class DeviceProblem(enum.Enum):
+    """Why a device gets no login; the value is the error of RFC 8628, 3.5."""
+
+    PENDING = "authorization_pending"
+    DENIED = "access_denied"
+    EXPIRED = "expired_token"
+    """Expired, unknown or used: the device must start again in each case."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowDown:
+    """The device polled too soon; `interval` seconds must pass between two polls from now on."""
+
+    interval: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceStart:
+    """The two codes of a device that begins to wait; `user_code` as ``XXXX-XXXX``."""
+
+    device_code: Secret
+    user_code: str
+
+    def __repr__(self) -> str:
+        return "<DeviceStart <sealed>>"
+
+
+def user_code_of(typed: str) -> str | None:
+    """A code as somebody typed it, in its one form; None when it cannot be one.
+
+    People write lower case, and leave the hyphen out or put spaces in.
+    """
+    if len(typed) > 32 or not typed.isascii():
+        return None
+    found = _TYPED.fullmatch(re.sub(r"[ \t-]", "", typed).upper())
+    return None if found is None else f"{found[1]}-{found[2]}"
+
+
+class DeviceCodes:
+    """Devices that wait. One per process; the rows are shared, the pace of polling is not."""
+
+    __slots__ = ("_clock", "_polls", "_store")
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        """Nothing waits yet; `clock` measures the pace of polling."""
+        self._store: Final = store
+        self._clock: Final = clock
+        # By code: when it was asked about, and the seconds that must pass between two questions.
+        self._polls: Final[OrderedDict[bytes, tuple[float, float]]] = OrderedDict()
+
+    async def start(self, label: str, client: str, now: float) -> DeviceStart | None:
+        """Let a device wait; None when too many do.
+
+        Args:
+            label: What the device calls itself; people see it before they approve.
+            client: The address that asks; people see that, too.
+            now: Seconds since the epoch.
+
+        Raises:
+            StoreUnavailable: when it cannot be noted.
+        """
+        device_code = _PREFIX + secrets.token_urlsafe(_CODE_BYTES)
+        letters = "".join(secrets.choice(_ALPHABET) for _ in range(8))
+        user_code = f"{letters[:4]}-{letters[4:]}"
+        row = DeviceRow(
+            code=_hash(device_code),
+            user_code=_hash(user_code),
+            label=label,
+            client=client,
+            created=now,
+            expires=now + LIFETIME_S,
+        )
+        if not await in_time(
+            self._store.add_device(row, limit=MAX_WAITING, limit_per_client=MAX_WAITING_PER_CLIENT)
+        ):
+            return None
+        return DeviceStart(Secret(device_code), user_code)
+
+    async def find(self, user_code: str, now: float) -> DeviceRow | None:
+        """The device that waits under a code from `user_code_of`; None when none does.
+
+        Raises:
+            StoreUnavailable: when the store does not answer.
+        """
+        row = await in_time(self._store.find_device(_hash(user_code)))
+        return row if row is not None and not row.decided and now < row.expires else None
+
+    async def decide(self, user_code: str, *, sid: str, now: float) -> bool:
+        """Approve a device in the name of session `sid`, or deny it with an empty one.
+
+        Returns:
+            False when none waits under that code any more.
+
+        Raises:
+            StoreUnavailable: when it cannot be written down.
+        """
+        return await in_time(self._store.decide_device(_hash(user_code), sid=sid, now=now))
+
+    async def poll(self, device_code: str, now: float) -> Consent | DeviceProblem | SlowDown:
+        """What a device is told; an approval is given to one question only.
+
+        Raises:
+            StoreUnavailable: when the store does not answer.
+        """
+        if _CODE.fullmatch(device_code) is None:
+            return DeviceProblem.EXPIRED
+        code = _hash(device_code)
+        row = await in_time(self._store.get_device(code))
+        if row is None or now >= row.expires:
+            self._polls.pop(code, None)
+            return DeviceProblem.EXPIRED
+        if not row.decided:
+            return self._paced(code)
+        self._polls.pop(code, None)
+        taken = await in_time(self._store.take_device(code))
+        if taken is None:
+            return DeviceProblem.EXPIRED
+        return Consent(taken.sid, taken.label) if taken.sid else DeviceProblem.DENIED
+
+    def _paced(self, code: bytes) -> DeviceProblem | SlowDown:
+        """Pending, or slow down: RFC 8628, 3.5 adds five seconds each time a device is too fast."""
+        now = self._clock.monotonic()
+        asked, interval = self._polls.pop(code, (float("-inf"), INTERVAL_S))
+        # A tenth of grace, for a timer that fires early and a network that is faster this time.
+        hasty = now - asked < interval * 0.9
+        if hasty:
+            interval = min(interval + 5.0, MAX_INTERVAL_S)
+        self._polls[code] = (now, interval)
+        while len(self._polls) > MAX_WAITING:
+            self._polls.popitem(last=False)
+        return SlowDown(interval) if hasty else DeviceProblem.PENDING
+
+
+def _hash(code: str) -> bytes:
+    return hashlib.sha256(code.encode("ascii")).digest()
