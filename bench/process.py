@@ -59,6 +59,14 @@ class Program:
                 preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def wait_for(self, *ports: int) -> None:
         """Return when every port accepts connections.
 
@@ -89,23 +97,24 @@ class Program:
 
     def kill(self) -> None:
         """End the whole tree at once."""
-        for pid in list(self._pids()):
+        for pid in list(self.pids()):
             os.kill(pid, signal.SIGKILL)
         self._process.wait(_STOP_S)
 
     def cpu_ns(self) -> int:
         """Nanoseconds that all threads of the tree have run so far."""
         total = 0
-        for pid in self._pids():
+        for pid in self.pids():
             for task in Path(f"/proc/{pid}/task").iterdir():
                 total += parse_schedstat((task / "schedstat").read_text())
         return total
 
     def pss_bytes(self) -> int:
         """Memory of the tree; pages shared by n processes count one n-th each."""
-        return sum(parse_pss(Path(f"/proc/{pid}/smaps_rollup").read_text()) for pid in self._pids())
+        return sum(parse_pss(Path(f"/proc/{pid}/smaps_rollup").read_text()) for pid in self.pids())
 
-    def _pids(self) -> Iterator[int]:
+    def pids(self) -> Iterator[int]:
+        """The whole process tree, as it is now."""
         waiting = [self._process.pid]
         while waiting:
             pid = waiting.pop()

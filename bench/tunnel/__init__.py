@@ -1,0 +1,1 @@
+"""What the tunnel costs beside others: `python -m bench tunnel`. See bench/README.md."""
