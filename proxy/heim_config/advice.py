@@ -11,7 +11,7 @@ __all__ = ["advice"]
 
 def advice(config: Config) -> tuple[str, ...]:
     """One sentence for each part of `config` that can have no effect, with its place."""
-    return (*_groups(config), *_service_accounts(config))
+    return (*_groups(config), *_service_accounts(config), *_unreached(config))
 
 
 def _groups(config: Config) -> Iterator[str]:
@@ -32,8 +32,32 @@ def _groups(config: Config) -> Iterator[str]:
 
 
 def _service_accounts(config: Config) -> Iterator[str]:
-    if config.service_accounts:
-        yield (
-            "service_accounts: policy and explain know them, but nothing can sign in as one yet: "
-            "tokens arrive with the tunnel"
-        )
+    """Roles in which a program is in vain: it signs in with a token, and only for tcp."""
+    for number, role in enumerate(config.roles):
+        if role.break_glass or any(binding.permission is None for binding in role.bindings):
+            continue
+        for position, member in enumerate(role.members):
+            if member.service_account is not None and role.bindings:
+                yield (
+                    f"roles[{number}].members[{position}].service_account: "
+                    f"{member.service_account} gains nothing by it: service tokens are for "
+                    f"heim-tunnel, and role {role.name} gives only http"
+                )
+
+
+def _unreached(config: Config) -> Iterator[str]:
+    """TCP backends that no ordinary role leads to."""
+    given = {
+        binding.backend
+        for role in config.roles
+        for binding in role.bindings
+        if binding.permission is None
+    }
+    others = any(role.break_glass for role in config.roles)
+    who = "only break-glass roles reach it" if others else "nobody can connect to it"
+    for number, backend in enumerate(config.backends):
+        if backend.tcp is not None and backend.name not in given:
+            yield (
+                f"backends[{number}].tcp: {who}: add a role with the binding "
+                f"{{backend: {backend.name}}}"
+            )

@@ -27,7 +27,6 @@ from heim_config.fields import (
     Origin,
     PathText,
     Section,
-    TcpAddress,
     Text,
     UpstreamUrl,
     WildcardHost,
@@ -35,6 +34,7 @@ from heim_config.fields import (
 from heim_config.hosts import Upstream
 from heim_config.paths import parse_pattern
 from heim_config.problems import mistake, show
+from heim_config.tunnel import TcpService
 
 __all__ = [
     "DIALECTS",
@@ -44,7 +44,6 @@ __all__ = [
     "HttpRoute",
     "Location",
     "Permission",
-    "TcpService",
     "Timeouts",
     "UpstreamTls",
 ]
@@ -150,22 +149,6 @@ class HttpRoute(Section):
     def endpoints(self) -> tuple[Upstream, ...]:
         """Its upstreams, however they were written; never empty."""
         return (self.upstream,) if self.upstream is not None else (self.upstreams or ())
-
-
-class TcpService(Section):
-    """TCP behind a backend: ssh, a database, anything. People reach it with `heim-tunnel`."""
-
-    upstream: TcpAddress
-    """Where its streams go: host:port, always with the port, or unix:/path. Required. One address,
-    also for a backend with a wildcard host: the bytes of a stream do not say which name was
-    asked for."""
-
-    idle: Duration | None = None
-    """Without a byte in either direction, after which a stream ends. Default: no limit, because an
-    ssh session may be silent for a day and a dead client is noticed without it."""
-
-    max_duration: Duration | None = None
-    """How long a stream may last at all. Default: no limit but that of the session."""
 
 
 class Timeouts(Section):

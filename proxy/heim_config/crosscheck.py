@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from heim_config.access import Binding, Member
 from heim_config.backends import Backend
+from heim_config.coherence import contradictions
 from heim_config.identity import GOOGLE_ISSUER, Provider
 from heim_config.model import Config
-from heim_config.paths import decoded
 from heim_config.problems import Finding, Loc, nearest, show
 
 __all__ = ["Names", "crosscheck", "duplicate_names"]
@@ -141,41 +141,8 @@ def _hosts_of(config: Config, backend: Backend) -> Iterator[tuple[str, Loc]]:
 
 def _backends(config: Config) -> Found:
     for position, backend in enumerate(config.backends):
-        for finding in _backend(backend, config):
+        for finding in contradictions(backend, config):
             yield Finding(("backends", position, *finding.loc), finding.message, finding.hint)
-
-
-def _backend(backend: Backend, config: Config) -> Found:
-    if backend.allow_http and not backend.public:
-        yield Finding(
-            ("allow_http",),
-            "needs public: true, because a session cookie cannot exist on http",
-            "remove allow_http",
-        )
-    if backend.allow_http and config.listeners.http is None:
-        yield Finding(("allow_http",), "needs the plain listener", "set listeners.http")
-    if backend.public and backend.permissions:
-        yield Finding(
-            ("permissions",),
-            "decide nothing, because the backend is public",
-            "remove public: true, or the permissions",
-        )
-    if backend.public and backend.max_session_age is not None:
-        yield Finding(("max_session_age",), "means nothing, because the backend is public")
-    if backend.upstream_tls is not None and not any(
-        upstream.scheme == "https" for route in backend.http for upstream in route.endpoints
-    ):
-        yield Finding(("upstream_tls",), "means nothing, because no upstream is https")
-    seen: set[tuple[str, str]] = set()
-    for i, route in enumerate(backend.http):
-        key = (route.match, decoded(route.path))
-        if key in seen:
-            yield Finding(
-                ("http", i, "path"),
-                f"{show(route.path)} is the path of another route already",
-                "give a route several upstreams with upstreams: [...]",
-            )
-        seen.add(key)
 
 
 def _providers(config: Config) -> Found:

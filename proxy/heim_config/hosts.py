@@ -212,7 +212,9 @@ def parse_tcp(text: object, *, base: Path | None = None) -> Upstream:
     if slashes:
         # Not the rest of it: what stands before an @ may be a password.
         plain = rest.rstrip("/") if scheme == "tcp" and "@" not in rest else ""
-        raise mistake("is a URL, and tcp knows none", f"write {plain or 'host:port: 10.0.0.5:22'}")
+        raise mistake(
+            "is a URL, but tcp has only a host and a port", f"write {plain or '10.0.0.5:22'}"
+        )
     host, _, port = text.rpartition(":")
     if text.count(":") > 1 and not (host.startswith("[") and host.endswith("]")):
         raise mistake(f"{show(text)} is not a host and a port", "write IPv6 as [::1]:22")

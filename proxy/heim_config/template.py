@@ -97,4 +97,9 @@ backends:
   # - name: status
   #   public: true
   #   http: [{path: /, upstream: "http://127.0.0.1:3001"}]
+  # ssh, or any other TCP, with heim-tunnel; the binding {backend: desktop} of a role gives it.
+  # *.{domain} stands for one label: the certificate must cover *.ssh.{domain} too.
+  # - name: desktop
+  #   host: desktop.ssh.{domain}
+  #   tcp: {upstream: "10.0.0.5:22"}
 """

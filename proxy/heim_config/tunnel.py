@@ -1,12 +1,35 @@
-"""What people reach with `heim-tunnel`: the limits of TCP over https."""
+"""TCP that people reach with `heim-tunnel`: where it goes, how long it lasts and how much of it."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from heim_config.fields import Section, Whole
+from heim_config.fields import Duration, Section, TcpAddress, Whole
+from heim_config.problems import mistake
 
-__all__ = ["Tunnel"]
+__all__ = ["TcpService", "Tunnel"]
+
+
+class TcpService(Section):
+    """TCP behind a backend: ssh, a database, anything. People reach it with `heim-tunnel`."""
+
+    upstream: TcpAddress
+    """Where its streams go: host:port, always with the port, or unix:/path. Required. One address,
+    also for a backend with a wildcard host: the bytes of a stream do not say which name was
+    asked for."""
+
+    idle: Duration | None = None
+    """Without a byte in either direction, after which a stream ends. Default: no limit, because an
+    ssh session may be silent for a day and a dead client is noticed without it."""
+
+    max_duration: Duration | None = None
+    """How long a stream may last at all. Default: no limit but that of the session."""
+
+    @model_validator(mode="after")
+    def _check_limits(self) -> TcpService:
+        if self.idle and self.max_duration and self.idle > self.max_duration:
+            raise mistake("is longer than max_duration", "a stream has ended by then", at=("idle",))
+        return self
 
 
 class Tunnel(Section):

@@ -57,6 +57,10 @@ def whole(text: str) -> Data:
     for role in roles:
         for binding in role.get("bindings", ()):
             name = binding["backend"]
+            if name not in known and "permission" not in binding:
+                known[name] = {"name": name, "tcp": {"upstream": "127.0.0.1:1"}}
+            if "permission" not in binding:
+                continue
             if name not in known:
                 known[name] = {
                     "name": name,

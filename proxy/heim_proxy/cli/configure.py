@@ -50,7 +50,7 @@ def _counted(things: Sized, noun: str) -> str:
 
 
 def _uncovered(config: Config, hosts: Sequence[str]) -> Iterator[str]:
-    """Hosts that no certificate is for: browsers would refuse them."""
+    """Hosts that no certificate is for: browsers and heim-tunnel would refuse them."""
     now = time.time()
     names = [
         name
@@ -60,7 +60,17 @@ def _uncovered(config: Config, hosts: Sequence[str]) -> Iterator[str]:
     for host in (config.login_host, *hosts):
         parent = "*." + host.partition(".")[2]
         if host not in names and parent not in names:
-            yield f"tls.certificates: none of them is for {host}; browsers will refuse it"
+            near = next((name for name in names if _beneath(host, name)), None)
+            # The usual surprise with names such as desktop.ssh.x.example.com.
+            why = f" ({near} stands for one label: add {parent})" if near is not None else ""
+            yield (
+                f"tls.certificates: none of them is for {host}{why}; "
+                "browsers and heim-tunnel will refuse it"
+            )
+
+
+def _beneath(host: str, name: str) -> bool:
+    return name.startswith("*.") and host.endswith(name[1:])
 
 
 def _look_inside(config: Config) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 from heim_config.hosts import parse_host
 from heim_config.model import Config
 from heim_proxy.access.explain import explain as explain_access
+from heim_proxy.access.explain import explain_connect
 from heim_proxy.access.policy import Allow
 from heim_proxy.access.subject import Subject, SubjectKind
 from heim_proxy.cli.complain import load_or_complain
@@ -28,6 +29,7 @@ from heim_proxy.target import Target, canonical_host
 __all__ = ["Answer", "explain", "explain_request", "subject_of"]
 
 _AMBIGUOUS: Final = "REFUSED (ambiguous_path): the path can be read in two ways"
+_CONNECT: Final = b"CONNECT"
 _ASCII: Final = bytes(range(0x80)).decode("ascii")
 
 
@@ -58,6 +60,9 @@ def explain(args: argparse.Namespace) -> int:
     groups = any(member.group for role in config.roles for member in role.members)
     if groups and not args.group and isinstance(found, _Question):
         print("groups are not looked up here: name them with --group", file=sys.stderr)
+    over_http = isinstance(found, _Question) and found.method != _CONNECT
+    if args.who.startswith("service:") and over_http:
+        print("service tokens are for heim-tunnel: ask with CONNECT HOST", file=sys.stderr)
     return 0 if answer.allowed else 1
 
 
@@ -100,10 +105,10 @@ def subject_of(
 
 
 def explain_request(config: Config, who: Subject, method: str, url: str) -> Answer:
-    """What the proxy decides about a request of `who`.
+    """What the proxy decides about a request of `who`, or about a TCP stream (method CONNECT).
 
     Raises:
-        ValueError: When `url` is not an https or http URL with a host.
+        ValueError: When `url` is not an https or http URL with a host; for CONNECT, not a host.
         SnapshotError: When the configuration's paths or policy cannot be used.
     """
     question = _question(config, method, url)
@@ -112,15 +117,18 @@ def explain_request(config: Config, who: Subject, method: str, url: str) -> Answ
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A request about which only policy can decide: every reading of its path."""
+    """A request about which only policy can decide: every reading of its path; none for tcp."""
 
     backend: str
     method: bytes
-    views: tuple[bytes, ...]
+    views: tuple[bytes, ...] = ()
 
 
 def _decided(config: Config, who: Subject, question: _Question) -> Answer:
     policy = policy_of(config)
+    if question.method == _CONNECT:
+        stream = explain_connect(policy, who, question.backend)
+        return Answer(isinstance(stream.decision, Allow), tuple(stream.lines()))
     lines: tuple[str, ...] = ()
     for view in question.views:
         explanation = explain_access(
@@ -134,6 +142,8 @@ def _decided(config: Config, who: Subject, question: _Question) -> Answer:
 
 def _question(config: Config, method: str, url: str) -> Answer | _Question:
     """What policy has to be asked, or the answer when it does not matter who is asking."""
+    if method.encode() == _CONNECT:
+        return _stream_question(config, url)
     host, raw = _divide(url)
     head = RequestHead()
     data = method.encode() + b" " + raw + b" HTTP/1.1\r\nHost: " + host.encode("ascii")
@@ -164,6 +174,33 @@ def _question(config: Config, method: str, url: str) -> Answer | _Question:
     if backend.public:
         return Answer(True, (f"ALLOWED: everybody: backend {backend.name} is public",))
     return _Question(backend.name, head.method, tuple(views))
+
+
+def _stream_question(config: Config, url: str) -> Answer | _Question:
+    """The same for a TCP stream, asked for as `heim-tunnel` does: by host or the backend's name."""
+    host = _host_of(url)
+    routes = routes_of(config).lookup(host)
+    if routes is None:
+        names = {backend.name for backend in config.backends if backend.tcp is not None}
+        backend = host if host in names else None
+    else:
+        backend = routes.tcp.backend.name if routes.tcp is not None else None
+    if backend is None:
+        return Answer(False, (f"REFUSED (no_such_target): there is no tcp at {host}",))
+    return _Question(backend, _CONNECT)
+
+
+def _host_of(text: str) -> str:
+    """The canonical host of ``host``, ``host:port``, ``tcp://host`` or ``https://host/``."""
+    parts = urlsplit(text if "://" in text else f"tcp://{text}")
+    if parts.scheme in ("tcp", "https") and parts.path in ("", "/"):
+        authority = parts.netloc
+        if not authority.isascii():
+            authority = parse_host(parts.hostname)
+        host = canonical_host(authority.encode("ascii"))
+        if host is not None and not (parts.query or parts.fragment):
+            return host
+    raise ValueError(f"{text!r} is not a host such as desktop.example.com, which CONNECT takes")
 
 
 def _divide(url: str) -> tuple[str, bytes]:

@@ -154,8 +154,12 @@ def _add_explain(commands: _Commands[argparse.ArgumentParser]) -> None:
         help="a group the person is in; may be given several times",
     )
     explain.add_argument("--provider", metavar="NAME", help="who vouches for the person")
-    explain.add_argument("method", metavar="METHOD", help="GET, POST, …")
-    explain.add_argument("url", metavar="URL", help="the address, such as https://app.example.com/")
+    explain.add_argument("method", metavar="METHOD", help="GET, POST, …; CONNECT for tcp")
+    explain.add_argument(
+        "url",
+        metavar="URL",
+        help="the address, such as https://app.example.com/; for CONNECT a host",
+    )
     explain.set_defaults(run=_lazy("heim_proxy.cli.explain", "explain"))
 
 

@@ -82,6 +82,20 @@ def backend_only(extra: str) -> str:
     )
 
 
+def tcp_only(extra: str = "") -> str:
+    """A whole configuration whose only backend, ssh, has tcp alone and perhaps another key.
+
+    The backend begins on line 14, `extra` stands on line 16.
+    """
+    more = f"    {extra}\n" if extra else ""
+    return f'{HEAD}{IDENTITY}backends:\n  - name: ssh\n    tcp: {{upstream: "10.0.0.5:22"}}\n{more}'
+
+
+def both(extra: str = "") -> str:
+    """A whole configuration whose only backend, app, has http and tcp."""
+    return backend('tcp: {upstream: "10.0.0.5:22"}' + (f"\n    {extra}" if extra else ""))
+
+
 def route(fields: str) -> str:
     """A whole configuration whose only route has these fields."""
     return f"{HEAD}{IDENTITY}backends:\n  - name: app\n    http: [{{{fields}}}]\n"

@@ -40,9 +40,68 @@ def test_a_group_that_nobody_can_be_in_is_told(members: str, more: str, expected
     assert all("roles[0].members[0].group" in line and "google" in line for line in found)
 
 
-def test_service_accounts_are_told_until_they_can_sign_in() -> None:
-    (line,) = told(BASE + "service_accounts: [{name: ci}]\n")
-    assert line.startswith("service_accounts:")
+SSH = """backends:
+  - {name: ssh, tcp: {upstream: "h:22"}}
+  - name: web
+    http: [{path: /, upstream: "http://h"}]
+    permissions: [{name: p, locations: [{any: /}]}]
+"""
+ACCOUNTS = "service_accounts: [{name: ci}]\n"
+
+
+def of_roles(*roles: str) -> tuple[str, ...]:
+    return told(f"{BASE}{ACCOUNTS}{SSH}roles: [{', '.join(f'{{{one}}}' for one in roles)}]\n")
+
+
+ROBOT = "members: [{user: a@example.com}, {service_account: ci}]"
+TCP = "name: t, members: [{user: a@example.com}], bindings: [{backend: ssh}]"
+
+
+@pytest.mark.parametrize(
+    ("one", "expected"),
+    [
+        pytest.param("bindings: [{backend: web, permission: p}]", 1, id="only http"),
+        pytest.param("bindings: [{backend: web, permission: p}, {backend: ssh}]", 0, id="tcp too"),
+        pytest.param("bindings: [{backend: ssh}]", 0, id="only tcp"),
+        pytest.param("bindings: []", 0, id="nothing, to nobody"),
+        pytest.param("break_glass: true", 0, id="break-glass, which is tcp too"),
+    ],
+)
+def test_a_service_account_in_a_role_without_tcp_is_told(one: str, expected: int) -> None:
+    found = of_roles(f"name: r, {ROBOT}, {one}", TCP)
+    assert len(found) == expected, found
+    if found:
+        assert found[0] == (
+            "roles[0].members[1].service_account: ci gains nothing by it: service tokens are for "
+            "heim-tunnel, and role r gives only http"
+        )
+
+
+def test_service_accounts_alone_are_nothing_to_tell() -> None:
+    assert told(BASE + ACCOUNTS) == ()
+
+
+@pytest.mark.parametrize(
+    ("roles", "words"),
+    [
+        pytest.param((), "nobody can connect to it", id="no role"),
+        pytest.param(
+            ("name: r, bindings: [{backend: web, permission: p}]",),
+            "nobody can connect to it",
+            id="http alone",
+        ),
+        pytest.param(
+            ("name: r, break_glass: true",), "only break-glass roles reach it", id="break-glass"
+        ),
+    ],
+)
+def test_tcp_that_no_ordinary_role_gives_is_told(roles: tuple[str, ...], words: str) -> None:
+    (line,) = of_roles(*roles)
+    assert line == (f"backends[0].tcp: {words}: add a role with the binding {{backend: ssh}}")
+
+
+def test_tcp_that_a_role_gives_is_not_told() -> None:
+    assert of_roles(TCP) == ()
 
 
 def test_nothing_is_told_of_an_ordinary_configuration() -> None:

@@ -2,7 +2,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.config.samples import BACKENDS, GOOD, HEAD, IDENTITY, backend, told
+from tests.unit.config.samples import (
+    BACKENDS,
+    GOOD,
+    HEAD,
+    IDENTITY,
+    backend,
+    both,
+    tcp_only,
+    told,
+)
 
 PROVIDER = """\
     - name: {name}
@@ -52,22 +61,22 @@ MISTAKES = {
         backend("max_session_age: 1h") + role("{user: a@b.example}", "{backend: app}"),
         "which permission of app; it has none yet",
     ),
+    "permission of a backend with tcp alone": (
+        tcp_only() + role("{user: a@b.example}", "{backend: ssh, permission: all}"),
+        "16: roles[0].bindings[0].permission: ssh has no http, so it has no permissions; "
+        "remove it: a binding without permission gives tcp",
+    ),
+    "unknown permission of a backend with both": (
+        both() + role("{user: a@b.example}", "{backend: app}, {backend: app, permission: all}"),
+        '17: roles[0].bindings[1].permission: backend app has no permission "all"',
+    ),
+    "no permission named, tcp: null": (
+        backend("tcp: null") + role("{user: a@b.example}", "{backend: app}"),
+        "roles[0].bindings[0].permission: is missing: which permission of app; it has none yet",
+    ),
     "binding to a public backend": (
         GOOD.replace("backend: grafana, permission: all", "backend: status"),
         "roles[0].bindings[0].backend: status is public, so a binding decides nothing",
-    ),
-    "permissions of a public backend": (
-        backend("public: true\n    permissions: [{name: p, locations: [{any: /}]}]"),
-        "backends[0].permissions: decide nothing",
-    ),
-    "session age of a public backend": (
-        backend("public: true\n    max_session_age: 1h"),
-        "backends[0].max_session_age: means nothing",
-    ),
-    "allow_http without public": (backend("allow_http: true"), "allow_http: needs public: true"),
-    "allow_http without listener": (
-        backend("allow_http: true\n    public: true") + "listeners: {http: null}\n",
-        "allow_http: needs the plain listener",
     ),
     "derived host is the login host": (
         BACKENDS.replace("name: status", "name: auth") + HEAD + IDENTITY,
@@ -92,17 +101,6 @@ MISTAKES = {
     "one wildcard twice": (
         backend("hosts: ['*.a.example', '*.A.example']"),
         "backends[0].hosts[1]: *.a.example is a host of",
-    ),
-    "one path twice": (
-        GOOD.replace(
-            '[{path: /, upstream: "http://127.0.0.1:3000"}]',
-            '[{path: /é, upstream: "http://h"}, {path: /%C3%A9, upstream: "http://i"}]',
-        ),
-        'backends[0].http[1].path: "/%C3%A9" is the path of another route already',
-    ),
-    "tls settings for nothing": (
-        backend("upstream_tls: {insecure: true}"),
-        "upstream_tls: means nothing, because no upstream is https",
     ),
     "two backends of one name": (
         GOOD.replace("name: status", "name: grafana, host: b.example"),
@@ -196,6 +194,12 @@ FITTING = {
     "user of the second provider": BOTH + role("{user: a@two.example}"),
     "pair of a provider": BOTH + role("{issuer: 'https://one.example.com', subject: '7'}"),
     "group with one provider": GOOD,
+    "tcp by a binding without permission": tcp_only()
+    + role("{user: a@b.example}", "{backend: ssh}"),
+    "http and tcp of one backend, each by its own binding": both(
+        "permissions: [{name: p, locations: [{any: /}]}]"
+    )
+    + role("{user: a@b.example}", "{backend: app}, {backend: app, permission: p}"),
     "service account": GOOD.replace("{user: alice@example.com}", "{service_account: ci}")
     + "service_accounts: [{name: ci}]\n",
     "break-glass role without bindings": GOOD.replace(
@@ -227,6 +231,13 @@ def test_a_damaged_part_is_not_judged_by_what_was_taken_out_of_it() -> None:
     found = told(backend("allow_http: true\n    public: perhaps"))
     assert len(found) == 1
     assert "public: must be true or false" in found[0]
+
+
+def test_a_misspelt_kind_is_not_told_again_at_the_bindings() -> None:
+    """With `tpc` nobody can say whether a binding without permission is right."""
+    text = tcp_only().replace("tcp:", "tpc:") + role("{user: a@b.example}", "{backend: ssh}")
+    (found,) = told(text)
+    assert "backends[0].tpc: unknown key; did you mean tcp?" in found
 
 
 def test_mistakes_of_members_do_not_silence_those_of_bindings() -> None:

@@ -13,6 +13,7 @@ from heim_config.hosts import (
     parse_host,
     parse_issuer,
     parse_origin,
+    parse_tcp,
     parse_upstream,
 )
 
@@ -265,3 +266,71 @@ def test_what_is_not_an_upstream_is_refused(value: object) -> None:
     with pytest.raises(ValueError) as caught:
         parse_upstream(value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "upstream", "shown"),
+    [
+        ("10.0.0.5:22", Upstream("tcp", "10.0.0.5", 22), "10.0.0.5:22"),
+        ("[::1]:22", Upstream("tcp", "::1", 22), "[::1]:22"),
+        ("[2001:DB8:0::5]:65535", Upstream("tcp", "2001:db8::5", 65535), "[2001:db8::5]:65535"),
+        ("Name:22", Upstream("tcp", "name", 22), "name:22"),
+        ("my_db.internal.:5432", Upstream("tcp", "my_db.internal", 5432), "my_db.internal:5432"),
+        ("bücher.example:1", Upstream("tcp", "xn--bcher-kva.example", 1), None),
+        ("unix:/run/db", Upstream("unix", "/run/db", 0), "unix:/run/db"),
+        ("unix:///run/db", Upstream("unix", "/run/db", 0), "unix:/run/db"),
+        ("unix:db.sock", Upstream("unix", "/etc/heim/db.sock", 0), None),
+    ],
+)
+def test_addresses_of_tcp_are_understood(text: str, upstream: Upstream, shown: str | None) -> None:
+    parsed = parse_tcp(text, base=Path("/etc/heim"))
+    assert parsed == upstream
+    assert shown is None or str(parsed) == shown
+    assert parse_tcp(str(parsed)) == upstream
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ("10.0.0.5", "write both"),
+        ("10.0.0.5:", "write both"),
+        (":22", "write both"),
+        ("", "write both"),
+        (22, 'write it as "10.0.0.5:22"'),
+        (None, 'write it as "10.0.0.5:22"'),
+        (["10.0.0.5:22"], 'write it as "10.0.0.5:22"'),
+        ("::1:22", "write IPv6 as [::1]:22"),
+        ("[::1:22", "write IPv6 as [::1]:22"),
+        ("a:b:22", "write IPv6 as [::1]:22"),
+        ("[10.0.0.5]:22", "only IPv6 is in brackets"),
+        ("[name]:22", "labels are letters"),
+        ("10.0.0.5:0", "port 0 cannot be dialled"),
+        ("10.0.0.5:65536", "is not a port"),
+        ("10.0.0.5:ssh", "is not a port"),
+        ("10.0.0.5:-1", "is not a port"),
+        ("10.0.0.5: 22", "is not a port"),
+        ("10.0.0.5:\uff12\uff12", "is not a port"),
+        ("010.0.0.5:22", "would be read as an address"),
+        ("10.0.5:22", "would be read as an address"),
+        ("tcp://10.0.0.5:22", "write 10.0.0.5:22"),
+        ("ssh://desktop", "write 10.0.0.5:22"),
+        ("ssh://root:hunter2@desktop:22", "is a URL"),
+        ("a b:22", "labels are letters"),
+        ("a/b:22", "labels are letters"),
+        ("a\r\nb:22", "labels are letters"),
+        ("*.internal:22", "labels are letters"),
+        ("unix:", "is not a socket's path"),
+        ("unix:a\0b", "is not a socket's path"),
+        ("unix:/" + "a" * 200, "is not a socket's path"),
+    ],
+)
+def test_what_is_not_an_address_of_tcp_is_refused_with_what_to_write(
+    value: object, part: str
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        parse_tcp(value)
+    context = getattr(caught.value, "context", None) or {}
+    told = f"{context['message']}; {context['hint']}"
+    assert part in told
+    assert "hunter2" not in told
+    assert told.isprintable()

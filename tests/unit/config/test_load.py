@@ -315,7 +315,10 @@ REFUSED = {
         f"{HEAD}{IDENTITY}backends: [{{name: a, http: []}}]\n",
         "http: must not be empty",
     ),
-    "missing routes": (f"{HEAD}{IDENTITY}backends: [{{name: a}}]\n", "http: is missing"),
+    "neither http nor tcp": (
+        f"{HEAD}{IDENTITY}backends: [{{name: a}}]\n",
+        "backends[0]: needs http, tcp or both; there is nothing to reach",
+    ),
     "double star": (permission("{any: /a/**}"), "** is not a wildcard"),
     "star in segment": (permission("{any: /a*}"), "one whole segment"),
     "regex": (permission("{any: '^/a$'}"), "does not start with a slash"),
@@ -443,9 +446,14 @@ def test_the_samples_that_are_broken_above_load_as_they_are() -> None:
         (GOOD + "agents: []\n", "agents", "arrives with the agent"),
         (GOOD + "agents_ca: {}\n", "agents_ca", "arrives with the agent"),
         (
-            f"{HEAD}{IDENTITY}backends: [{{name: a, tcp: {{upstream: '10.0.0.1:22'}}}}]\n",
-            "backends[0].tcp",
-            "arrives with the tunnel",
+            f"{HEAD}{IDENTITY}backends: [{{name: a, tcp: {{agent: desktop}}}}]\n",
+            "backends[0].tcp.agent",
+            "arrives with the agent",
+        ),
+        (
+            f"{HEAD}{IDENTITY}backends: [{{name: a, tcp: {{target: ssh}}}}]\n",
+            "backends[0].tcp.target",
+            "arrives with the agent",
         ),
         (backend("webhooks: []"), "backends[0].webhooks", "arrives with webhooks"),
         (

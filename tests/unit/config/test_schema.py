@@ -27,7 +27,10 @@ def test_the_schema_requires_what_a_file_must_have() -> None:
     schema = json_schema()
     assert schema["required"] == ["domain"]
     assert schema["$defs"]["Provider"]["required"] == ["name", "type", "client_id"]
-    assert schema["$defs"]["Backend"]["required"] == ["name", "http"]
+    backend = schema["$defs"]["Backend"]
+    assert backend["required"] == ["name"]
+    assert backend["anyOf"] == [{"required": ["http"]}, {"required": ["tcp"]}]
+    assert schema["$defs"]["TcpService"]["required"] == ["upstream"]
 
 
 def test_keys_are_spelled_as_in_the_file() -> None:

@@ -9,7 +9,7 @@ import yaml
 from heim_config.load import load_file
 from heim_config.problems import ConfigError
 from heim_config.template import render_init
-from tests.unit.config.samples import told
+from tests.unit.config.samples import load, told
 
 
 def written(tmp_path: Path, domain: str) -> Path:
@@ -34,9 +34,23 @@ def test_the_initial_configuration_loads_once_its_files_exist(tmp_path: Path) ->
 
 def test_what_is_commented_out_in_it_would_load_too() -> None:
     text = render_init(domain="example.com")
-    shown = re.sub(r"^  # (- name: status|  )", r"  \1", text, flags=re.MULTILINE)
-    assert shown != text
+    shown = re.sub(r"^  # (- name: |  )", r"  \1", text, flags=re.MULTILINE)
     assert told(shown) == []
+    config = load(shown)
+    assert [backend.name for backend in config.backends] == ["wiki", "status", "desktop"]
+    assert config.backends[2].tcp is not None
+
+
+def test_a_binding_as_its_comment_says_gives_the_tcp_that_is_commented_out() -> None:
+    text = render_init(domain="example.com")
+    shown = re.sub(r"^  # (- name: |  )", r"  \1", text, flags=re.MULTILINE)
+    binding = re.search(r"the binding (\{.*\}) of a role", text)
+    assert binding is not None
+    config = load(shown.replace("{backend: wiki, permission: all}", binding[1]))
+    assert (config.roles[1].bindings[0].backend, config.roles[1].bindings[0].permission) == (
+        "desktop",
+        None,
+    )
 
 
 def test_a_domain_is_written_in_its_canonical_form() -> None:

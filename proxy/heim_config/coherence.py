@@ -1,0 +1,93 @@
+"""What one backend says that contradicts itself, or that could only mislead whoever reads it.
+
+Places are those within the backend. A key that means nothing is a mistake and not a warning: it was
+written because somebody believes that it protects or permits something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from heim_config.backends import Backend
+from heim_config.model import Config
+from heim_config.paths import decoded
+from heim_config.problems import Finding, show
+
+__all__ = ["contradictions"]
+
+# Keys of a backend that are about requests, which a backend with tcp alone never has.
+_HTTP_ONLY: Final = (
+    "allow_http",
+    "permissions",
+    "identity_headers",
+    "cors",
+    "allowed_origins",
+    "upstream_tls",
+    "forward_path",
+    "upgrades",
+)
+
+
+def contradictions(backend: Backend, config: Config) -> Iterator[Finding]:
+    """Everything that does not fit together within `backend`."""
+    if backend.tcp is not None and backend.public:
+        yield Finding(
+            ("public",),
+            "is impossible with tcp: its streams always belong to somebody who signed in",
+            "give what is public a backend of its own" if backend.http else "remove it",
+        )
+    if not backend.http:
+        yield from _without_http(backend)
+        return
+    yield from _without_effect(backend, config)
+    yield from _routed_twice(backend)
+
+
+def _without_http(backend: Backend) -> Iterator[Finding]:
+    given = backend.model_fields_set
+    for key in _HTTP_ONLY:
+        if key in given:
+            hint = "a binding without permission gives tcp" if key == "permissions" else None
+            yield Finding((key,), "means nothing, because the backend has no http", hint)
+    given = backend.timeouts.model_fields_set
+    for key, hint in (("first_byte", None), ("idle", "write tcp: {idle: ...}")):
+        if key in given:
+            message = "means nothing, because the backend has no http"
+            yield Finding(("timeouts", key), message, hint)
+
+
+def _without_effect(backend: Backend, config: Config) -> Iterator[Finding]:
+    if backend.allow_http and not backend.public:
+        yield Finding(
+            ("allow_http",),
+            "needs public: true, because a session cookie cannot exist on http",
+            "remove allow_http",
+        )
+    if backend.allow_http and config.listeners.http is None:
+        yield Finding(("allow_http",), "needs the plain listener", "set listeners.http")
+    if backend.public and backend.permissions:
+        yield Finding(
+            ("permissions",),
+            "decide nothing, because the backend is public",
+            "remove public: true, or the permissions",
+        )
+    if backend.public and backend.max_session_age is not None:
+        yield Finding(("max_session_age",), "means nothing, because the backend is public")
+    if backend.upstream_tls is not None and not any(
+        upstream.scheme == "https" for route in backend.http for upstream in route.endpoints
+    ):
+        yield Finding(("upstream_tls",), "means nothing, because no upstream is https")
+
+
+def _routed_twice(backend: Backend) -> Iterator[Finding]:
+    seen: set[tuple[str, str]] = set()
+    for i, route in enumerate(backend.http):
+        key = (route.match, decoded(route.path))
+        if key in seen:
+            yield Finding(
+                ("http", i, "path"),
+                f"{show(route.path)} is the path of another route already",
+                "give a route several upstreams with upstreams: [...]",
+            )
+        seen.add(key)
