@@ -35,6 +35,7 @@ from heim_proxy.identity.fetch import Fetcher
 from heim_proxy.identity.handoff import Tickets
 from heim_proxy.identity.keys import KeyRing
 from heim_proxy.identity.oidc import OidcLogin
+from heim_proxy.identity.programs import ProgramIdentity
 from heim_proxy.identity.providers import from_config
 from heim_proxy.identity.seal import Sealer
 from heim_proxy.identity.session import Sessions
@@ -48,6 +49,7 @@ from heim_proxy.observe.metrics import Metrics
 from heim_proxy.portal.app import build as build_portal
 from heim_proxy.portal.app import runner as portal_runner
 from heim_proxy.portal.context import PortalContext, PortalSettings
+from heim_proxy.portal.reachable import reachable, token_domains
 from heim_proxy.reload import Reloader
 from heim_proxy.snapshot import Snapshot, build
 from heim_proxy.sources.base import Source
@@ -188,6 +190,15 @@ class Proxy:
             self._clock,
             redirect_uri=lambda: f"{self._snapshot.login_url}/.heim/callback",
         )
+        programs = ProgramIdentity.over(
+            sessions,
+            store,
+            sealer,
+            keys=lambda: self._snapshot.signing_keys,
+            login_url=lambda: self._snapshot.login_url,
+            accounts=lambda: [one.name for one in self._snapshot.config.service_accounts],
+            clock=self._clock,
+        )
         access_log = self._access_log = AccessLog(self._access_log_to)
         stack.callback(access_log.close)
         portal = await self._open_portal(
@@ -198,6 +209,7 @@ class Proxy:
                 tickets=Tickets(sealer, store),
                 store=store,
                 login=login,
+                programs=programs,
                 keys=lambda: self._snapshot.signing_keys,
                 audit=self._audit,
                 clock=self._clock,
@@ -358,6 +370,8 @@ class Proxy:
             backend_for=snapshot.backend_for,
             max_session_age=snapshot.max_session_age,
             applications=snapshot.applications,
+            reachable=partial(reachable, snapshot),
+            token_domains=token_domains(snapshot.config),
             providers=snapshot.providers,
         )
 

@@ -23,6 +23,7 @@ from heim_proxy.identity.fetch import Fetcher
 from heim_proxy.identity.handoff import Tickets
 from heim_proxy.identity.keys import KeyRing
 from heim_proxy.identity.oidc import OidcLogin
+from heim_proxy.identity.programs import ProgramIdentity
 from heim_proxy.identity.providers import ClientSecret, Provider, ProviderType
 from heim_proxy.identity.seal import Sealer
 from heim_proxy.identity.signing import SigningKeys
@@ -30,6 +31,7 @@ from heim_proxy.observe.audit import AUDIT_LOGGER, Audit
 from heim_proxy.portal.app import build, runner
 from heim_proxy.portal.context import PortalContext, PortalSettings
 from heim_proxy.portal.limits import RateLimit
+from heim_proxy.portal.reachable import Reachable
 from tests.fakes.idp import REDIRECT, FakeIdp
 from tests.fakes.sessions import ManualClock, Stage
 from tests.fakes.store import MemoryStore
@@ -90,6 +92,8 @@ class PortalStand:
         default_factory=lambda: {APP1: "app1", APP2: "app2", STRICT: "strict"}
     )
     applications: list[Application] = field(default_factory=list)
+    reachable: list[Reachable] = field(default_factory=list)
+    accounts: list[str] = field(default_factory=list)
     ages: dict[str, float] = field(default_factory=lambda: {"strict": 600.0})
     port: str = ""
 
@@ -108,6 +112,8 @@ class PortalStand:
             backend_for=self.backends.get,
             max_session_age=self.ages.get,
             applications=lambda subject: self.applications,
+            reachable=lambda subject: self.reachable,
+            token_domains=("example.test",),
             providers=tuple(self.providers),
         )
 
@@ -262,6 +268,15 @@ async def portal_stand(
     keys = SigningKeys.load_or_create(tmp_path / "assertion.pem")
     outcomes: Counter[str] = Counter()
     stand: PortalStand
+    programs = ProgramIdentity.over(
+        stage.sessions,
+        stage.store,
+        stage.sealer,
+        keys=lambda: keys,
+        login_url=lambda: stand.settings().login_url,
+        accounts=lambda: stand.accounts,
+        clock=stage.clock,
+    )
     ctx = PortalContext(
         settings=lambda: stand.settings(),
         sessions=stage.sessions,
@@ -269,6 +284,7 @@ async def portal_stand(
         tickets=Tickets(stage.sealer, stage.store),
         store=stage.store,
         login=OidcLogin(fetcher, stage.clock, redirect_uri=lambda: REDIRECT),
+        programs=programs,
         keys=lambda: keys,
         audit=Audit(),
         clock=stage.clock,

@@ -9,11 +9,13 @@ from heim_proxy.access.applications import Application
 from heim_proxy.access.subject import Subject
 from heim_proxy.identity.handoff import Tickets
 from heim_proxy.identity.oidc import OidcLogin
+from heim_proxy.identity.programs import ProgramIdentity
 from heim_proxy.identity.providers import Provider
 from heim_proxy.identity.seal import Sealer
 from heim_proxy.identity.session import Sessions
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.observe.audit import Audit
+from heim_proxy.portal.reachable import Reachable
 from heim_proxy.store.base import Store
 from heim_runtime.clock import Clock
 
@@ -26,7 +28,8 @@ class PortalSettings:
 
     `public_url` gives "https://host[:port]" of a canonical host; `backend_for` the name of the
     backend that a canonical host leads to, or None; `max_session_age` a backend's limit in seconds,
-    or None; `applications` what somebody may open, in the order it is shown.
+    or None; `applications` what somebody may open, in the order it is shown; `reachable` what they
+    may use with programs, too; `token_domains` where programs may send their tokens.
     """
 
     login_host: str
@@ -34,6 +37,8 @@ class PortalSettings:
     backend_for: Callable[[str], str | None]
     max_session_age: Callable[[str], float | None]
     applications: Callable[[Subject], Sequence[Application]]
+    reachable: Callable[[Subject], Sequence[Reachable]]
+    token_domains: tuple[str, ...]
     providers: tuple[Provider, ...]
 
     @property
@@ -68,6 +73,7 @@ class PortalContext:
     tickets: Tickets
     store: Store
     login: OidcLogin
+    programs: ProgramIdentity
     keys: Callable[[], SigningKeys]
     audit: Audit
     clock: Clock
