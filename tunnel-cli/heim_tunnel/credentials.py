@@ -7,8 +7,40 @@ only to the login host it came from and to the domains that host advertised (`Lo
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
+import stat
 
-__all__ = ["Login", "Secret", "for_host", "forget", "home", "load", "locked", "save", "stored"]
+from heim_tunnel.complaints import AUTH, FAILED, Complaint, UsageError, clean, say
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+__all__ = [
+    "Login",
+    "Secret",
+    "for_host",
+    "forget",
+    "home",
+    "known",
+    "load",
+    "locked",
+    "save",
+    "stored",
+    "service_token",
+]
+
+FILE_BYTES: Final = 64 * 1024
+"""A login is one or two kilobytes, a service token a hundred bytes; more is another file."""
+
+_SUFFIX: Final = ".json"
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+# A service token is often mounted for a group (a Kubernetes volume with fsGroup), never for all.
+_STRANGERS: Final = stat.S_IWGRP | stat.S_IRWXO
+
+_HTTPS: Final = "https://"
 
 
 class Secret(str):
@@ -74,21 +106,71 @@ class Login:
         Raises:
             Complaint: A field is missing or wrong, or `login_url` is not the host that was asked.
         """
-        raise NotImplementedError
+        try:
+            login = cls(
+                login_url=_text(answer, "login_url").rstrip("/"),
+                user=_text(answer, "user"),
+                domains=_texts(answer, "domains"),
+                access_token=_token(answer, "access_token"),
+                access_expires=now + _number(answer, "expires_in"),
+                refresh_token=_token(answer, "refresh_token"),
+                session_expires=_number(answer, "session_expires"),
+                # A relative path would mean another file from another directory.
+                ca_file=os.path.abspath(os.path.expanduser(ca_file)) if ca_file else None,
+            )
+        except ValueError as e:
+            raise Complaint(f"{login_host} gave a token answer without a valid {e}") from e
+        if login.login_url != _HTTPS + login_host:
+            raise Complaint(
+                f"{login_host} calls itself {clean(login.login_url, 200)}; log in there instead",
+                AUTH,
+            )
+        return login
+
+    def __repr__(self) -> str:
+        return f"<Login {self.user!r} at {self.login_host}>"
 
     @property
     def login_host(self) -> str:
         """`host` or `host:port`, as people type it."""
-        raise NotImplementedError
+        return self.login_url.removeprefix(_HTTPS)
 
     def covers(self, host: str) -> bool:
         """Whether the token may be sent to a host."""
-        raise NotImplementedError
+        return self._closeness(host) > 0
+
+    def _closeness(self, host: str) -> int:
+        """How much of a host's name this login vouches for; 0 for nothing."""
+        host = host.lower().rstrip(".")
+        own = _bare(self.login_host)
+        if host == own:
+            return len(host) + 1
+        fitting = [
+            len(domain)
+            for domain in (entry.lower().strip(".") for entry in self.domains)
+            if domain and (host == domain or host.endswith("." + domain))
+        ]
+        return max(fitting, default=0)
 
 
 def home() -> str:
     """The directory of everything kept; it need not exist."""
-    raise NotImplementedError
+    environ = os.environ
+    if given := environ.get("HEIM_TUNNEL_HOME"):
+        return os.path.expanduser(given)
+    base = environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    return f"{base}/heim"
+
+
+def known() -> list[str]:
+    """The login hosts that have a file, whatever is in it, ordered."""
+    try:
+        names = os.listdir(f"{home()}/logins")
+    except OSError:
+        return []
+    return sorted(
+        name.removesuffix(_SUFFIX).replace("_", ":") for name in names if name.endswith(_SUFFIX)
+    )
 
 
 def load(login_host: str) -> Login | None:
@@ -97,41 +179,213 @@ def load(login_host: str) -> Login | None:
     Raises:
         Complaint: The file cannot be read, is not ours, or others may read it.
     """
-    raise NotImplementedError
+    path = _path(login_host)
+    data = _read(path, _OTHERS)
+    if data is None:
+        return None
+    try:
+        fields = json.loads(data)
+        login = Login(
+            login_url=_text(fields, "login_url"),
+            user=_text(fields, "user"),
+            domains=_texts(fields, "domains"),
+            access_token=_token(fields, "access_token"),
+            access_expires=_number(fields, "access_expires"),
+            refresh_token=_token(fields, "refresh_token"),
+            session_expires=_number(fields, "session_expires"),
+            ca_file=_text(fields, "ca_file") if fields.get("ca_file") else None,
+        )
+    except (ValueError, AttributeError) as e:
+        raise Complaint(f"{path} is damaged; run: heim-tunnel login {login_host}", AUTH) from e
+    if login.login_url != _HTTPS + login_host:
+        # A copied file must not send one login host's tokens to another.
+        raise Complaint(f"{path} is another host's login; remove it", AUTH)
+    return login
 
 
 def stored() -> list[Login]:
     """Every stored login, ordered by login host. Raises Complaint as `load` does."""
-    raise NotImplementedError
+    found = (load(login_host) for login_host in known())
+    return [login for login in found if login is not None]
 
 
 def for_host(host: str) -> Login | None:
-    """The login whose tokens may be sent to a host; of several, the most specific domain's."""
-    raise NotImplementedError
+    """The login whose tokens may be sent to a host; of several, the most specific domain's.
+
+    Raises:
+        Complaint: None covers it, but one of the files could not be read.
+    """
+    best: Login | None = None
+    closeness = 0
+    problem: Complaint | None = None
+    for login_host in known():
+        try:
+            login = load(login_host)
+        except Complaint as e:
+            problem = e
+            continue
+        close = login._closeness(host) if login is not None else 0
+        if close > closeness:
+            best, closeness = login, close
+    if best is None and problem is not None:
+        raise problem
+    return best
 
 
 def save(login: Login) -> None:
-    """Write a login; others see the old file or the new one. Hold `locked` around read and save."""
-    raise NotImplementedError
+    """Write a login; others see the old file or the new one. Hold `locked` around read and save.
+
+    Raises:
+        Complaint: The directory cannot be written.
+    """
+    path = _path(login.login_host)
+    fields = {name: getattr(login, name) for name in Login.__slots__}
+    fresh = f"{path}.{os.getpid()}.new"
+    try:
+        _make_directory()
+        descriptor = os.open(
+            fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+        )
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(fields, file, indent=1)
+            file.flush()
+            # A crash must not leave an empty file in place of a refresh token.
+            os.fsync(descriptor)
+        os.replace(fresh, path)
+    except OSError as e:
+        raise Complaint(f"cannot write {path}: {e.strerror}", FAILED) from e
 
 
 def forget(login_host: str) -> bool:
     """Remove a login's file; False when there was none. Hold `locked`."""
-    raise NotImplementedError
+    try:
+        os.unlink(_path(login_host))
+    except FileNotFoundError:
+        return False
+    except OSError as e:
+        raise Complaint(f"cannot remove {_path(login_host)}: {e.strerror}", FAILED) from e
+    return True
+
+
+def service_token(path: str) -> Secret:
+    """The service token in a file.
+
+    Raises:
+        UsageError: It cannot be read, everybody may read it, or it holds no token.
+    """
+    try:
+        data = _read(os.path.expanduser(path), _STRANGERS)
+    except Complaint as e:
+        raise UsageError(e.text) from e
+    if data is None:
+        raise UsageError(f"token file {path} does not exist")
+    token = data.decode("latin-1").strip()
+    if not _is_token(token):
+        raise UsageError(f"token file {path} holds no token")
+    return Secret(token)
 
 
 class locked:  # noqa: N801 - used as a statement: `with locked(login_host):`
     """Only one process at a time changes a login: `with locked(login_host): …`.
 
     An flock on a file beside the login's, so it ends with the process however that ends. While
-    another process holds it, `waiting` is said once on standard error.
+    another process holds it, `waiting` is said once on standard error. There is no deadline here:
+    whoever holds it has one for everything it does.
     """
 
+    __slots__ = ("_descriptor", "_path", "_waiting")
+
     def __init__(self, login_host: str, *, waiting: str | None = None) -> None:
-        raise NotImplementedError
+        self._path = _path(login_host).removesuffix(_SUFFIX) + ".lock"
+        self._waiting = waiting
+        self._descriptor = -1
 
     def __enter__(self) -> None:
-        raise NotImplementedError
+        try:
+            _make_directory()
+            self._descriptor = os.open(
+                self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+            )
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if self._waiting is not None:
+                    say(None, self._waiting)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        except OSError as e:
+            raise Complaint(f"cannot lock {self._path}: {e.strerror}", FAILED) from e
 
     def __exit__(self, *_: object) -> None:
-        raise NotImplementedError
+        os.close(self._descriptor)
+
+
+def _path(login_host: str) -> str:
+    if "/" in login_host or "_" in login_host or login_host.startswith("."):
+        raise UsageError(f"{login_host!r} is not a login host")
+    return f"{home()}/logins/{login_host.replace(':', '_')}{_SUFFIX}"
+
+
+def _make_directory() -> None:
+    os.makedirs(home(), mode=0o700, exist_ok=True)
+    os.makedirs(f"{home()}/logins", mode=0o700, exist_ok=True)
+
+
+def _read(path: str, forbidden: int) -> bytes | None:
+    """A small file, refused when its mode has one of the forbidden bits; None without one."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            about = os.fstat(file.fileno())
+            if stat.S_ISREG(about.st_mode):
+                if about.st_mode & forbidden:
+                    raise Complaint(f"others may read {path}; run: chmod 600 {path}", AUTH)
+                if about.st_uid not in (os.geteuid(), 0):
+                    raise Complaint(f"{path} belongs to somebody else", AUTH)
+            data = b""
+            while chunk := file.read(FILE_BYTES):
+                data += chunk
+                if len(data) >= FILE_BYTES:
+                    raise Complaint(f"{path} is too long to be a token", AUTH)
+            return data
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise Complaint(f"cannot read {path}: {e.strerror}", AUTH) from e
+
+
+def _bare(login_host: str) -> str:
+    """The host without its port."""
+    host, found, port = login_host.rpartition(":")
+    return (host if found and port.isdecimal() else login_host).lower()
+
+
+def _text(fields: dict[str, object], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise ValueError(name)
+    return value
+
+
+def _token(fields: dict[str, object], name: str) -> str:
+    value = _text(fields, name)
+    if not _is_token(value):
+        raise ValueError(name)
+    return value
+
+
+def _is_token(text: str) -> bool:
+    """Whether it may stand in a request head; one that smuggles a line would be two requests."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+def _texts(fields: dict[str, object], name: str) -> list[str]:
+    value = fields.get(name)
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError(name)
+    return value
+
+
+def _number(fields: dict[str, object], name: str) -> float:
+    value = fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+        raise ValueError(name)
+    return float(value)

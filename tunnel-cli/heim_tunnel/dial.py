@@ -6,15 +6,31 @@ puts verified TLS on it, `dial` does both. Every failure is a `Complaint` that n
 
 from __future__ import annotations
 
+import os
+import ssl
+import time
+
+from heim_tunnel import race, trust, webproxy
+from heim_tunnel.complaints import Complaint, UsageError, say
+from heim_tunnel.link import Link, Lost
+from heim_wire.aio.sockets import tune_carriage
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket
-
-    from heim_tunnel.link import Link
+    from typing import Final
 
 __all__ = ["Endpoint", "Way", "connect", "dial", "secure"]
 
-HTTPS_PORT = 443
+HTTPS_PORT: Final = 443
+
+CONNECT_S: Final = 10.0
+"""For the name and TCP together."""
+
+WEB_PROXY_S: Final = 20.0
+"""A web proxy resolves and connects in its turn, often after asking a scanner."""
+
+TLS_S: Final = 10.0
 
 
 class Endpoint:
@@ -33,7 +49,33 @@ class Endpoint:
         Raises:
             UsageError: It is none of them; the message names `what`.
         """
-        raise NotImplementedError
+        rest = text.strip().removeprefix("https://").removesuffix("/")
+        if rest.startswith("["):
+            host, found, port = rest[1:].partition("]")
+            valid = bool(found) and host.count(":") > 1 and port[:1] in ("", ":")
+            port = port[1:] if port else str(HTTPS_PORT)
+        else:
+            host, found, port = rest.partition(":")
+            port = port if found else str(HTTPS_PORT)
+            valid = True
+        # What is put into a request head must be a host: no blanks, controls, path or user.
+        valid = valid and host.isascii() and host.isprintable() and not set(host) & set(" /@?#\\")
+        if not (valid and host and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
+            raise UsageError(f"{what}: {text!r} is not a host or host:port")
+        return cls(host.lower().rstrip("."), int(port))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == HTTPS_PORT else f"{host}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self}>"
+
+    @property
+    def authority(self) -> str:
+        """`host:port`, always with the port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
 
 
 class Way:
@@ -62,20 +104,46 @@ class Way:
     @classmethod
     def from_environment(cls) -> Way:
         """The way the environment asks for: HEIM_CA_FILE."""
-        raise NotImplementedError
+        return cls(ca_file=os.environ.get("HEIM_CA_FILE") or None)
+
+    def tell(self, text: str) -> None:
+        """Say a step when the person asked for them."""
+        if self.verbose:
+            say(None, text)
 
 
 def connect(endpoint: Endpoint, way: Way) -> socket:
     """Open a TCP connection, through the web proxy that the environment asks for.
 
-    `*.localhost` is loopback (RFC 6761). Addresses are raced (RFC 8305). The socket comes back
-    blocking, with TCP_NODELAY, keep-alive, TCP_USER_TIMEOUT and TCP_NOTSENT_LOWAT set; the caller
-    closes it.
+    `*.localhost` is loopback (RFC 6761). Addresses are raced (RFC 8305). The socket has
+    TCP_NODELAY, keep-alive, TCP_USER_TIMEOUT and TCP_NOTSENT_LOWAT set; the caller closes it.
 
     Raises:
         Complaint: DNS, connect or the web proxy failed.
     """
-    raise NotImplementedError
+    target = way.connect_to or endpoint
+    proxy = webproxy.find(target.host, target.port, os.environ)
+    if proxy is None:
+        return _open(target, target.authority)
+    way.tell(f"through web proxy {proxy} to {target.authority}")
+    sock = _open(Endpoint(proxy.host, proxy.port), f"web proxy {proxy}")
+    try:
+        if proxy.scheme == "https":
+            from heim_tunnel import bridge
+
+            sock = bridge.open_tls(sock, proxy, way, time.monotonic() + TLS_S)
+        webproxy.join(sock, proxy, target.authority, time.monotonic() + WEB_PROXY_S)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _open(where: Endpoint, name: str) -> socket:
+    deadline = time.monotonic() + CONNECT_S
+    sock = race.connect(race.resolve(where.host, where.port, deadline), name, deadline)
+    tune_carriage(sock)
+    return sock
 
 
 def secure(sock: socket, host: str, way: Way) -> Link:
@@ -88,9 +156,49 @@ def secure(sock: socket, host: str, way: Way) -> Link:
         Complaint: The certificate is not trusted, is for another name, or the handshake failed.
             The socket is closed then.
     """
-    raise NotImplementedError
+    try:
+        return _shake(sock, host, way, bundle=False)
+    except ssl.SSLError as e:
+        raise Complaint(trust.explain(e, host, way.ca_file), detail=str(e)) from e
 
 
 def dial(endpoint: Endpoint, way: Way) -> Link:
-    """`connect` and `secure`."""
-    raise NotImplementedError
+    """`connect` and `secure`. Raises Complaint."""
+    try:
+        link = _shake(connect(endpoint, way), endpoint.host, way, bundle=False)
+    except ssl.SSLError as e:
+        if way.ca_file is not None or not trust.unknown_issuer(e):
+            raise Complaint(trust.explain(e, endpoint.host, way.ca_file), detail=str(e)) from e
+        # The system's directory may have no hashes (Fedora): once more with the whole bundle.
+        link = _second(endpoint, way)
+    way.tell(f"connected to {endpoint.authority} with {link.protocol}")
+    return link
+
+
+def _second(endpoint: Endpoint, way: Way) -> Link:
+    try:
+        return _shake(connect(endpoint, way), endpoint.host, way, bundle=True)
+    except ssl.SSLError as e:
+        raise Complaint(trust.explain(e, endpoint.host, way.ca_file), detail=str(e)) from e
+
+
+def _shake(sock: socket, host: str, way: Way, *, bundle: bool) -> Link:
+    """A link after its handshake; the socket is closed on any failure. Raises SSLError too."""
+    try:
+        link = Link(sock, trust.context(way.ca_file, bundle=bundle), host)
+        link.handshake(time.monotonic() + TLS_S)
+        return link
+    except ssl.SSLError:
+        sock.close()
+        raise
+    except TimeoutError as e:
+        sock.close()
+        raise Complaint(f"no TLS with {host}: it does not answer") from e
+    except Lost as e:
+        sock.close()
+        raise Complaint(f"no TLS with {host}: {e}") from e
+    except (OSError, ValueError, Complaint) as e:
+        sock.close()
+        if isinstance(e, Complaint):
+            raise
+        raise Complaint(f"no TLS with {host}: {e}") from e

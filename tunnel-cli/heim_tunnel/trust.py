@@ -88,7 +88,7 @@ def unknown_issuer(error: BaseException) -> bool:
 
 
 def explain(error: OSError, host: str, ca_file: str | None) -> str:
-    """One line on why TLS with a host failed: not trusted by which store, other name, expired, …."""
+    """One line on why TLS with a host failed: not trusted by which store, other name, expired."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_certificate(error, host, ca_file)
     if isinstance(error, ssl.SSLError):
