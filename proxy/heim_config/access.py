@@ -82,12 +82,13 @@ class Role(Section):
     """What they may do. Default: nothing; access is what bindings give and nothing else."""
 
     break_glass: Flag = False
-    """Members may do everything on every backend, and each use is audited as break-glass. Default:
-    false; meant for the few people who must get in when the configuration is wrong."""
+    """Members may do everything on every backend, over http and tcp, and each use is audited as
+    break-glass. Default: false; meant for the few people who must get in when the configuration is
+    wrong."""
 
 
 class ServiceAccount(Section):
-    """A program that acts under its own name."""
+    """A program that acts under its own name: it signs in with a service token, for tcp only."""
 
     name: Name
     """How members and logs call it. Required, unique."""

@@ -16,7 +16,13 @@ from heim_proxy.access.members import (
     ServiceAccountMember,
     UserMember,
 )
-from heim_proxy.access.policy import DenyReason, LocationSpec, PermissionSpec, RoleSpec
+from heim_proxy.access.policy import (
+    BindingSpec,
+    DenyReason,
+    LocationSpec,
+    PermissionSpec,
+    RoleSpec,
+)
 from heim_proxy.access.subject import Subject, SubjectKind
 
 
@@ -27,6 +33,7 @@ class World:
     backends: Sequence[str]
     permissions: Sequence[PermissionSpec]
     roles: Sequence[RoleSpec]
+    tcp: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -85,11 +92,11 @@ def judge(world: World, subject: Subject, backend: str, *, method: bytes, path: 
     if backend not in world.backends:
         return Verdict(DenyReason.UNKNOWN_BACKEND)
     mine = [r for r in world.roles if any(is_member(subject, member) for member in r.members)]
-    bound = [role for role in mine if any(b.backend == backend for b in role.bindings)]
+    bound = [role for role in mine if any(is_of(b, backend) for b in role.bindings)]
     names = tuple(sorted(role.name for role in bound))
     for role in bound:
         for binding in role.bindings:
-            if binding.backend == backend:
+            if binding.backend == backend and binding.permission is not None:
                 for location in locations(world, backend, binding.permission):
                     if method_fits(location.method, method) and fits(location.pattern, path):
                         where = f"{backend}/{binding.permission}"
@@ -101,6 +108,25 @@ def judge(world: World, subject: Subject, backend: str, *, method: bytes, path: 
         return Verdict(None, f"role {breakers[0].name}: break-glass", True, everyone)
     if bound or breakers:
         return Verdict(DenyReason.NO_PERMISSION)
+    return Verdict(DenyReason.NO_ROLE)
+
+
+def is_of(binding: BindingSpec, backend: str) -> bool:
+    return binding.backend == backend and binding.permission is not None
+
+
+def judge_stream(world: World, subject: Subject, backend: str) -> Verdict:
+    if backend not in world.tcp:
+        return Verdict(DenyReason.UNKNOWN_BACKEND)
+    mine = [r for r in world.roles if any(is_member(subject, member) for member in r.members)]
+    bound = [role for role in mine if BindingSpec(backend, None) in role.bindings]
+    if bound:
+        names = tuple(sorted(role.name for role in bound))
+        return Verdict(None, f"role {bound[0].name}: {backend} tcp", roles=names)
+    breakers = [role for role in mine if role.break_glass]
+    if breakers:
+        names = tuple(sorted(role.name for role in breakers))
+        return Verdict(None, f"role {breakers[0].name}: break-glass", True, names)
     return Verdict(DenyReason.NO_ROLE)
 
 

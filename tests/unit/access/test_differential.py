@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from heim_proxy.access.explain import Outcome, explain
+from heim_proxy.access.explain import Explanation, Outcome, explain, explain_connect
 from heim_proxy.access.members import (
     DomainMember,
     GroupMember,
@@ -25,13 +26,14 @@ from heim_proxy.access.policy import (
     RoleSpec,
 )
 from heim_proxy.access.subject import Subject, SubjectKind
-from tests.unit.access.reference import World, judge
+from tests.unit.access.reference import Verdict, World, judge, judge_stream
 
 # Without the explain phase: it traces every line of a failing example, which takes minutes here.
 PHASES = (Phase.explicit, Phase.generate, Phase.shrink)
 
 # Few values of each kind, so that generated rules and requests meet often.
 BACKENDS = ("app", "db")
+TCP = ("db", "ssh")  # of which one serves http too
 WORDS = ("any", "get", "head", "post", "delete", "trace", "connect")
 METHODS = (b"GET", b"HEAD", b"POST", b"DELETE", b"TRACE", b"CONNECT", b"FOO")
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -76,7 +78,8 @@ def worlds(draw: st.DrawFn) -> World:
         PermissionSpec(backend, name, tuple(draw(st.lists(LOCATIONS, max_size=4))))
         for backend, name in PERMISSIONS
     ]
-    bindings = st.lists(st.sampled_from([BindingSpec(*key) for key in PERMISSIONS]), max_size=3)
+    given_things = [BindingSpec(*key) for key in PERMISSIONS] + [BindingSpec(name) for name in TCP]
+    bindings = st.lists(st.sampled_from(given_things), max_size=3)
     roles = [
         RoleSpec(
             name,
@@ -86,7 +89,16 @@ def worlds(draw: st.DrawFn) -> World:
         )
         for name in draw(st.lists(NAMES, unique=True))
     ]
-    return World(BACKENDS, permissions, roles)
+    return World(BACKENDS, permissions, roles, TCP)
+
+
+def compiled(world: World) -> Policy:
+    return Policy.compile(
+        backends=world.backends,
+        tcp=world.tcp,
+        permissions=world.permissions,
+        roles=world.roles,
+    )
 
 
 def agree(
@@ -95,7 +107,16 @@ def agree(
     backend, method, path = request
     decision = policy.grants(subject).decide(backend, method, path)
     expected = judge(world, subject, backend, method=method, path=path)
-    explanation = explain(policy, subject, backend, method=method, path=path)
+    all_say(decision, expected, explain(policy, subject, backend, method=method, path=path))
+
+
+def agree_on_stream(world: World, policy: Policy, subject: Subject, backend: str) -> None:
+    decision = policy.grants(subject).connect(backend)
+    expected = judge_stream(world, subject, backend)
+    all_say(decision, expected, explain_connect(policy, subject, backend))
+
+
+def all_say(decision: Allow | Deny, expected: Verdict, explanation: Explanation) -> None:
     assert explanation.decision == decision
     assert explanation.rule == expected.rule
     deciding = [o.rule.text for o in explanation.considered if o.outcome is Outcome.DECIDES]
@@ -104,7 +125,9 @@ def agree(
         assert deciding == []
     else:
         assert expected.reason is None
-        assert decision == Allow(backend, decision.rule, expected.roles, expected.break_glass)
+        assert decision == Allow(
+            explanation.backend, decision.rule, expected.roles, expected.break_glass
+        )
         assert [decision.rule] == deciding == [expected.rule]
 
 
@@ -117,13 +140,40 @@ def test_enforcement_equals_the_reference_and_explanation_equals_enforcement() -
     )
     def over_generated(world: World, who: list[Subject], paths: list[bytes], odd: bytes) -> None:
         nonlocal requests
-        policy = Policy.compile(
-            backends=world.backends, permissions=world.permissions, roles=world.roles
-        )
+        policy = compiled(world)
         asked = itertools.product((*BACKENDS, "nope"), METHODS, (*paths[:4], odd))
         for subject, request in itertools.product(who, list(asked)):
             agree(world, policy, subject, request)
             requests += 1
+        for subject, backend in itertools.product(who, (*TCP, "app", "nope")):
+            agree_on_stream(world, policy, subject, backend)
 
     over_generated()
     assert requests >= 10_000
+
+
+def without(world: World, *, tcp: bool) -> World:
+    """The same world, where no role has bindings of the one kind."""
+    roles = [
+        replace(
+            role,
+            bindings=tuple(one for one in role.bindings if (one.permission is None) is not tcp),
+        )
+        for role in world.roles
+    ]
+    return replace(world, roles=roles)
+
+
+@settings(max_examples=150, deadline=None, database=None, phases=PHASES)
+@given(worlds(), st.lists(SUBJECTS, min_size=3, max_size=3), st.lists(PATHS, min_size=3))
+def test_bindings_of_one_kind_say_nothing_about_the_other(
+    world: World, who: list[Subject], paths: list[bytes]
+) -> None:
+    whole = compiled(world)
+    only_http = compiled(without(world, tcp=True))
+    only_tcp = compiled(without(world, tcp=False))
+    for subject in who:
+        for request in itertools.product((*BACKENDS, "ssh"), METHODS, paths[:3]):
+            assert whole.decide(subject, *request) == only_http.decide(subject, *request)
+        for backend in (*TCP, "app"):
+            assert whole.connect(subject, backend) == only_tcp.connect(subject, backend)

@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from heim_proxy.access.explain import Explanation, Outcome, explain
+from heim_proxy.access.explain import Explanation, Outcome, explain, explain_connect
 from heim_proxy.access.members import DomainMember, GroupMember, IssuerMember, UserMember
 from heim_proxy.access.policy import (
     Allow,
@@ -182,4 +182,95 @@ def test_explanation_carries_the_decision_itself(name: str) -> None:
     found = explained(subject, b"GET", b"/")
     assert found.decision == POLICY.decide(subject, "grafana", b"GET", b"/")
     assert (found.subject, found.backend) == (subject.name, "grafana")
-    assert (found.method, found.path) == (b"GET", b"/")
+    assert found.request == "GET /"
+
+
+STREAMS = Policy.compile(
+    backends=("wiki",),
+    tcp=("desktop", "wiki", "lonely"),
+    permissions=(PermissionSpec("wiki", "all", (LocationSpec("any", b"/"),)),),
+    roles=(
+        RoleSpec("web", (UserMember("bob@example.com"),), (BindingSpec("wiki", "all"),)),
+        RoleSpec("dev", (GroupMember("okta", "dev"),), (BindingSpec("desktop"),)),
+        RoleSpec(
+            "admin",
+            (UserMember("alice@example.com"), GroupMember("okta", "sre")),
+            (BindingSpec("desktop"), BindingSpec("wiki")),
+        ),
+        RoleSpec("emergency", (UserMember("root@example.com"),), break_glass=True),
+    ),
+)
+
+
+def test_allowed_stream_is_explained_rule_by_rule() -> None:
+    assert list(explain_connect(STREAMS, person("alice", "dev"), "desktop").lines()) == [
+        "ALLOWED: alice@example.com: tcp on desktop",
+        "  by role dev: desktop tcp",
+        "rules of this backend:",
+        "  role dev: desktop tcp: decides: alice@example.com is in dev as group dev of okta",
+        "  role admin: desktop tcp: would allow too: alice@example.com is in admin as user "
+        "alice@example.com",
+        "  role emergency: break-glass: not a member: alice@example.com is not in emergency",
+        "what would change it:",
+        "  alice@example.com leaving role dev, or that role losing the rule",
+        "  and then these would still allow it: role admin: desktop tcp",
+    ]
+
+
+def test_refused_stream_is_explained_with_what_is_missing() -> None:
+    assert list(explain_connect(STREAMS, person("bob"), "desktop").lines()) == [
+        "REFUSED (no_role): bob@example.com: tcp on desktop",
+        "  You have no role that gives access to desktop.",
+        "rules of this backend:",
+        "  role dev: desktop tcp: not a member: bob@example.com is not in dev",
+        "  role admin: desktop tcp: not a member: bob@example.com is not in admin",
+        "  role emergency: break-glass: not a member: bob@example.com is not in emergency",
+        "what would change it:",
+        "  bob@example.com becoming a member of role dev (group dev of okta)",
+        "  bob@example.com becoming a member of role admin (group sre of okta, 1 named person)",
+        "  bob@example.com becoming a member of role emergency (1 named person)",
+    ]
+
+
+def test_rules_about_requests_are_no_reasons_about_streams() -> None:
+    found = explain_connect(STREAMS, person("bob"), "wiki")
+    assert [one.rule.text for one in found.considered] == [
+        "role admin: wiki tcp",
+        "role emergency: break-glass",
+    ]
+    asked = explain(STREAMS, person("alice"), "wiki", method=b"GET", path=b"/")
+    assert [one.rule.text for one in asked.considered] == [
+        "role web: wiki/all any /",
+        "role emergency: break-glass",
+    ]
+
+
+def test_break_glass_of_a_stream_is_pointed_out() -> None:
+    found = explain_connect(STREAMS, person("root"), "desktop")
+    assert next(found.lines()).endswith("tcp on desktop (break-glass, audited)")
+
+
+def test_stream_that_no_role_gives_needs_a_binding() -> None:
+    roles = STREAMS.roles[:3]
+    policy = Policy(roles, STREAMS.backends, STREAMS.tcp)
+    found = explain_connect(policy, person("bob"), "lonely")
+    assert found.changes == ("a role with bob@example.com and the binding {backend: lonely}",)
+    assert found.considered == ()
+
+
+def test_stream_to_what_has_no_tcp_has_nothing_to_change() -> None:
+    assert list(explain_connect(STREAMS, person("root"), "nope").lines()) == [
+        "REFUSED (unknown_backend): root@example.com: tcp on nope",
+        "  There is nothing by this name here.",
+        "what would change it:",
+        "  nothing: no backend with tcp is called nope",
+    ]
+
+
+def test_stream_whose_decision_failed_is_explained_without_rules() -> None:
+    broken = cast("frozenset[str]", None)
+    subject = Subject(SubjectKind.USER, "i", "s", "okta", groups=broken)
+    found = explain_connect(STREAMS, subject, "desktop")
+    assert isinstance(found.decision, Deny)
+    assert found.decision.reason is DenyReason.INTERNAL
+    assert (found.considered, found.changes, found.rule) == ((), (), None)

@@ -369,3 +369,159 @@ def test_memo_of_grants_is_bounded_and_only_a_memo() -> None:
 def test_permission_of_an_unknown_backend_is_refused_when_compiling() -> None:
     with pytest.raises(ValueError, match="no backend 'x'"):
         Policy.compile(backends=(), permissions=(PermissionSpec("x", "p", ()),), roles=())
+
+
+STREAMS = Policy.compile(
+    backends=("wiki",),
+    tcp=("desktop", "wiki", "vault"),
+    permissions=(PermissionSpec("wiki", "all", (LocationSpec("any", b"/"),)),),
+    roles=(
+        RoleSpec("web", (UserMember("bob@example.com"),), (BindingSpec("wiki", "all"),)),
+        RoleSpec("late", (DomainMember("example.com"),), (BindingSpec("desktop"),)),
+        RoleSpec("dev", (GroupMember("google", "dev"),), (BindingSpec("desktop"),)),
+        RoleSpec("admin", (UserMember("alice@example.com"),), (BindingSpec("wiki"),)),
+        RoleSpec("robots", (ServiceAccountMember("ci"),), (BindingSpec("vault"),)),
+    ),
+)
+
+CONNECTED = [
+    ("domain", ALICE, "desktop", Allow("desktop", "role late: desktop tcp", ("late",))),
+    (
+        "first role in configuration order, all roles named in theirs",
+        BOB,
+        "desktop",
+        Allow("desktop", "role late: desktop tcp", ("dev", "late")),
+    ),
+    ("backend with both", ALICE, "wiki", Allow("wiki", "role admin: wiki tcp", ("admin",))),
+    ("service account", CI, "vault", Allow("vault", "role robots: vault tcp", ("robots",))),
+]
+
+
+@pytest.mark.parametrize(
+    ("subject", "backend", "allow"), [pytest.param(*c[1:], id=c[0]) for c in CONNECTED]
+)
+def test_stream_is_allowed_by_the_rule(subject: Subject, backend: str, allow: Allow) -> None:
+    assert STREAMS.connect(subject, backend) == allow
+
+
+NOT_CONNECTED = [
+    (
+        "nobody",
+        MALLORY,
+        "desktop",
+        DenyReason.NO_ROLE,
+        "You have no role that gives access to desktop.",
+    ),
+    (
+        "http alone, of a backend with both",
+        BOB,
+        "wiki",
+        DenyReason.NO_ROLE,
+        "You have no role that gives access to wiki over tcp.",
+    ),
+    (
+        "role on another backend only",
+        CI,
+        "desktop",
+        DenyReason.NO_ROLE,
+        "You have no role that gives access to desktop.",
+    ),
+    (
+        "unknown backend",
+        ALICE,
+        "nope",
+        DenyReason.UNKNOWN_BACKEND,
+        "There is nothing by this name here.",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("subject", "backend", "reason", "detail"),
+    [pytest.param(*c[1:], id=c[0]) for c in NOT_CONNECTED],
+)
+def test_stream_is_refused_with_the_reason(
+    subject: Subject, backend: str, reason: DenyReason, detail: str
+) -> None:
+    assert STREAMS.connect(subject, backend) == Deny(backend, reason, detail)
+
+
+def test_tcp_gives_no_request_and_a_permission_no_stream() -> None:
+    for method in (b"GET", b"CONNECT"):
+        for backend, reason in (
+            ("wiki", DenyReason.NO_ROLE),
+            ("desktop", DenyReason.UNKNOWN_BACKEND),
+        ):
+            decision = STREAMS.decide(ALICE, backend, method, b"/")
+            assert isinstance(decision, Deny)
+            assert decision.reason is reason
+    assert isinstance(STREAMS.decide(BOB, "wiki", b"GET", b"/"), Allow)
+    assert isinstance(STREAMS.connect(BOB, "wiki"), Deny)
+
+
+def test_backend_without_tcp_is_none_to_connect_to_even_with_break_glass() -> None:
+    policy = policy_of(EMERGENCY)
+    for backend in ("app", "db"):
+        decision = policy.connect(ALICE, backend)
+        assert isinstance(decision, Deny)
+        assert decision.reason is DenyReason.UNKNOWN_BACKEND
+
+
+def broken_glass(*bindings: BindingSpec) -> Policy:
+    alice = (UserMember("alice@example.com"),)
+    return Policy.compile(
+        backends=("wiki",),
+        tcp=("desktop", "wiki"),
+        permissions=(),
+        roles=(
+            RoleSpec("emergency", alice, break_glass=True),
+            RoleSpec("admin", alice, bindings),
+        ),
+    )
+
+
+def test_break_glass_covers_tcp_and_says_so() -> None:
+    for backend in ("desktop", "wiki"):
+        assert broken_glass().connect(ALICE, backend) == Allow(
+            backend, "role emergency: break-glass", ("emergency",), break_glass=True
+        )
+    assert isinstance(broken_glass().connect(BOB, "desktop"), Deny)
+
+
+def test_break_glass_is_not_recorded_when_an_ordinary_binding_gives_the_stream() -> None:
+    policy = broken_glass(BindingSpec("desktop"))
+    assert policy.connect(ALICE, "desktop") == Allow(
+        "desktop", "role admin: desktop tcp", ("admin",)
+    )
+    wiki = policy.connect(ALICE, "wiki")
+    assert isinstance(wiki, Allow)
+    assert wiki.break_glass
+
+
+def test_subject_that_cannot_be_evaluated_connects_to_nothing() -> None:
+    """J8; even where break-glass would have allowed, and whether or not the backend exists."""
+    broken = Subject(
+        SubjectKind.USER,
+        "i",
+        "s",
+        "google",
+        "alice@example.com",
+        groups=cast("frozenset[str]", None),
+    )
+    for backend in ("desktop", "wiki", "nope"):
+        decision = broken_glass().connect(broken, backend)
+        assert isinstance(decision, Deny)
+        assert decision.reason is DenyReason.INTERNAL
+        assert decision.detail.endswith(": TypeError")
+
+
+def test_exception_in_a_decision_about_a_stream_is_a_refusal() -> None:
+    decision = STREAMS.connect(ALICE, cast("str", []))
+    assert isinstance(decision, Deny)
+    assert decision.reason is DenyReason.INTERNAL
+    assert decision.detail.endswith(": TypeError")
+
+
+def test_connecting_twice_gives_the_same_prepared_answer() -> None:
+    grants = STREAMS.grants(ALICE)
+    assert grants.connect("desktop") is grants.connect("desktop")

@@ -14,6 +14,7 @@ from heim_proxy.access.roles import (
     Role,
     RoleSpec,
     Rule,
+    TcpRule,
     compile_roles,
     wire_methods,
 )
@@ -95,6 +96,28 @@ def test_break_glass_role_has_a_rule_for_every_backend() -> None:
     assert not role.rules
 
 
+def test_break_glass_role_has_a_tcp_rule_for_every_backend_with_tcp() -> None:
+    (role,) = compiled([RoleSpec("emergency", (ALICE,), break_glass=True)])
+    assert sorted(role.tcp_emergency) == ["db", "ssh"]
+    assert role.tcp_emergency["ssh"].text == "role emergency: break-glass"
+    assert not role.tcp
+
+
+def test_binding_without_permission_is_a_tcp_rule_and_nothing_else() -> None:
+    twice = (BindingSpec("ssh"), BindingSpec("db"), BindingSpec("ssh"))
+    (role,) = compiled([RoleSpec("dev", (ALICE,), twice)])
+    assert list(role.tcp.values()) == [TcpRule("dev", "ssh"), TcpRule("dev", "db")]
+    assert role.tcp["ssh"].text == "role dev: ssh tcp"
+    assert (role.rules, role.emergency, role.tcp_emergency) == ({}, {}, {})
+
+
+def test_binding_with_permission_gives_no_tcp() -> None:
+    everything = PermissionSpec("db", "all", EVERYTHING)
+    (role,) = compiled([RoleSpec("dev", (ALICE,), (BindingSpec("db", "all"),))], (everything,))
+    assert sorted(role.rules) == ["db"]
+    assert not role.tcp
+
+
 def test_members_are_normalised_and_counted_once() -> None:
     twice = (UserMember("Alice@Example.com"), ALICE, DomainMember("EXAMPLE.com"))
     (role,) = compiled([RoleSpec("dev", twice)])
@@ -124,6 +147,10 @@ REFUSED = [
         (PermissionSpec("app", "p", (LocationSpec("get", b"/a*"),)),),
         "whole segment",
     ),
+    ("tcp of a backend without it", (dev(BindingSpec("app")),), (ALL,), "no tcp backend 'app'"),
+    ("tcp of an unknown backend", (dev(BindingSpec("web")),), (ALL,), "no tcp backend 'web'"),
+    ("permission of tcp", (dev(BindingSpec("ssh", "all")),), (ALL,), "no permission 'ssh/all'"),
+    ("permission for tcp", (), (PermissionSpec("ssh", "p", ()),), "no backend 'ssh'"),
     ("empty member", (RoleSpec("dev", (UserMember(""),)),), (ALL,), "empty"),
 ]
 
