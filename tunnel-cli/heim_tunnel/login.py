@@ -11,7 +11,7 @@ from heim_tunnel.complaints import UsageError, clean, say
 from heim_tunnel.credentials import Login, load, locked, save, stored
 from heim_tunnel.dial import Endpoint, Way
 
-__all__ = ["chosen_host", "command", "run", "until"]
+__all__ = ["chosen_host", "command", "run", "sign_in", "until", "with_authorities"]
 
 
 def run(login_host: str, way: Way, *, with_device: bool = False, browser: bool = True) -> Login:
@@ -50,6 +50,7 @@ def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> L
         now = load(login_host)
         if now is not None and (before is None or now.access_token != before.access_token):
             return now
+        way = with_authorities(way, now)
         login = run(login_host, way, with_device=with_device, browser=browser)
         save(login)
     return login
@@ -72,6 +73,13 @@ def chosen_host(typed: str | None) -> str:
     if len(known) > 1:
         raise UsageError(f"which login host? You are signed in to {', '.join(known)}")
     return known[0]
+
+
+def with_authorities(way: Way, login: Login | None) -> Way:
+    """The way with the authorities that a login was made with, unless others were asked for."""
+    if way.ca_file is not None or login is None or login.ca_file is None:
+        return way
+    return Way(ca_file=login.ca_file, connect_to=way.connect_to, verbose=way.verbose)
 
 
 def until(when: float, now: float | None = None) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "authorize_url",
     "backends",
     "device_code",
+    "recognise",
     "redeem",
     "revoke",
 ]
@@ -121,6 +122,19 @@ def device_code(login_host: str, way: Way, label: str) -> DeviceCode:
             max(1.0, _number(login_host, answer, "interval", _DEFAULT_INTERVAL_S)), _MAX_INTERVAL_S
         ),
     )
+
+
+def recognise(login_host: str, way: Way) -> None:
+    """Make sure that this is a Heim login host: asked without a token, it wants one.
+
+    Raises:
+        Complaint: It cannot be reached, or something else answers there.
+    """
+    try:
+        _json(login_host, get(_base(login_host) + _BACKENDS, way))
+    except OAuthError:
+        return
+    raise _nonsense(login_host, "it lists backends for anybody")
 
 
 def revoke(login: Login, way: Way) -> None:

@@ -1,0 +1,61 @@
+"""Every command of `heim-tunnel` but `proxy`: arguments in, exit status out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from heim_tunnel.arguments import build_parser
+from heim_tunnel.complaints import FAILED, INTERRUPTED, Complaint, say
+from heim_tunnel.dial import Endpoint, Way
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: What follows the program's name; None for the process's own.
+
+    Returns:
+        The exit status; usage errors and `--help` leave by SystemExit, as argparse does it.
+    """
+    args = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _terminate)
+    verbose = getattr(args, "verbose", False)
+    try:
+        way = Way(
+            ca_file=getattr(args, "ca_file", None),
+            connect_to=_detour(getattr(args, "connect_to", None)),
+            verbose=verbose,
+        )
+        status: int = args.run(args, way)
+        sys.stdout.flush()
+    except Complaint as complaint:
+        say(None, complaint.text)
+        if verbose and complaint.detail:
+            say(None, complaint.detail)
+        return complaint.status
+    except KeyboardInterrupt:
+        # Below the ^C that the terminal shows.
+        say(None, "stopped")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `heim-tunnel list | head`: the reader has seen enough. Python would complain again when
+        # it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return status
+
+
+def _detour(text: str | None) -> Endpoint | None:
+    return None if text is None else Endpoint.parse(text, what="--connect-to HOST:PORT")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM unwinds, so that locks and half-written files go; the shell's 128 + 15."""
+    sys.exit(128 + number)

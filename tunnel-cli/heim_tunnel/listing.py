@@ -1,0 +1,70 @@
+"""`heim-tunnel list`: what I may reach."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from heim_tunnel import loginhost, tokens
+from heim_tunnel.complaints import OK, say
+from heim_tunnel.dial import Way
+from heim_tunnel.login import chosen_host, with_authorities
+from heim_tunnel.loginhost import Backend
+
+__all__ = ["ask", "columns", "command"]
+
+
+def command(args: argparse.Namespace, way: Way) -> int:
+    """Print a table, or JSON, on standard output."""
+    login_host = chosen_host(args.login_host)
+    user, backends = ask(login_host, way, token_file=args.token_file)
+    if args.json:
+        listed = [
+            {"name": one.name, "kind": one.kind, "host": one.host, "url": one.url}
+            for one in backends
+        ]
+        json.dump(
+            {"login_host": login_host, "user": user, "backends": listed}, sys.stdout, indent=2
+        )
+        sys.stdout.write("\n")
+        return OK
+    if not backends:
+        say(login_host, f"{user} may reach nothing yet; whoever runs the proxy gives out roles")
+        return OK
+    rows = [("NAME", "KIND", "HOST", "TRY")]
+    rows += [(one.name, one.kind, one.host, _try(one, login_host)) for one in backends]
+    sys.stdout.write(columns(rows))
+    return OK
+
+
+def ask(
+    login_host: str, way: Way, *, token_file: str | None = None, sign_in: bool = True
+) -> tuple[str, list[Backend]]:
+    """Who I am at a login host, and what I may reach; signs in when that is needed.
+
+    Raises:
+        Complaint: The login host cannot be reached or refuses.
+    """
+    if token_file is not None:
+        return loginhost.backends(login_host, tokens.service_token(token_file), way)
+    login = tokens.current(login_host, way, target=login_host, sign_in=sign_in)
+    return loginhost.backends(login_host, login.access_token, with_authorities(way, login))
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows with their columns aligned, two blanks between them, none at the end of a line."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        + "\n"
+        for row in rows
+    )
+
+
+def _try(backend: Backend, login_host: str) -> str:
+    """What to paste next."""
+    if backend.kind == "tcp":
+        return f"heim-tunnel forward {backend.name}"
+    return backend.url

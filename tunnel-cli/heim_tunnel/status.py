@@ -1,0 +1,107 @@
+"""`heim-tunnel status`: who I am, until when, and which settings are in effect. Asks nobody."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final
+from urllib.parse import urlsplit
+
+from heim_tunnel.complaints import FAILED, OK, Complaint, clean, say
+from heim_tunnel.credentials import Login, home, stored
+from heim_tunnel.dial import Way
+from heim_tunnel.listing import columns
+from heim_tunnel.login import until
+
+__all__ = ["ENVIRONMENT", "command", "masked"]
+
+ENVIRONMENT: Final = (
+    "HEIM_LOGIN",
+    "HEIM_PROXY",
+    "HEIM_TOKEN_FILE",
+    "HEIM_CA_FILE",
+    "HEIM_TUNNEL_HOME",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+"""What changes the behaviour of heim-tunnel, in the order in which it is shown."""
+
+
+def command(args: argparse.Namespace, way: Way) -> int:
+    """Print it on standard output; FAILED when nobody is signed in."""
+    now = time.time()
+    try:
+        logins = stored()
+    except Complaint as complaint:
+        # The rest is what helps to find out why.
+        say(None, complaint.text)
+        logins = []
+    for login in logins:
+        sys.stdout.write(f"{clean(login.login_host, 255)}\n")
+        sys.stdout.write(columns([("", name, text) for name, text in _facts(login, now)]))
+    good = any(login.session_expires > now for login in logins)
+    token_file = os.environ.get("HEIM_TOKEN_FILE")
+    if not logins:
+        sys.stdout.write(
+            "nobody is signed in; a service token is used\n"
+            if token_file
+            else "nobody is signed in; run: heim-tunnel login LOGIN_HOST\n"
+        )
+    settings = [("", name, text) for name, text in _settings(os.environ)]
+    sys.stdout.write("environment\n" + columns(settings))
+    return OK if good or token_file else FAILED
+
+
+def _facts(login: Login, now: float) -> Iterator[tuple[str, str]]:
+    yield "signed in as", clean(login.user, 200)
+    if login.session_expires <= now:
+        yield "ended", f"{until(login.session_expires, now)}; run: heim-tunnel login"
+    else:
+        left = _span(login.session_expires - now)
+        yield "until", f"{until(login.session_expires, now)} ({left} left)"
+        fresh = login.access_expires - now
+        yield (
+            "access token",
+            f"good for {_span(fresh)}, then renewed" if fresh > 0 else "renewed when needed",
+        )
+    yield "tokens may go to", clean(", ".join((login.login_host, *login.domains)))
+    if login.ca_file:
+        yield "authorities", clean(login.ca_file)
+
+
+def _settings(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    yield "directory", clean(home())
+    for name in ENVIRONMENT:
+        if value := environ.get(name):
+            yield name, clean(masked(value))
+
+
+def masked(value: str) -> str:
+    """A setting without the user and password that a web proxy's address may hold."""
+    if "@" not in value:
+        return value
+    try:
+        parts = urlsplit(value if "://" in value else f"//{value}")
+        where = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "(not an address)"
+    scheme = f"{parts.scheme}://" if "://" in value else ""
+    return f"{scheme}***@{where}"
+
+
+def _span(seconds: float) -> str:
+    """A length of time for people, in its largest unit."""
+    for name, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            count = int(seconds // size)
+            return f"{count} {name}{'' if count == 1 else 's'}"
+    return "less than a minute"
