@@ -1,7 +1,7 @@
 """Mask WebSocket payloads (RFC 6455, 5.3), quickly where a C helper is installed.
 
 Masking is XOR with a repeated four byte key; what it protects from is a proxy on the way that takes
-our bytes for a request (RFC 6455, 10.3). One big integer XOR does 64 KiB in tens of microseconds,
+our bytes for a request (RFC 6455, 10.3). One big integer XOR does 64 KiB in a hundred microseconds,
 the C helper of the `websockets` library in one. The helper is loaded late: a server asks for it at
 start-up, and a client that never moves a megabyte never pays for finding it.
 """
@@ -21,6 +21,7 @@ __all__ = ["SLOW_BYTES", "mask", "use_fast_mask"]
 # What is masked in pure Python before the helper is looked for: by then finding it (1 ms) costs
 # less than going on without.
 SLOW_BYTES: Final = 1024 * 1024
+_BLOCK: Final = 4096
 _HELPER: Final = "websockets.speedups"
 
 _fast: Mask | None = None
@@ -93,6 +94,21 @@ def _load(name: str) -> ModuleType | None:
 
 
 def _xor(data: bytes | memoryview, key: bytes) -> bytes:
+    """XOR by big integers, in blocks that stay in the processor's cache: twice as fast as in one."""
+    size = len(data)
+    whole = size - size % _BLOCK
+    if not whole:
+        return _xor_block(data, key)
+    wide = int.from_bytes(key * (_BLOCK // 4), "little")
+    blocks = [
+        (int.from_bytes(data[at : at + _BLOCK], "little") ^ wide).to_bytes(_BLOCK, "little")
+        for at in range(0, whole, _BLOCK)
+    ]
+    blocks.append(_xor_block(data[whole:], key))
+    return b"".join(blocks)
+
+
+def _xor_block(data: bytes | memoryview, key: bytes) -> bytes:
     size = len(data)
     wide = (key * (size // 4 + 1))[:size]
     number = int.from_bytes(data, "little") ^ int.from_bytes(wide, "little")
