@@ -221,6 +221,11 @@ def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
         default=os.environ.get("HEIM_DEMO_DIR"),
         help="keep configuration, keys and certificates here [HEIM_DEMO_DIR]",
     )
+    demo.add_argument(
+        "--ssh",
+        action="store_true",
+        help="let alice reach this machine's own sshd (127.0.0.1:22) through the tunnel",
+    )
     demo.set_defaults(run=_lazy("heim_proxy.cli.serve", "demo"))
 
 

@@ -24,7 +24,9 @@ from heim_runtime.allocator import return_large_blocks
 from heim_runtime.logs import configure
 from heim_runtime.signals import handling
 
-__all__ = ["demo", "program", "run", "run_loop"]
+__all__ = ["demo", "program", "run", "run_loop", "tunnel"]
+
+SSH_PORT: Final = 22
 
 # asyncio's own TLS preallocates 256 KiB per connection; 32 KiB holds two records, and an idle
 # connection then takes 53 KB instead of 277 KB (performance.md, 5). uvloop needs no such help.
@@ -47,7 +49,8 @@ def demo(args: argparse.Namespace) -> int:
 
     configure("warning")
     directory = Path(args.dir) if args.dir else None
-    return run_loop(_demo(run_demo, args.port, directory))
+    ssh_port = SSH_PORT if args.ssh else None
+    return run_loop(_demo(run_demo, port=args.port, directory=directory, ssh_port=ssh_port))
 
 
 def run_loop(main: Coroutine[Any, Any, int]) -> int:
@@ -73,9 +76,7 @@ async def _serve(config: Path, access_log: int | Path) -> int:
     return 0
 
 
-async def _demo(
-    run_demo: Callable[..., Coroutine[Any, Any, None]], port: int, directory: Path | None
-) -> int:
+async def _demo(run_demo: Callable[..., Coroutine[Any, Any, None]], **options: object) -> int:
     async def start(config: Path) -> Proxy:
         access_log = config.parent / "access.log"
         proxy = Proxy(FileSource(config), access_log=access_log)
@@ -83,11 +84,11 @@ async def _demo(
         return proxy
 
     try:
-        await run_demo(start, out=sys.stdout, program=program(), port=port, directory=directory)
+        await run_demo(start, out=sys.stdout, program=program(), tunnel=tunnel(), **options)
     except ConfigError as error:
         return complain(error)
     except (ListenError, StoreUnavailable, OSError, ValueError) as error:
-        # ValueError: a directory that is not a demo's, or anything that is not loopback.
+        # ValueError: a directory that is not a demo's, no sshd, or anything beyond loopback.
         print(f"heim-proxy demo: {error}", file=sys.stderr)
         return 1
     return 0
@@ -98,6 +99,13 @@ def program() -> str:
     started = sys.argv[0]
     # Without a slash in it, a shell would look for it in PATH, where it need not be.
     return shlex.quote(shutil.which(started) or str(Path(started).absolute()))
+
+
+def tunnel() -> str:
+    """Likewise for `heim-tunnel`, which is installed beside this program."""
+    started = Path(shutil.which(sys.argv[0]) or Path(sys.argv[0]).absolute())
+    beside = started.with_name("heim-tunnel")
+    return shlex.quote(str(beside) if beside.exists() else "heim-tunnel")
 
 
 def _raise_descriptor_limit() -> None:

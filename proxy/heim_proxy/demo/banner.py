@@ -7,7 +7,9 @@ import shlex
 from heim_proxy.demo.files import (
     APP_HOST,
     LOGIN_HOST,
+    SSH_HOST,
     STATUS_HOST,
+    TCP_HOST,
     DemoFiles,
     DemoPorts,
     public_url,
@@ -17,19 +19,37 @@ from heim_proxy.demo.people import PEOPLE
 __all__ = ["banner"]
 
 
-def banner(*, files: DemoFiles, ports: DemoPorts, start_url: str, program: str, kept: bool) -> str:
-    """The text for a terminal: at most 36 lines of 100 columns, unless paths are very long.
+def banner(
+    *,
+    files: DemoFiles,
+    ports: DemoPorts,
+    start_url: str,
+    program: str,
+    tunnel: str,
+    kept: bool,
+) -> str:
+    """The text for a terminal: at most 42 lines of 100 columns, unless paths are very long.
 
     Args:
         files: Where this run's files are.
         ports: Where this run listens.
         start_url: The link that lets a browser sign in; it holds the run's secret.
         program: What starts `heim-proxy` when it is pasted; quoted for a shell already.
+        tunnel: Likewise for `heim-tunnel`.
         kept: The directory stays when the demo ends.
     """
     app, status, login = (public_url(host, ports) for host in (APP_HOST, STATUS_HOST, LOGIN_HOST))
     ca, configuration = shlex.quote(str(files.ca)), shlex.quote(str(files.configuration))
     people = "\n".join(f"    {person.login:<9}{person.note}" for person in PEOPLE)
+    login_host, tcp_host, ssh_host = (
+        public_url(host, ports).removeprefix("https://")
+        for host in (LOGIN_HOST, TCP_HOST, SSH_HOST)
+    )
+    ssh = (
+        f"\n    ssh -o ProxyCommand={shlex.quote(f'{tunnel} proxy {ssh_host}')} {SSH_HOST}"
+        if ports.ssh is not None
+        else ""
+    )
     ending = f"{files.directory} stays" if kept else f"removes {files.directory}"
     return f"""
   Heim DEMO: throw-away people, keys and certificates, on this machine only.
@@ -46,6 +66,10 @@ def banner(*, files: DemoFiles, ports: DemoPorts, start_url: str, program: str, 
 
   You can be:
 {people}
+
+  TCP goes through the same door (alice and bob; ssh to this machine: start with --ssh):
+    {tunnel} login --ca-file {ca} {login_host}
+    echo hello | {tunnel} proxy {tcp_host}{ssh}
 
   Or paste, in another terminal in this directory:
     curl --cacert {ca} {status}/headers.json

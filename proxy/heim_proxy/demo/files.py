@@ -10,13 +10,14 @@ from typing import Final
 
 from heim_proxy.demo.certificates import DemoCertificates
 
-__all__ = ["DemoFiles", "DemoPorts", "NotADemoDirectoryError", "public_url"]
+__all__ = ["DemoFiles", "DemoPorts", "NotADemoDirectoryError", "hosts_of", "public_url"]
 
 DOMAIN: Final = "localhost"
 LOGIN_HOST: Final = "auth.localhost"
 APP_HOST: Final = "app.localhost"
 STATUS_HOST: Final = "status.localhost"
-HOSTS: Final = (APP_HOST, STATUS_HOST, LOGIN_HOST)
+TCP_HOST: Final = "tcp.localhost"
+SSH_HOST: Final = "desktop.localhost"
 
 CLIENT_ID: Final = "heim-demo"
 
@@ -61,11 +62,11 @@ drain: 1s
 roles:
   - name: admin
     members: [{{user: alice@example.com}}]
-    bindings: [{{backend: app, permission: everything}}]
+    bindings: [{{backend: app, permission: everything}}, {{backend: tcp}}{ssh_binding}]
   - name: dev
     # By name, and everybody whom the provider says to be in that group.
     members: [{{user: bob@example.com}}, {{group: developers}}]
-    bindings: [{{backend: app, permission: everyday}}]
+    bindings: [{{backend: app, permission: everyday}}, {{backend: tcp}}]
   # Nobody gave mallory a role, so mallory may do nothing: that is the default.
 
 backends:
@@ -89,6 +90,13 @@ backends:
     http:                             # the same application: only what everybody may see of it
       - {{path: /, match: exact, upstream: "http://127.0.0.1:{ports.echo}"}}
       - {{path: /headers.json, match: exact, upstream: "http://127.0.0.1:{ports.echo}"}}
+  - name: tcp                         # no http: `heim-tunnel proxy {tcp_host}` reaches it
+    tcp: {{upstream: "127.0.0.1:{ports.tcp}"}}
+"""
+
+_SSH_BACKEND: Final = """\
+  - name: desktop                     # this machine's own sshd, because of --ssh
+    tcp: {{upstream: "127.0.0.1:{port}"}}
 """
 
 
@@ -98,13 +106,15 @@ class NotADemoDirectoryError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DemoPorts:
-    """Where everything listens, always on 127.0.0.1."""
+    """Where everything listens, always on 127.0.0.1. `ssh` is the machine's own, if it is shown."""
 
     https: int
     http: int
     admin: int
     idp: int
     echo: int
+    tcp: int
+    ssh: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +155,13 @@ class DemoFiles:
             login_host=LOGIN_HOST,
             client_id=CLIENT_ID,
             ports=ports,
+            tcp_host=TCP_HOST,
+            ssh_binding="" if ports.ssh is None else ", {backend: desktop}",
             # A JSON string is a YAML string, whatever characters the path has.
             state_url=json.dumps(f"sqlite://{state.as_posix()}"),
         )
+        if ports.ssh is not None:
+            text += _SSH_BACKEND.format(port=ports.ssh)
         self.configuration.write_text(text, encoding="utf-8")
 
     def _claim(self) -> None:
@@ -170,6 +184,12 @@ class DemoFiles:
         path = self.directory / name
         path.touch(mode=0o600)
         path.write_bytes(content)
+
+
+def hosts_of(ports: DemoPorts) -> tuple[str, ...]:
+    """Every host of a run, for its certificate."""
+    hosts = (APP_HOST, STATUS_HOST, LOGIN_HOST, TCP_HOST)
+    return hosts if ports.ssh is None else (*hosts, SSH_HOST)
 
 
 def public_url(host: str, ports: DemoPorts) -> str:

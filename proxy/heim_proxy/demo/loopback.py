@@ -13,7 +13,14 @@ from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-__all__ = ["LoopbackResolver", "NotLoopbackError", "free_port", "listen", "require_loopback"]
+__all__ = [
+    "LOOPBACK",
+    "LoopbackResolver",
+    "NotLoopbackError",
+    "free_port",
+    "listen",
+    "require_loopback",
+]
 
 LOOPBACK: Final = "127.0.0.1"
 

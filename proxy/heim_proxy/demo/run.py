@@ -6,7 +6,9 @@ provider and the application run in the same process, on loopback sockets of the
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,21 +25,23 @@ from heim_proxy.demo.echo import EchoApp
 from heim_proxy.demo.files import (
     APP_HOST,
     CLIENT_ID,
-    HOSTS,
     LOGIN_HOST,
     DemoFiles,
     DemoPorts,
+    hosts_of,
     public_url,
 )
 from heim_proxy.demo.grants import DemoClient
 from heim_proxy.demo.idp import DemoProvider
-from heim_proxy.demo.loopback import free_port, listen, require_loopback
+from heim_proxy.demo.loopback import LOOPBACK, free_port, listen, require_loopback
 from heim_proxy.demo.proof import AssertionVerifier, fetch_keys
 from heim_proxy.demo.signing import IdTokenKey
+from heim_proxy.demo.talkback import TalkBack
 from heim_runtime.clock import SystemClock
 
 __all__ = [
     "DEFAULT_PORT",
+    "NoSshdError",
     "RunningProxy",
     "Stage",
     "StartProxy",
@@ -50,8 +54,15 @@ DEFAULT_PORT: Final = 8443
 HTTP_PORT: Final = 8080
 ADMIN_PORT: Final = 9440
 
+SSHD_S: Final = 2.0
+"""To find out whether this machine has an sshd."""
+
 SHUTDOWN_S: Final = 0.5
 """How long open streams of the echo application may hold up the end of the demo."""
+
+
+class NoSshdError(ValueError):
+    """The demo was asked to show this machine's sshd, and there is none."""
 
 
 class RunningProxy(Protocol):
@@ -81,13 +92,14 @@ class Stage:
         self.provider = provider
         self.kept = kept
 
-    def text(self, program: str) -> str:
-        """What to print once the proxy is up; `program` starts heim-proxy when it is pasted."""
+    def text(self, program: str, tunnel: str) -> str:
+        """What to print once the proxy is up; the arguments start our programs when pasted."""
         return banner(
             files=self.files,
             ports=self.ports,
             start_url=self.provider.start_url,
             program=program,
+            tunnel=tunnel,
             kept=self.kept,
         )
 
@@ -97,8 +109,10 @@ async def run_demo(
     *,
     out: TextIO,
     program: str = "heim-proxy",
+    tunnel: str = "heim-tunnel",
     port: int = DEFAULT_PORT,
     directory: Path | None = None,
+    ssh_port: int | None = None,
 ) -> None:
     """Run the demo until the proxy ends or this task is cancelled.
 
@@ -106,20 +120,23 @@ async def run_demo(
         start_proxy: Starts the real proxy.
         out: Where people read; the links on it include the run's secret.
         program: What people paste to start heim-proxy again, quoted for a shell.
+        tunnel: Likewise for heim-tunnel.
         port: The https port people would like; another one when it is busy.
         directory: Kept afterwards. None makes a temporary one and removes it.
+        ssh_port: Let alice reach this machine's own sshd, which listens there on loopback.
 
     Raises:
+        NoSshdError: when nothing listens on `ssh_port`.
         NotADemoDirectoryError: when `directory` holds other files.
         NotLoopbackError: when anything would listen beyond this machine.
         OSError: when the directory or a socket cannot be had.
     """
-    async with stage(port=port, directory=directory) as scene:
+    async with stage(port=port, directory=directory, ssh_port=ssh_port) as scene:
         if scene.ports.https != port:
             out.write(f"port {port} is busy, using {scene.ports.https} instead\n")
         proxy = await start_proxy(scene.files.configuration)
         try:
-            out.write(scene.text(program))
+            out.write(scene.text(program, tunnel))
             out.flush()
             await proxy.wait()
         finally:
@@ -127,21 +144,23 @@ async def run_demo(
 
 
 @asynccontextmanager
-async def stage(*, port: int = DEFAULT_PORT, directory: Path | None = None) -> AsyncIterator[Stage]:
-    """Write the files and serve the provider and the application until the block is left."""
+async def stage(
+    *, port: int = DEFAULT_PORT, directory: Path | None = None, ssh_port: int | None = None
+) -> AsyncIterator[Stage]:
+    """Write the files and serve the provider and the applications until the block is left."""
+    if ssh_port is not None:
+        await _require_sshd(ssh_port)
     async with AsyncExitStack() as stack:
         if directory is None:
             temporary = tempfile.TemporaryDirectory(prefix="heim-demo-")
             files = DemoFiles(Path(stack.enter_context(temporary)))
         else:
             files = DemoFiles(directory)
-        idp_socket, echo_socket = listen(), listen()
-        stack.callback(idp_socket.close)
-        stack.callback(echo_socket.close)
-        ports = _choose_ports(
-            port, idp=idp_socket.getsockname()[1], echo=echo_socket.getsockname()[1]
-        )
-        certificates = issue(HOSTS, now=datetime.now(UTC))
+        idp_socket, echo_socket, tcp_socket = listen(), listen(), listen()
+        for sock in (idp_socket, echo_socket, tcp_socket):
+            stack.callback(sock.close)
+        ports = _choose_ports(port, taken=(idp_socket, echo_socket, tcp_socket), ssh=ssh_port)
+        certificates = issue(hosts_of(ports), now=datetime.now(UTC))
         client = _client(ports)
         files.write(ports=ports, certificates=certificates, client_secret=client.client_secret)
         require_loopback_configuration(files.configuration)
@@ -165,6 +184,9 @@ async def stage(*, port: int = DEFAULT_PORT, directory: Path | None = None) -> A
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.SockSite(runner, sock).start()
+        talkback = TalkBack()
+        stack.push_async_callback(talkback.close)
+        await talkback.start(tcp_socket)
         yield Stage(files=files, ports=ports, provider=provider, kept=directory is not None)
 
 
@@ -180,13 +202,28 @@ def require_loopback_configuration(path: Path) -> None:
             require_loopback(listener.address.host)
 
 
-def _choose_ports(https: int, *, idp: int, echo: int) -> DemoPorts:
-    taken = {idp, echo}
+async def _require_sshd(port: int) -> None:
+    try:
+        async with asyncio.timeout(SSHD_S):
+            _, writer = await asyncio.open_connection(LOOPBACK, port)
+    except (OSError, TimeoutError):
+        raise NoSshdError(
+            f"--ssh: nothing listens on {LOOPBACK}:{port}; install or start openssh-server"
+        ) from None
+    writer.close()
+
+
+def _choose_ports(
+    https: int, *, taken: tuple[socket.socket, socket.socket, socket.socket], ssh: int | None
+) -> DemoPorts:
+    idp, echo, tcp = (sock.getsockname()[1] for sock in taken)
+    used = {idp, echo, tcp}
     chosen = []
     for wanted in (https, HTTP_PORT, ADMIN_PORT):
-        chosen.append(free_port(wanted, taken=frozenset(taken)))
-        taken.add(chosen[-1])
-    return DemoPorts(https=chosen[0], http=chosen[1], admin=chosen[2], idp=idp, echo=echo)
+        chosen.append(free_port(wanted, taken=frozenset(used)))
+        used.add(chosen[-1])
+    https, http, admin = chosen
+    return DemoPorts(https=https, http=http, admin=admin, idp=idp, echo=echo, tcp=tcp, ssh=ssh)
 
 
 def _client(ports: DemoPorts) -> DemoClient:

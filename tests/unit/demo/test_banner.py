@@ -10,7 +10,7 @@ from heim_proxy.cli.main import build_parser
 from heim_proxy.demo.banner import banner
 from heim_proxy.demo.files import DemoFiles, DemoPorts
 
-PORTS = DemoPorts(https=8443, http=8080, admin=9440, idp=40001, echo=40002)
+PORTS = DemoPorts(https=8443, http=8080, admin=9440, idp=40001, echo=40002, tcp=40003)
 
 
 def text(
@@ -21,6 +21,7 @@ def text(
         ports=PORTS,
         start_url="http://127.0.0.1:40001/start/s3cret",
         program=program,
+        tunnel=program.replace("heim-proxy", "heim-tunnel"),
         kept=kept,
     )
 
@@ -48,7 +49,7 @@ def test_banner_names(expected: str) -> None:
 def test_banner_fits_a_terminal() -> None:
     # As long as the names that tempfile makes.
     lines = text(directory="/tmp/heim-demo-abcdefgh").splitlines()
-    assert len(lines) <= 36
+    assert len(lines) <= 42
     assert [line for line in lines if len(line) > 100] == []
 
 

@@ -9,10 +9,16 @@ import pytest
 from heim_config.load import load_file
 from heim_proxy.cli.explain import explain_request, subject_of
 from heim_proxy.demo.certificates import issue
-from heim_proxy.demo.files import HOSTS, DemoFiles, DemoPorts, NotADemoDirectoryError, public_url
+from heim_proxy.demo.files import (
+    DemoFiles,
+    DemoPorts,
+    NotADemoDirectoryError,
+    hosts_of,
+    public_url,
+)
 
-PORTS = DemoPorts(https=8443, http=8080, admin=9440, idp=40001, echo=40002)
-CERTIFICATES = issue(HOSTS, now=datetime.now(UTC))
+PORTS = DemoPorts(https=8443, http=8080, admin=9440, idp=40001, echo=40002, tcp=40003)
+CERTIFICATES = issue(hosts_of(PORTS), now=datetime.now(UTC))
 
 
 def write(directory: Path) -> DemoFiles:
@@ -23,7 +29,7 @@ def write(directory: Path) -> DemoFiles:
 
 def test_configuration_is_one_that_anybody_could_have_written(tmp_path: Path) -> None:
     config = load_file(write(tmp_path / "demo").configuration)
-    assert [backend.name for backend in config.backends] == ["app", "status"]
+    assert [backend.name for backend in config.backends] == ["app", "status", "tcp"]
     assert config.public_url(config.login_host) == "https://auth.localhost:8443"
 
 
@@ -36,7 +42,7 @@ def test_state_is_inside_the_directory_whatever_it_is_called(tmp_path: Path, nam
 def test_certificate_hosts_are_the_hosts_of_the_configuration(tmp_path: Path) -> None:
     config = load_file(write(tmp_path).configuration)
     hosts = {host for backend in config.backends for host in config.backend_hosts(backend)}
-    assert hosts | {config.login_host} == set(HOSTS)
+    assert hosts | {config.login_host} == set(hosts_of(PORTS))
 
 
 def decided(path: Path, *, who: str, url: str) -> bool:
@@ -133,5 +139,5 @@ def test_link_in_a_demo_directory_is_removed_not_followed(tmp_path: Path) -> Non
     [(443, "https://app.localhost"), (8443, "https://app.localhost:8443")],
 )
 def test_url_names_the_port_unless_it_is_the_usual_one(port: int, url: str) -> None:
-    ports = DemoPorts(https=port, http=1, admin=2, idp=3, echo=4)
+    ports = DemoPorts(https=port, http=1, admin=2, idp=3, echo=4, tcp=5)
     assert public_url("app.localhost", ports) == url

@@ -11,7 +11,7 @@ import pytest
 from heim_config.load import load_file
 from heim_proxy.demo.files import NotADemoDirectoryError
 from heim_proxy.demo.loopback import NotLoopbackError, listen
-from heim_proxy.demo.run import require_loopback_configuration, run_demo, stage
+from heim_proxy.demo.run import NoSshdError, require_loopback_configuration, run_demo, stage
 
 
 class FakeProxy:
@@ -110,8 +110,36 @@ async def test_busy_port_is_replaced_and_said_so() -> None:
 async def test_every_port_is_another_one() -> None:
     async with stage() as scene:
         ports = scene.ports
-        numbers = {ports.https, ports.http, ports.admin, ports.idp, ports.echo}
-    assert len(numbers) == 5
+        numbers = {ports.https, ports.http, ports.admin, ports.idp, ports.echo, ports.tcp}
+    assert len(numbers) == 6
+
+
+async def test_tcp_service_says_back_what_it_hears() -> None:
+    async with stage() as scene:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.ports.tcp)
+        writer.write(b"hello")
+        writer.write_eof()
+        assert await reader.read() == b"hello"
+        writer.close()
+
+
+async def test_sshd_is_shown_to_alice_alone_when_it_was_asked_for() -> None:
+    with listen() as machine:
+        async with stage(ssh_port=machine.getsockname()[1]) as scene:
+            config = load_file(scene.files.configuration)
+            text = scene.text("heim-proxy", "heim-tunnel")
+    bound = [
+        role.name for role in config.roles for one in role.bindings if one.backend == "desktop"
+    ]
+    assert bound == ["admin"]
+    assert "ssh -o ProxyCommand=" in text
+
+
+async def test_sshd_that_is_not_there_is_said_before_anything_starts() -> None:
+    with listen() as sock:
+        port = sock.getsockname()[1]
+    with pytest.raises(NoSshdError, match="openssh-server"):
+        await run_demo(FakeProxy().start, out=io.StringIO(), ssh_port=port)
 
 
 async def test_provider_and_application_answer(http: aiohttp.ClientSession) -> None:
