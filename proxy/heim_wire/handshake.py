@@ -9,7 +9,8 @@ import binascii
 import os
 
 from heim_wire.answer import FIELD_NAME, Answer
-from heim_wire.problem import Refused, printable
+from heim_wire.messages import printable
+from heim_wire.problem import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ __all__ = [
     "accept_key",
     "answer_upgrade",
     "connect_request",
-    "printable",
     "valid_key",
 ]
 

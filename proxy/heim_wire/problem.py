@@ -6,14 +6,17 @@ load balancer, a captive portal, a web server that knows nothing of tunnels.
 
 from __future__ import annotations
 
-from heim_wire.errors import by_slug
+from heim_wire.errors import WireError, by_slug
+from heim_wire.messages import decode, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Final
 
-__all__ = ["Refused", "is_problem", "printable", "refusal"]
+    from heim_wire.messages import Message
+
+__all__ = ["Refused", "is_problem", "refusal"]
 
 _PROBLEM: Final = "application/problem+json"
 _TEXT_LIMIT: Final = 512
@@ -93,16 +96,6 @@ def is_problem(fields: Mapping[str, str]) -> bool:
     return _kind(fields) == _PROBLEM
 
 
-def printable(text: str, limit: int = _TEXT_LIMIT) -> str:
-    """`text` in one line without control or invisible characters, `limit` characters at most.
-
-    Escape sequences of a hostile peer must not reach a terminal, nor bidirectional overrides,
-    which show one thing and mean another.
-    """
-    words = " ".join(text[: limit * 4].split())
-    return "".join(filter(str.isprintable, words))[:limit]
-
-
 def _kind(fields: Mapping[str, str]) -> str:
     return fields.get("content-type", "").partition(";")[0].strip().lower()
 
@@ -130,15 +123,11 @@ def _foreign(speaker: str, status: int, fields: Mapping[str, str]) -> tuple[str,
     return f"{speaker} answered {status} without saying why", ""
 
 
-def _problem(body: bytes) -> dict[str, object] | None:
-    # Imported late: most requests are not refused, and the client's start-up is counted in ms.
-    import json
-
+def _problem(body: bytes) -> Message | None:
     try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
+        return decode(body)
+    except WireError:
         return None
-    return said if isinstance(said, dict) else None
 
 
 def _text(value: object, limit: int = _TEXT_LIMIT) -> str:
