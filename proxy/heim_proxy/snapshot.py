@@ -89,10 +89,9 @@ class Snapshot:
         routes = self.routes.lookup(host)
         if routes is None:
             return None
-        if routes.tcp is not None:
-            return routes.tcp.backend.name
-        route = routes.match(b"/") or next(iter(routes.prefixes), None)
-        return (route or next(iter(routes.exact.values()))).backend.name
+        route = routes.match(b"/") or next(iter((*routes.prefixes, *routes.exact.values())), None)
+        owner = routes.tcp if route is None else route
+        return None if owner is None else owner.backend.name
 
     def tcp_for(self, host: str) -> TcpTarget | None:
         """Where TCP streams to a canonical `host` go; None when it is unknown or has no tcp."""

@@ -13,7 +13,7 @@ from heim_config.model import Config
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.snapshot import Snapshot, build
 
-__all__ = ["app", "configured", "role", "signing_keys", "snapshot"]
+__all__ = ["app", "configured", "role", "signing_keys", "snapshot", "tcp"]
 
 FILE = Path("/etc/heim/heim.yaml")
 IDP = "https://idp.example.test"
@@ -35,13 +35,21 @@ def app(name: str = "app", **keys: Any) -> dict[str, Any]:
     return {**backend, **keys}
 
 
+def tcp(name: str = "ssh", upstream: str = "10.0.0.5:22", **keys: Any) -> dict[str, Any]:
+    """A backend on <name>.example.test with tcp alone; `keys` are further ones of the backend."""
+    return {"name": name, "tcp": {"upstream": upstream}, **keys}
+
+
 def role(name: str, *bindings: str, members: list[dict[str, str]] | None = None) -> dict[str, Any]:
-    """A role of alice's (or of `members`) with bindings as backend/permission."""
-    pairs = [binding.split("/") for binding in bindings]
+    """A role of alice's (or of `members`) with bindings as backend/permission, tcp as backend."""
+    pairs = [binding.partition("/") for binding in bindings]
     return {
         "name": name,
         "members": members or [{"user": "alice@example.test"}],
-        "bindings": [{"backend": pair[0], "permission": pair[1]} for pair in pairs],
+        "bindings": [
+            {"backend": name, "permission": permission} if slash else {"backend": name}
+            for name, slash, permission in pairs
+        ],
     }
 
 

@@ -10,7 +10,7 @@ from heim_proxy.cli.configure import check, init, keygen
 from heim_proxy.identity.keys import KeyRing
 from heim_proxy.identity.signing import SigningKeys
 from tests.fakes.heim import Heim
-from tests.fakes.snapshots import app, role
+from tests.fakes.snapshots import app, role, tcp
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
@@ -52,6 +52,31 @@ class TestCheck:
         _, err = told(capsys)
         assert "none of them is for two.example.test" in err
         assert err.count("warning") == 1
+
+    def test_a_wildcard_that_does_not_reach_a_nested_host_is_explained(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = Heim.prepare(
+            tmp_path,
+            backends=[tcp("ssh", host="desktop.ssh.example.test")],
+            roles=[role("r", "ssh")],
+            hosts=("*.example.test",),
+        )
+        assert self.run(heim) == 0
+        out, err = told(capsys)
+        assert out.endswith("ok: 1 backend on 1 host, 1 role, 1 identity provider\n")
+        assert err == (
+            f"{heim.config_file}: warning: tls.certificates: none of them is for "
+            "desktop.ssh.example.test (*.example.test stands for one label: add "
+            "*.ssh.example.test); browsers and heim-tunnel will refuse it\n"
+        )
+
+    def test_tcp_that_no_role_gives_is_warned_of(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = Heim.prepare(tmp_path, backends=[tcp()], hosts=("*.example.test",))
+        assert self.run(heim) == 0
+        assert "warning: backends[0].tcp: nobody can connect to it" in told(capsys)[1]
 
     def test_every_mistake_is_told_at_once(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -12,13 +12,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from heim_config.model import Config
+from heim_proxy.access.policy import Allow
 from heim_proxy.access.subject import Subject, SubjectKind
 from heim_proxy.cli.explain import explain, explain_request, subject_of
 from heim_proxy.edge.head import BadRequest, RequestHead, head_end
 from heim_proxy.edge.judge import Client, Forward, Judge, Portal
 from heim_proxy.identity.session import Session
 from tests.fakes.sessions import Stage
-from tests.fakes.snapshots import app, configured, role, snapshot
+from tests.fakes.snapshots import app, configured, role, snapshot, tcp
 
 ISSUER = "https://idp.example.test"
 
@@ -59,7 +60,7 @@ ORDINARY = ["a", "b", "ab", "/a", "/b", "/ab", "/", "?q=/../a"]
 ODD = ["//", "/.", "/..", "/../", "%2e%2e/", "%61", "%2F", "%2Fa", ";", ";x", ";/a", "/;/", "/..;",
        "%3b", "%26", "&", "%5c", "%252e", "%25%32e", "ü", "%C3%BC", "%ff", "/.heim", "/.heim;x",
        "/.heimdall", "?", "#a", " ", "\\", "A", "*", "a" * 9000]  # fmt: skip
-METHODS = ["GET", "GET", "HEAD", "POST", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PURGE", "BREW"]
+METHODS = ["GET", "GET", "HEAD", "POST", "DELETE", "OPTIONS", "TRACE", "PURGE", "BREW"]
 HOSTS = ["app.example.test"] * 8 + [
     "db.example.test", "APP.example.test:443", "x.wild.example.test", "wild.example.test",
     "x.y.wild.example.test", "unknown.example.test", "auth.example.test", "app.example.test.",
@@ -76,8 +77,15 @@ def requested(choose: random.Random) -> tuple[str, str, str]:
     return choose.choice(METHODS), choose.choice(HOSTS), after if after[:1] == "/" else "/" + after
 
 
+TCP = {"tcp": {"upstream": "10.0.0.5:22"}}
+
+
 @st.composite
 def backends(draw: st.DrawFn, name: str) -> dict[str, Any]:
+    host = {"host": "*.wild.example.test"} if name == "wild" else {}
+    kind = draw(st.sampled_from(["http", "http", "tcp", "both"]))
+    if kind == "tcp":
+        return {"name": name, **host, **TCP}
     paths = draw(st.lists(ROUTE_PATHS, min_size=1, max_size=3, unique=True))
     http = []
     for path in paths:
@@ -91,9 +99,10 @@ def backends(draw: st.DrawFn, name: str) -> dict[str, Any]:
         "http": http,
         "forward_path": draw(st.sampled_from(["canonical", "raw"])),
     }
-    if name == "wild":
-        backend["host"] = "*.wild.example.test"
-    if draw(st.integers(0, 4)) == 0:
+    backend.update(host)
+    if kind == "both":
+        backend.update(TCP)
+    elif draw(st.integers(0, 4)) == 0:
         backend["public"] = True
         return backend
     locations = st.lists(st.builds(lambda word, path: {word: path}, WORDS, PATTERNS), min_size=1,
@@ -113,7 +122,7 @@ def configurations(draw: st.DrawFn) -> Config:
         {"backend": backend["name"], "permission": permission["name"]}
         for backend in made
         for permission in backend.get("permissions", [])
-    ]
+    ] + [{"backend": backend["name"]} for backend in made if "tcp" in backend]
     roles = []
     for index in range(draw(st.integers(1, 3)) if bindable else 0):
         members = draw(st.lists(st.sampled_from(MEMBERS), min_size=1, max_size=3, unique_by=str))
@@ -175,6 +184,28 @@ def test_explain_equals_enforcement(config: Config, seed: int) -> None:
             assert answer.lines[0].startswith("ALLOWED" if allowed else "REFUSED")
 
 
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+    deadline=None,
+    max_examples=120,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+@given(configurations())
+def test_explain_of_a_stream_equals_enforcement(config: Config) -> None:
+    """What the tunnel does: the target of the host or name, then `Grants.connect`."""
+    built = snapshot(config)
+    for subject in SUBJECTS:
+        grants = built.policy.grants(subject)
+        for host in set(HOSTS) | {"app", "db", "wild"}:
+            name = host.partition(":")[0].rstrip(".").lower()
+            target = built.tcp_for(name) or built.tcp.get(name)
+            allowed = target is not None and isinstance(grants.connect(target.backend.name), Allow)
+            for form in ("{}", "tcp://{}", "https://{}/"):
+                answer = explain_request(config, subject, "CONNECT", form.format(host))
+                assert answer.allowed is allowed, (host, subject.name, answer.lines)
+                assert answer.lines[0].startswith("ALLOWED" if allowed else "REFUSED")
+
+
 GRAFANA = app(
     "grafana",
     http=[{"path": "/", "upstream": "http://127.0.0.1:3000"}],
@@ -187,7 +218,12 @@ ROLES = [
     role("viewer", "grafana/read", members=[{"domain": "example.test"}]),
     role("admin", "grafana/all", members=[{"group": "sre"}]),
 ]
-CONFIG = configured([GRAFANA, app("open", public=True)], ROLES, service_accounts=[{"name": "ci"}])
+DESKTOP = tcp("desktop", host="desktop.ssh.example.test")
+CONFIG = configured(
+    [GRAFANA, app("open", public=True), DESKTOP],
+    [*ROLES, role("dev", "desktop", members=[{"group": "sre"}, {"service_account": "ci"}])],
+    service_accounts=[{"name": "ci"}],
+)
 
 
 @pytest.mark.parametrize(
@@ -214,6 +250,56 @@ def test_the_first_line_is_the_decision(request_line: str, first: str) -> None:
     who = subject_of(CONFIG, "Alice@example.test")
     answer = explain_request(CONFIG, who, method, f"https://{host}.example.test/{path}")
     assert answer.lines[0] == first
+
+
+@pytest.mark.parametrize(
+    ("url", "first"),
+    [
+        ("desktop.ssh.example.test", "ALLOWED: bob@example.test: tcp on desktop"),
+        ("Desktop.SSH.example.test:443", "ALLOWED: bob@example.test: tcp on desktop"),
+        ("tcp://desktop.ssh.example.test", "ALLOWED: bob@example.test: tcp on desktop"),
+        ("tcp://desktop.ssh.example.test:22", "ALLOWED: bob@example.test: tcp on desktop"),
+        ("https://desktop.ssh.example.test/", "ALLOWED: bob@example.test: tcp on desktop"),
+        ("desktop", "ALLOWED: bob@example.test: tcp on desktop"),
+        (
+            "open.example.test",
+            "REFUSED (no_such_target): there is no tcp at open.example.test",
+        ),
+        ("grafana", "REFUSED (no_such_target): there is no tcp at grafana"),
+        ("auth.example.test", "REFUSED (no_such_target): there is no tcp at auth.example.test"),
+        ("x.example.test", "REFUSED (no_such_target): there is no tcp at x.example.test"),
+    ],
+)
+def test_the_first_line_about_a_stream_is_the_decision(url: str, first: str) -> None:
+    who = subject_of(CONFIG, "bob@example.test", groups=["sre"])
+    assert explain_request(CONFIG, who, "CONNECT", url).lines[0] == first
+
+
+def test_a_refused_stream_says_why() -> None:
+    who = subject_of(CONFIG, "alice@example.test")
+    answer = explain_request(CONFIG, who, "CONNECT", "desktop.ssh.example.test")
+    assert answer.lines[:2] == (
+        "REFUSED (no_role): alice@example.test: tcp on desktop",
+        "  You have no role that gives access to desktop.",
+    )
+    assert not answer.allowed
+
+
+def test_a_browser_finds_nothing_where_there_is_tcp_alone() -> None:
+    who = subject_of(CONFIG, "bob@example.test", groups=["sre"])
+    answer = explain_request(CONFIG, who, "GET", "https://desktop.ssh.example.test/")
+    assert answer.lines == ("REFUSED (not_found): nothing is served at desktop.ssh.example.test/",)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "http://desktop.ssh.example.test", "ssh://desktop.ssh.example.test", "a b", "[::1",
+     "https://desktop.ssh.example.test/x", "desktop.ssh.example.test/x", "desktop?x", "desktop#x",
+     "bob@desktop.ssh.example.test", "desktop:99999", "tcp://", "ä_.example"],
+)  # fmt: skip
+def test_a_host_that_is_none_is_a_wrong_question(url: str) -> None:
+    with pytest.raises(ValueError):
+        explain_request(CONFIG, subject_of(CONFIG, "bob@example.test"), "CONNECT", url)
 
 
 def test_a_decision_says_which_rule_and_what_would_change_it() -> None:
@@ -314,8 +400,9 @@ class TestCommand:
                 "name": "idp", "type": "oidc", "issuer": ISSUER, "client_id": "heim",
                 "client_secret_file": "secret",
             }]},
-            "roles": [role("r", "app/all")],
-            "backends": [app()],
+            "roles": [role("r", "app/all", "ssh")],
+            "backends": [app(), tcp()],
+            "service_accounts": [{"name": "ci"}],
         }  # fmt: skip
         if members is not None:
             document["roles"][0]["members"] = members
@@ -351,6 +438,24 @@ class TestCommand:
     def test_refused_is_1(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert self.run(tmp_path, who="mallory@example.test") == 1
         assert capsys.readouterr().out.startswith("REFUSED (no_role): mallory@example.test")
+
+    def test_a_stream_is_asked_about_by_its_host(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert self.run(tmp_path, method="connect", url="ssh.example.test") == 0
+        assert capsys.readouterr().out.startswith(
+            "ALLOWED: alice@example.test: tcp on ssh\n  by role r: ssh tcp\n"
+        )
+        assert self.run(tmp_path, who="bob@x.test", method="CONNECT", url="ssh.example.test") == 1
+        assert self.run(tmp_path, method="CONNECT", url="ssh.example.test/x") == 2
+
+    def test_a_service_account_is_told_to_ask_about_streams(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.run(tmp_path, who="service:ci")
+        assert "ask with CONNECT HOST" in capsys.readouterr().err
+        self.run(tmp_path, who="service:ci", method="CONNECT", url="ssh.example.test")
+        assert capsys.readouterr().err == ""
 
     @pytest.mark.parametrize("wrong", [{"who": "nobody"}, {"url": "app"}])
     def test_a_wrong_question_is_2_and_on_stderr(

@@ -12,6 +12,7 @@ from heim_proxy.routing import (
     PathMatch,
     Route,
     RouteTable,
+    TcpTarget,
     UpstreamTls,
     under,
 )
@@ -216,6 +217,61 @@ def test_backends_may_share_a_host_by_path() -> None:
     assert [route.backend for route in found if route is not None] == [APEX, LABEL, APEX]
 
 
+SSH = TcpTarget(Backend("ssh"), Endpoint("tcp", "10.0.0.5", 22))
+DEV = TcpTarget(Backend("dev"), Endpoint("unix", "/run/dev", 0))
+MIXED = RouteTable(
+    [
+        ("app.test", prefix(b"/")),
+        ("both.test", prefix(b"/")),
+        ("http.dev.test", prefix(b"/")),
+        ("*.http.test", prefix(b"/")),
+    ],
+    [
+        ("ssh.test", SSH),
+        ("both.test", SSH),
+        ("*.dev.test", DEV),
+        ("ssh.http.test", SSH),
+    ],
+)
+
+TCP_LOOKUP = [
+    ("exact", "ssh.test", SSH, False),
+    ("http alone", "app.test", None, True),
+    ("both", "both.test", SSH, True),
+    ("wildcard", "x.dev.test", DEV, False),
+    ("exact host with http alone hides a wildcard with tcp", "http.dev.test", None, True),
+    ("exact host with tcp alone hides a wildcard with http", "ssh.http.test", SSH, False),
+    ("beside it", "x.http.test", None, True),
+]
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "http"), [pytest.param(*c[1:], id=c[0]) for c in TCP_LOOKUP]
+)
+def test_one_table_knows_tcp_and_http_of_a_host(
+    host: str, target: TcpTarget | None, http: bool
+) -> None:
+    found = MIXED.lookup(host)
+    assert found is not None
+    assert found.tcp is target
+    assert (found.match(b"/x") is not None) is http
+
+
+def test_host_with_tcp_alone_serves_no_path() -> None:
+    found = MIXED.lookup("ssh.test")
+    assert found is not None
+    assert [found.match(path) for path in (b"/", b"", b"/x", b"/.heim", b"//")] == [None] * 5
+
+
+def test_hosts_with_tcp_are_listed_too() -> None:
+    assert {"ssh.test", "both.test", "*.dev.test"} <= set(MIXED.hosts())
+
+
+def test_host_with_two_targets_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"ssh\.test has two tcp targets"):
+        RouteTable([], [("ssh.test", SSH), ("ssh.test", DEV)])
+
+
 @pytest.mark.parametrize(
     ("endpoint", "text"),
     [
@@ -223,6 +279,7 @@ def test_backends_may_share_a_host_by_path() -> None:
         pytest.param(Endpoint("https", "::1", 443), "https://[::1]:443", id="IPv6"),
         pytest.param(Endpoint("https", "db.test", 8443), "https://db.test:8443", id="name"),
         pytest.param(Endpoint("unix", "/run/app.sock", 0), "unix:/run/app.sock", id="unix"),
+        pytest.param(Endpoint("tcp", "::1", 22), "tcp://[::1]:22", id="tcp"),
     ],
 )
 def test_endpoint_is_written_as_it_is_configured(endpoint: Endpoint, text: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from heim_config.model import Config
-from heim_proxy.access.policy import Allow
+from heim_proxy.access.policy import Allow, Deny
 from heim_proxy.routing import (
     Cors,
     Endpoint,
@@ -20,7 +20,7 @@ from heim_proxy.routing import (
 )
 from heim_proxy.snapshot import Snapshot, SnapshotError, policy_of, routes_of
 from tests.fakes.sessions import ALICE, BOB
-from tests.fakes.snapshots import app, configured, role, signing_keys, snapshot
+from tests.fakes.snapshots import app, configured, role, signing_keys, snapshot, tcp
 
 
 def routed(backend: dict[str, Any], host: str = "app.example.test", path: bytes = b"/") -> Any:
@@ -284,6 +284,114 @@ class TestPolicy:
         assert isinstance(ordinary, Allow)
         assert isinstance(emergency, Allow)
         assert (ordinary.break_glass, emergency.break_glass) == (False, True)
+
+    def test_a_binding_without_permission_gives_tcp(self) -> None:
+        config = configured([tcp("ssh"), tcp("db"), app()], [role("r", "ssh", "app/all")])
+        policy = policy_of(config)
+        assert policy.connect(ALICE, "ssh") == Allow("ssh", "role r: ssh tcp", ("r",))
+        assert isinstance(policy.decide(ALICE, "app", b"GET", b"/"), Allow)
+        for name in ("db", "app", "none"):
+            assert isinstance(policy.connect(ALICE, name), Deny)
+        assert isinstance(policy.connect(BOB, "ssh"), Deny)
+
+    def test_break_glass_is_for_what_each_backend_serves(self) -> None:
+        both = app("both", tcp={"upstream": "h:1"})
+        config = configured([tcp("ssh"), app("web"), both], [{**role("r"), "break_glass": True}])
+        policy = policy_of(config)
+        for name, streams, requests in (
+            ("ssh", True, False),
+            ("web", False, True),
+            ("both", True, True),
+        ):
+            assert isinstance(policy.connect(ALICE, name), Allow) is streams
+            assert isinstance(policy.decide(ALICE, name, b"GET", b"/"), Allow) is requests
+
+
+class TestTcp:
+    BOTH = app("both", tcp={"upstream": "[::1]:5432", "idle": "1h", "max_duration": "8h"})
+
+    def test_targets_are_found_by_backend_and_by_host(self) -> None:
+        built = snapshot(configured([tcp("ssh", host="desktop.ssh.example.test"), app()]))
+        target = built.tcp["ssh"]
+        assert sorted(built.tcp) == ["ssh"]
+        assert target.backend is built.backends["ssh"]
+        assert target.endpoint == Endpoint("tcp", "10.0.0.5", 22)
+        assert (target.idle, target.max_duration) == (None, None)
+        assert built.tcp_for("desktop.ssh.example.test") is target
+        for host in ("app.example.test", "ssh.example.test", "auth.example.test", "x.test"):
+            assert built.tcp_for(host) is None
+
+    def test_limits_and_addresses_arrive(self) -> None:
+        built = snapshot(configured([self.BOTH, tcp("db", "unix:run/db.sock")]))
+        both = built.tcp["both"]
+        assert (both.idle, both.max_duration) == (3600.0, 28800.0)
+        assert both.endpoint == Endpoint("tcp", "::1", 5432)
+        assert built.tcp["db"].endpoint == Endpoint("unix", "/etc/heim/run/db.sock", 0)
+
+    def test_a_wildcard_leads_every_name_to_one_upstream(self) -> None:
+        built = snapshot(configured([tcp("dev", host="*.dev.example.test")]))
+        target = built.tcp["dev"]
+        assert [built.tcp_for(f"{name}.dev.example.test") for name in ("a", "b")] == [target] * 2
+        assert built.tcp_for("dev.example.test") is None
+        assert built.tcp_for("a.b.dev.example.test") is None
+
+    def test_an_exact_host_of_another_backend_is_not_the_wildcards(self) -> None:
+        built = snapshot(
+            configured([tcp("dev", host="*.dev.example.test"), app(host="w.dev.example.test")])
+        )
+        assert built.tcp_for("w.dev.example.test") is None
+
+    def test_dialling_it_needs_no_tls_context(self) -> None:
+        assert snapshot(configured([tcp("ssh")])).endpoints == {}
+
+    def test_a_host_with_tcp_alone_is_known_and_serves_no_path(self) -> None:
+        built = snapshot(configured([tcp("ssh")]))
+        routes = built.routes.lookup("ssh.example.test")
+        assert routes is not None
+        assert routes.match(b"/") is None
+        assert built.routes.hosts() == ("ssh.example.test",)
+
+    def test_its_host_has_an_owner_and_is_never_taken_for_the_login_host(self) -> None:
+        built = snapshot(configured([tcp("ssh"), self.BOTH]))
+        assert built.backend_for("ssh.example.test") == "ssh"
+        assert built.backend_for("both.example.test") == "both"
+        assert built.max_session_age("ssh") is None
+
+    def test_the_start_page_shows_only_what_browsers_open(self) -> None:
+        roles = [role("r", "ssh", "both", "both/all")]
+        built = snapshot(configured([tcp("ssh"), self.BOTH], roles))
+        assert [one.name for one in built.applications(ALICE)] == ["both"]
+        only_tcp = snapshot(configured([tcp("ssh"), self.BOTH], [role("r", "ssh", "both")]))
+        assert only_tcp.applications(ALICE) == ()
+
+    def test_what_somebody_may_connect_to_is_listed_by_name_with_a_host(self) -> None:
+        backends = [
+            tcp("ssh", host="desktop.ssh.example.test"),
+            tcp("db", hosts=["*.db.example.test", "main.db.example.test"]),
+            tcp("dev", host="*.dev.example.test"),
+            tcp("secret"),
+            self.BOTH,
+        ]
+        built = snapshot(configured(backends, [role("r", "ssh", "dev", "db", "both/all")]))
+        assert built.reachable_tcp(ALICE) == (
+            ("db", "main.db.example.test"),
+            ("dev", "*.dev.example.test"),
+            ("ssh", "desktop.ssh.example.test"),
+        )
+        assert built.reachable_tcp(BOB) == ()
+
+    def test_what_only_break_glass_opens_is_not_listed(self) -> None:
+        glass = {**role("r", "db"), "break_glass": True}
+        built = snapshot(configured([tcp("ssh"), tcp("db")], [glass]))
+        assert built.reachable_tcp(ALICE) == (("db", "db.example.test"),)
+        assert isinstance(built.policy.connect(ALICE, "ssh"), Allow)
+
+    def test_another_configuration_has_its_own_targets(self) -> None:
+        first = snapshot(configured([tcp("ssh", "10.0.0.5:22")]))
+        second = snapshot(configured([tcp("ssh", "10.0.0.6:22")]), generation=2)
+        assert str(first.tcp["ssh"].endpoint) == "tcp://10.0.0.5:22"
+        assert str(second.tcp["ssh"].endpoint) == "tcp://10.0.0.6:22"
+        assert first.tcp["ssh"].endpoint != second.tcp["ssh"].endpoint
 
 
 class TestWhole:
