@@ -17,6 +17,7 @@ import trustme
 from heim_proxy.demo.loopback import free_port
 from tests.fakes.heim import DOMAIN
 from tests.fakes.real import require
+from tests.integration.services import accepts
 
 __all__ = ["FrontEnd", "Tinyproxy", "haproxy_in_front", "nginx_in_front", "tinyproxy"]
 
@@ -173,7 +174,7 @@ def _prepare(directory: Path) -> tuple[int, Path]:
 async def _until_it_listens(process: asyncio.subprocess.Process, port: int) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(START_DEADLINE_S):
-            while not await _accepts(port):
+            while not await accepts(port):
                 assert process.returncode is None, "it ended instead of listening"
                 await asyncio.sleep(0.02)
         yield
@@ -181,12 +182,3 @@ async def _until_it_listens(process: asyncio.subprocess.Process, port: int) -> A
         if process.returncode is None:
             process.terminate()
         await process.wait()
-
-
-async def _accepts(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True

@@ -16,7 +16,7 @@ from pathlib import Path
 from heim_proxy.demo.loopback import free_port
 from tests.fakes.real import require
 
-__all__ = ["Postgres", "Redis", "Sshd", "finished", "postgres", "redis", "sshd"]
+__all__ = ["Postgres", "Redis", "Sshd", "accepts", "finished", "postgres", "redis", "sshd"]
 
 START_DEADLINE_S = 20.0
 
@@ -160,7 +160,7 @@ async def _until_it_listens(
     """Wait until a server accepts connections; end it after the block."""
     try:
         async with asyncio.timeout(START_DEADLINE_S):
-            while not await _accepts(port):
+            while not await accepts(port):
                 assert process.returncode is None, log.read_text()
                 await asyncio.sleep(0.02)
         yield
@@ -170,7 +170,8 @@ async def _until_it_listens(
         await process.wait()
 
 
-async def _accepts(port: int) -> bool:
+async def accepts(port: int) -> bool:
+    """Whether something listens there."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:

@@ -1,4 +1,4 @@
-"""A proxy process with TCP backends, and `heim-tunnel` on its way to it, for tests with real peers."""
+"""A proxy process with TCP backends and `heim-tunnel` on its way to it, for real peers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heim_proxy.demo.loopback import free_port
 from tests.fakes.heim import DOMAIN, authority
 from tests.integration.process import HeimProcess, heim_proxy, running
+from tests.integration.services import accepts
 
-__all__ = ["HEIM_TUNNEL", "Run", "TunnelSite", "run", "tcp_backend", "tunnel_site"]
+__all__ = [
+    "ACCOUNT",
+    "HEIM_TUNNEL",
+    "Run",
+    "TunnelSite",
+    "forward",
+    "run",
+    "tcp_backend",
+    "tunnel_site",
+]
 
 HEIM_TUNNEL = str(Path(sys.executable).with_name("heim-tunnel"))
 
@@ -94,6 +105,31 @@ async def tunnel_site(
             "HEIM_TUNNEL_HOME": str(directory / "tunnel-home"),
         }
         yield TunnelSite(heim, env)
+
+
+@asynccontextmanager
+async def forward(site: TunnelSite, name: str) -> AsyncIterator[int]:
+    """`heim-tunnel forward` for a backend; gives the local port that leads there."""
+    port = free_port(18500)
+    process = await asyncio.create_subprocess_exec(
+        HEIM_TUNNEL,
+        "forward",
+        "--connect-to",
+        f"127.0.0.1:{site.port}",
+        f"{port}:{site.host(name)}",
+        stdin=asyncio.subprocess.DEVNULL,
+        env={**os.environ, **site.env},
+    )
+    try:
+        async with asyncio.timeout(10):
+            while not await accepts(port):
+                assert process.returncode is None, "heim-tunnel forward ended"
+                await asyncio.sleep(0.05)
+        yield port
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
 
 
 async def run(
