@@ -54,6 +54,7 @@ from heim_proxy.reload import Reloader
 from heim_proxy.snapshot import Snapshot, build
 from heim_proxy.sources.base import Source
 from heim_proxy.store.sqlite import SqliteStore
+from heim_proxy.tunnel.door import Tunnel
 from heim_runtime.clock import Clock, SystemClock
 from heim_runtime.signals import handling
 from heim_runtime.tasks import cancel, spawn
@@ -216,17 +217,20 @@ class Proxy:
                 count_login=self._metrics.logins.add,
             )
         )
+        tunnel = Tunnel(bearers=programs.bearers, audit=self._audit)
         edge = self._edge = Edge(
             snapshot,
             sessions=sessions,
             live=self._live,
             portal=portal,
+            door=tunnel,
             access_log=access_log,
             audit=self._audit,
             metrics=self._metrics,
             clock=self._clock,
         )
         admission = Admission(Limits.for_process())
+        self._expose_tunnel(tunnel)
         await self._open_admin(config, edge, admission, access_log)
         self._listen(config, edge, admission)
         self._background("edge.sweep", edge.sweep)
@@ -429,6 +433,12 @@ class Proxy:
         )
         expose("heim_connections_refused_total", admission.refused.read)
         expose("heim_tls_handshake_failures_total", admission.handshake_failures.read)
+
+    def _expose_tunnel(self, tunnel: Tunnel) -> None:
+        expose = self._metrics.expose
+        expose("heim_tunnel_streams", lambda: len(tunnel))
+        expose("heim_tunnel_streams_opened_total", lambda: tunnel.opened_total)
+        expose("heim_tunnel_bytes_total", tunnel.bytes_total)
 
     def _last_reload(self) -> float:
         status = self._reloader.status

@@ -27,6 +27,7 @@ class EndReason(enum.Enum):
     SESSION_TOO_OLD = "session_too_old"
     POLICY_CHANGED = "policy_changed"
     BACKEND_REMOVED = "backend_removed"
+    BACKEND_MOVED = "backend_moved"
     SHUTDOWN = "shutdown"
 
 

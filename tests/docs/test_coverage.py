@@ -17,6 +17,7 @@ from heim_proxy.identity.admission import RefusalReason
 from heim_proxy.identity.dialects import DIALECTS
 from heim_proxy.observe.access_log import AccessEntry, AccessLog
 from heim_proxy.observe.metrics import FAMILIES
+from heim_wire.errors import FAILURES, Failure
 from tests.docs import facts
 from tests.docs.generated import commands
 from tests.docs.pages import DOCS, PAGES, page
@@ -85,6 +86,14 @@ def test_error_codes_that_are_listed_exist() -> None:
     codes = _ERRORS[_ERRORS.index("### Codes") : _ERRORS.index("## From the sign-in pages")]
     listed = set(re.findall(r"^\| `(\w+)` \|", codes, re.MULTILINE))
     assert listed - facts.edge_codes() == set()
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=lambda failure: failure.slug)
+def test_every_code_of_the_tunnel_is_explained(failure: Failure) -> None:
+    section = _ERRORS[_ERRORS.index("## Codes of the tunnel") :]
+    row = re.search(rf"^\| [^|]*`{failure.slug}`.* \| (\d+) \|$", section, re.MULTILINE)
+    assert row is not None
+    assert int(row[1]) == failure.exit_status
 
 
 @pytest.mark.parametrize("title", sorted(facts.portal_titles()))

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Final, cast
 from heim_proxy.edge.exchange import Exchange
 from heim_proxy.edge.head import BadRequest, RequestHead, head_end
 from heim_proxy.edge.headers import client_address, trusted_request_id
-from heim_proxy.edge.judge import Client, Forward, LoadSession, Portal, Redirect, Verdict
+from heim_proxy.edge.judge import (
+    Client,
+    Connect,
+    Forward,
+    LoadSession,
+    Portal,
+    Redirect,
+    Verdict,
+)
 from heim_proxy.edge.limits import (
     HEAD_S,
     KEEP_ALIVE_S,
@@ -33,6 +41,7 @@ from heim_proxy.store.base import StoreUnavailable
 from heim_runtime.tasks import spawn
 
 if TYPE_CHECKING:
+    from heim_proxy.edge.door import Occupant
     from heim_proxy.edge.listener import Peer
     from heim_proxy.edge.server import Edge
 
@@ -51,7 +60,7 @@ _UNAVAILABLE: Final = Refusal(
     "session_store_unavailable",
     "your session cannot be checked just now",
     "try again in a moment",
-    ("Retry-After: 5",),
+    retry_after=5,
 )
 _INTERNAL: Final = Refusal(
     500, "internal_error", "the proxy failed to judge this request", "see the log", close=True
@@ -96,7 +105,7 @@ class Front(asyncio.BufferedProtocol):
         self.peer = peer
         self.secure = secure
         self.head = RequestHead()
-        self.exchange: Exchange | None = None
+        self.exchange: Occupant | None = None
         self.keep_alive = True
         self.request_id = b""
         # The repeated part of this connection's access-log lines, and what it was made for.
@@ -261,6 +270,9 @@ class Front(asyncio.BufferedProtocol):
             exchange = self.exchange = Exchange(self, forward, self.request_id, to_portal=True)
             edge.live.add(exchange)
             return exchange.begin(edge.portal_pools, rest)
+        if isinstance(verdict, Connect):
+            entrant = self.exchange = edge.door.enter(self, verdict.host)
+            return entrant.begin(rest)
         if isinstance(verdict, LoadSession):
             self._deciding = True
             self.gate.hold(Hold.DECIDING)
@@ -368,7 +380,7 @@ class Front(asyncio.BufferedProtocol):
         if early and self.exchange is not None:
             self.exchange.client_data(early)
 
-    def exchange_done(self, exchange: Exchange) -> None:
+    def exchange_done(self, exchange: Occupant) -> None:
         """The exchange is over; go on with the next request, or close."""
         if not exchange.request_done:
             self.keep_alive = False

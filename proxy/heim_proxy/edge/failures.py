@@ -124,6 +124,7 @@ _ENDINGS: Final = {
     EndReason.SHUTDOWN: (503, "try again in a moment"),
     EndReason.POLICY_CHANGED: (403, "ask an administrator for a role that allows it"),
     EndReason.BACKEND_REMOVED: (404, "check the address"),
+    EndReason.BACKEND_MOVED: (503, "try again in a moment"),
 }
 _ENDED: Final = {
     EndReason.LOGOUT: "this session was signed out",
@@ -133,5 +134,6 @@ _ENDED: Final = {
     EndReason.SESSION_TOO_OLD: "this page needs a more recent sign-in",
     EndReason.POLICY_CHANGED: "the policy no longer allows this request",
     EndReason.BACKEND_REMOVED: "this backend is no longer configured",
+    EndReason.BACKEND_MOVED: "this backend has moved to another address",
     EndReason.SHUTDOWN: "the proxy is shutting down",
 }

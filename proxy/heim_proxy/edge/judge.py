@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from heim_proxy.access.policy import Allow, Deny, Grants
+from heim_proxy.edge.door import TUNNEL_PATH
 from heim_proxy.edge.head import BadRequest, RequestHead
 from heim_proxy.edge.origin import Preflight, cors_headers, foreign_origin, preflight
 from heim_proxy.edge.responses import Refusal
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Client",
+    "Connect",
     "Forward",
     "Judge",
     "LoadSession",
@@ -90,6 +92,13 @@ class Portal:
 
 
 @dataclass(slots=True)
+class Connect:
+    """The request is for the tunnel, which asks for other credentials than a cookie."""
+
+    host: str
+
+
+@dataclass(slots=True)
 class Redirect:
     """An answer that only sends the browser elsewhere."""
 
@@ -108,7 +117,7 @@ class LoadSession:
     cookie: bytes
 
 
-Verdict = Forward | Portal | Redirect | Preflight | Refusal | LoadSession
+Verdict = Forward | Portal | Connect | Redirect | Preflight | Refusal | LoadSession
 
 
 @dataclass(slots=True)
@@ -253,6 +262,8 @@ class Judge:
             return None
         if head.target.encoded_slash or head.target.alias is not None:
             return _AMBIGUOUS
+        if head.target.path == TUNNEL_PATH:
+            return Connect(host.name)
         if sum(line[:13].lower() == b"content-type:" for line in head.fields) > 1:
             # aiohttp would answer this itself, with a traceback in the log.
             return Refusal(400, "bad_request", "more than one Content-Type header", close=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from heim_proxy.edge.judge import Redirect
 from heim_proxy.edge.origin import Preflight
@@ -13,18 +14,52 @@ from heim_proxy.observe.access_log import AccessEntry, AccessLog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from heim_proxy.access.policy import Allow
     from heim_proxy.edge.connection import Front
     from heim_proxy.edge.exchange import Exchange
     from heim_proxy.edge.responses import Refusal
+    from heim_proxy.identity.session import Session
     from heim_proxy.observe.audit import Audit
     from heim_proxy.observe.metrics import Metrics
+    from heim_proxy.routing import Backend
 
-__all__ = ["Recorder"]
+__all__ = ["Dialling", "Recorder", "Streamed"]
 
 log = logging.getLogger(__name__)
 
 # Sessions and backends whose break-glass use has been told; then the memory starts over.
 _REMEMBERED_USES: Final = 10_000
+
+
+class Dialling(Protocol):
+    """What `Recorder.upstream_failed` tells of: an exchange, or a tunnel stream."""
+
+    @property
+    def backend(self) -> Backend:
+        """Whose upstream it is."""
+
+    @property
+    def upstream_name(self) -> str:
+        """The endpoint that was dialled."""
+
+    @property
+    def request_id(self) -> bytes:
+        """What finds the client's answer."""
+
+
+@dataclass(slots=True)
+class Streamed:
+    """A tunnel stream that is over. `duration` in seconds; `end` empty when both sides finished."""
+
+    session: Session
+    allow: Allow
+    backend: str
+    upstream: str
+    request_id: bytes
+    bytes_in: int
+    bytes_out: int
+    duration: float
+    end: str
 
 
 class Recorder:
@@ -44,7 +79,7 @@ class Recorder:
         # Break-glass use is told once per session and backend, not once per request.
         self._told: set[tuple[str, str]] = set()
 
-    def upstream_failed(self, exchange: Exchange, detail: str) -> None:
+    def upstream_failed(self, exchange: Dialling, detail: str) -> None:
         """An upstream misbehaved: the log says what the client's error page does not."""
         log.warning(
             "upstream.failed",
@@ -92,8 +127,8 @@ class Recorder:
         entry.request_id = exchange.request_id
         entry.log_query = not exchange.to_portal
         self._access_log.record(entry, self._now())
-        if forward.allow.break_glass:
-            self._break_glass(exchange)
+        if forward.allow.break_glass and forward.session is not None:
+            self.break_glass(front, forward.session, forward.allow, exchange.request_id)
 
     def _block(self, exchange: Exchange) -> bytes:
         forward = exchange.forward
@@ -111,8 +146,42 @@ class Recorder:
         self._describe(exchange.front)
         return self._access_log.block(entry)
 
+    def streamed(self, front: Front, stream: Streamed) -> None:
+        """A tunnel stream is over."""
+        self._metrics.backend(stream.backend).count(
+            101, stream.duration, stream.bytes_in, stream.bytes_out
+        )
+        if stream.end:
+            self._metrics.ended.add(stream.end)
+        entry = self._entry
+        entry.user = stream.session.subject.name
+        entry.backend = stream.backend
+        entry.decision, entry.rule = "allow", stream.allow.rule
+        entry.upstream = stream.upstream
+        entry.status = 101
+        entry.bytes_in, entry.bytes_out = stream.bytes_in, stream.bytes_out
+        entry.duration, entry.upstream_duration = stream.duration, 0.0
+        entry.end = stream.end or None
+        entry.request_id = stream.request_id
+        self._write_line(front)
+
+    def tunnel_refused(self, front: Front, refusal: Refusal, size: int) -> None:
+        """A tunnel request was refused, with a body of `size` bytes."""
+        self._metrics.tunnel_refused.add(refusal.code)
+        if refusal.backend:
+            self._metrics.backend(refusal.backend).count(refusal.status, 0.0, 0, 0)
+            self._audit_refusal(front, refusal)
+        self._answer_line(front, refusal, size)
+
     def answered(self, front: Front, verdict: Redirect | Preflight | Refusal, size: int) -> None:
         """A request was answered without an upstream, with a body of `size` bytes."""
+        if not isinstance(verdict, Redirect | Preflight):
+            self._refused(front, verdict)
+        self._answer_line(front, verdict, size)
+
+    def _answer_line(
+        self, front: Front, verdict: Redirect | Preflight | Refusal, size: int
+    ) -> None:
         entry = self._entry
         entry.user = None
         entry.backend = verdict.backend or None
@@ -121,7 +190,6 @@ class Recorder:
         entry.duration = entry.upstream_duration = 0.0
         entry.upstream = entry.end = None
         entry.request_id = front.request_id
-        entry.log_query = False
         if isinstance(verdict, Redirect):
             entry.status, entry.decision = verdict.status, verdict.decision
         elif isinstance(verdict, Preflight):
@@ -129,7 +197,15 @@ class Recorder:
         else:
             entry.status, entry.decision = verdict.status, f"deny:{verdict.code}"
             entry.user = verdict.user or None
-            self._refused(front, verdict)
+        self._write_line(front)
+
+    def _write_line(self, front: Front) -> None:
+        """Log the entry, about a request that is not an exchange: its query is nobody's business.
+
+        It may be a mangled hand-off, or a credential where none belongs.
+        """
+        entry = self._entry
+        entry.log_query = False
         self._describe(front)
         entry.block = b""
         entry.method = front.head.method
@@ -142,13 +218,16 @@ class Recorder:
             return
         self._metrics.denied.add(verdict.code)
         self._metrics.backend(verdict.backend).count(verdict.status, 0.0, 0, 0)
-        if verdict.status == 403:
+        self._audit_refusal(front, verdict)
+
+    def _audit_refusal(self, front: Front, refusal: Refusal) -> None:
+        if refusal.status == 403:
             self._audit.emit(
                 "request.denied",
-                user=verdict.user,
-                backend=verdict.backend,
-                reason=verdict.code,
-                detail=verdict.detail,
+                user=refusal.user,
+                backend=refusal.backend,
+                reason=refusal.code,
+                detail=refusal.detail,
                 method=front.head.method.decode("latin-1"),
                 path=front.head.target.path.decode("latin-1"),
                 client=front.client.address,
@@ -163,18 +242,18 @@ class Recorder:
         entry.protocol = "HTTP/1.1" if head.version == b"HTTP/1.1" else "HTTP/1.0"
         entry.tls = front.tls_version
 
-    def _break_glass(self, exchange: Exchange) -> None:
-        session = exchange.forward.session
-        if session is None or (session.sid, exchange.backend.name) in self._told:
+    def break_glass(self, front: Front, session: Session, allow: Allow, request_id: bytes) -> None:
+        """Somebody got in by a break-glass role."""
+        if (session.sid, allow.backend) in self._told:
             return
         if len(self._told) >= _REMEMBERED_USES:
             self._told.clear()
-        self._told.add((session.sid, exchange.backend.name))
+        self._told.add((session.sid, allow.backend))
         self._audit.emit(
             "access.break_glass",
             user=session.subject.name,
-            backend=exchange.backend.name,
-            rule=exchange.forward.allow.rule,
-            client=exchange.front.client.address,
-            request_id=exchange.request_id.decode("ascii"),
+            backend=allow.backend,
+            rule=allow.rule,
+            client=front.client.address,
+            request_id=request_id.decode("ascii"),
         )

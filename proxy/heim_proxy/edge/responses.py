@@ -46,7 +46,8 @@ class Refusal:
 
     `code` is the stable word for programs and logs; `detail` what happened, `hint` what to do
     about it, `user` whom it concerns (for the log). `headers` are complete extra lines. `close`
-    ends the connection after it.
+    ends the connection after it. Programs are also told where to sign in (`login_url`), and after
+    how many seconds it is worth trying again (`retry_after`, for everybody a header).
     """
 
     status: int
@@ -57,6 +58,8 @@ class Refusal:
     backend: str = ""
     user: str = ""
     close: bool = False
+    login_url: str = ""
+    retry_after: int = 0
 
     def closing(self) -> Refusal:
         """The same answer, ending the connection."""
@@ -83,6 +86,7 @@ def refusal(
         _COMMON,
         b"X-Request-Id: %b\r\n" % request_id.encode("ascii"),
         *(f"{line}\r\n".encode("latin-1") for line in answer.headers),
+        b"Retry-After: %d\r\n" % answer.retry_after if answer.retry_after else b"",
         b"Content-Length: %d\r\n" % len(body),
         b"Connection: close\r\n\r\n" if answer.close else b"\r\n",
     ]
@@ -124,9 +128,11 @@ def _problem(answer: Refusal, title: str, request_id: str) -> bytes:
         "code": answer.code,
         "detail": answer.detail,
         "hint": answer.hint,
+        "login_url": answer.login_url,
+        "retry_after": answer.retry_after,
         "request_id": request_id,
     }
-    return json.dumps({key: value for key, value in document.items() if value != ""}).encode()
+    return json.dumps({key: value for key, value in document.items() if value}).encode()
 
 
 def _sentence(text: str) -> str:

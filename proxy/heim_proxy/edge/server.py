@@ -30,6 +30,7 @@ from heim_runtime.tasks import spawn
 if TYPE_CHECKING:
     from heim_proxy.edge.connection import Front
     from heim_proxy.edge.dial import Dialer
+    from heim_proxy.edge.door import TunnelDoor
     from heim_proxy.identity.session import Sessions
     from heim_proxy.observe.access_log import AccessLog
     from heim_proxy.observe.audit import Audit
@@ -83,6 +84,7 @@ class Edge:
         sessions: Sessions,
         live: LiveRegistry,
         portal: Dialer,
+        door: TunnelDoor,
         access_log: AccessLog,
         audit: Audit,
         metrics: Metrics,
@@ -91,6 +93,7 @@ class Edge:
         self.loop = asyncio.get_running_loop()
         self.sessions = sessions
         self.live = live
+        self.door = door
         self.metrics = metrics
         self.now = clock.now
         self.draining = False
@@ -123,7 +126,9 @@ class Edge:
             log.info("exchanges.ended_by_config", extra={"count": ended})
 
     def _review(self, exchange: LiveExchange) -> EndReason | None:
-        if not isinstance(exchange, Exchange) or exchange.to_portal:
+        if not isinstance(exchange, Exchange):
+            return self.door.review(exchange)
+        if exchange.to_portal:
             return None
         head = exchange.front.head
         forward = exchange.forward
@@ -170,13 +175,16 @@ class Edge:
                     front.abort()
             for pool in (*self._pools.values(), *self.portal_pools):
                 pool.sweep(monotonic())
-            self.live.expire(self.now())
+            now = self.now()
+            self.live.expire(now)
+            self.door.tick(now)
 
     async def drain(self, patience_s: float) -> None:
         """Let exchanges finish for `patience_s` seconds, then end what is left, telling why."""
         self.draining = True
         for front in list(self._fronts):
             front.drain()
+        self.door.drain(patience_s)
         await self._emptied(patience_s)
         self.live.review(lambda _: EndReason.SHUTDOWN)
         await self._emptied(_GOODBYE_S)

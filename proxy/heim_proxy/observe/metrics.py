@@ -91,6 +91,12 @@ FAMILIES: Final = (
     Family("heim_tls_handshake_failures_total", _C, "TLS handshakes that failed.", ("reason",)),
     Family("heim_exchanges", _G, "Requests and streams in flight."),
     Family("heim_sessions", _G, "Sessions in memory."),
+    Family("heim_tunnel_streams", _G, "Tunnel streams open."),
+    Family("heim_tunnel_streams_opened_total", _C, "Tunnel streams opened."),
+    Family(
+        "heim_tunnel_bytes_total", _C, "Bytes of tunnel streams, open ones too.", ("direction",)
+    ),
+    Family("heim_tunnel_refused_total", _C, "Tunnel requests refused.", ("code",)),
     Family("heim_config_generation", _G, "Generation of the configuration in force."),
     Family("heim_config_last_reload_successful", _G, "1 if the last reload was applied, else 0."),
     Family("heim_config_last_reload_timestamp_seconds", _G, "When the last reload was tried."),
@@ -176,12 +182,14 @@ class Metrics:
         self.ended = LabelledCounter()
         self.logins = LabelledCounter()
         self.store_errors = LabelledCounter()
+        self.tunnel_refused = LabelledCounter()
         self.expose("heim_denied_total", self.denied.read)
         self.expose("heim_requests_rejected_total", self.rejected.read)
         self.expose("heim_upstream_failures_total", self.upstream_failures.read)
         self.expose("heim_exchanges_ended_total", self.ended.read)
         self.expose("heim_logins_total", self.logins.read)
         self.expose("heim_store_errors_total", self.store_errors.read)
+        self.expose("heim_tunnel_refused_total", self.tunnel_refused.read)
         self.expose("heim_info", lambda: {version: 1.0})
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(_Exposition(self))

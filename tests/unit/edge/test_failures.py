@@ -50,6 +50,7 @@ ENDS = {
     EndReason.SHUTDOWN: 503,
     EndReason.POLICY_CHANGED: 403,
     EndReason.BACKEND_REMOVED: 404,
+    EndReason.BACKEND_MOVED: 503,
 }
 
 

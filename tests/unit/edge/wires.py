@@ -19,6 +19,7 @@ from heim_proxy.edge.listener import Peer
 from heim_proxy.edge.pool import Pool
 from heim_proxy.edge.server import Edge
 from heim_proxy.identity.session import Session
+from heim_proxy.live import EndReason, LiveExchange
 from heim_proxy.observe.access_log import AccessLog
 from heim_proxy.observe.audit import Audit
 from heim_proxy.observe.metrics import Metrics
@@ -26,7 +27,10 @@ from tests.fakes.sessions import ALICE, Stage
 from tests.fakes.snapshots import app, configured, role, snapshot
 from tests.unit.edge.heads import HOST, head_bytes
 
-__all__ = ["Client", "Dialled", "Theatre", "Wire", "answer", "divided", "theatre", "turns"]
+__all__ = [
+    "Client", "Dialled", "Door", "Guest", "Theatre", "Wire", "answer", "divided", "theatre",
+    "turns",
+]  # fmt: skip
 
 _Protocol = asyncio.Protocol | asyncio.BufferedProtocol
 
@@ -177,6 +181,61 @@ class Client:
         return self.wire.lost
 
 
+class Guest:
+    """The occupant of a tunnel request: it notes what it is told, and does as the test wants."""
+
+    def __init__(self, front: Front, host: str) -> None:
+        self.front = front
+        self.host = host
+        self.told: list[object] = []
+        self.request_done = True
+        self.upgraded = False
+        self.end_reason = ""
+
+    def begin(self, rest: bytes) -> bytes:
+        self.told.append(("begin", rest))
+        return b""
+
+    def client_data(self, data: bytes) -> bytes:
+        self.told.append(data)
+        return b""
+
+    def hold_upstream(self) -> None:
+        self.told.append("hold")
+
+    def release_upstream(self) -> None:
+        self.told.append("release")
+
+    def client_gone(self) -> None:
+        self.told.append("gone")
+
+    def timed_out(self, kind: str) -> None:
+        self.told.append(kind)
+
+
+class Door:
+    """A tunnel's door that lets everybody in and counts what it is asked."""
+
+    def __init__(self) -> None:
+        self.guests: list[Guest] = []
+        self.ticks: list[float] = []
+        self.drained: list[float] = []
+        self.verdicts: dict[LiveExchange, EndReason | None] = {}
+
+    def enter(self, front: Front, host: str) -> Guest:
+        self.guests.append(Guest(front, host))
+        return self.guests[-1]
+
+    def review(self, exchange: LiveExchange) -> EndReason | None:
+        return self.verdicts.get(exchange)
+
+    def tick(self, now: float) -> None:
+        self.ticks.append(now)
+
+    def drain(self, patience_s: float) -> None:
+        self.drained.append(patience_s)
+
+
 @dataclass
 class Theatre:
     """An edge over one backend, `app`, with alice signed in to it."""
@@ -185,6 +244,7 @@ class Theatre:
     stage: Stage
     upstreams: list[Dialled]
     portal: Dialled
+    door: Door
     alice: Session
     log: AccessLog
     log_file: Path
@@ -227,11 +287,13 @@ async def theatre(directory: Path, *, upstreams: int = 1, **keys: Any) -> AsyncI
     log_file = directory / "access.log"
     log = AccessLog(log_file)
     portal = Dialled("portal")
+    door = Door()
     edge = Edge(
         built,
         sessions=stage.sessions,
         live=stage.live,
         portal=portal,
+        door=door,
         access_log=log,
         audit=Audit(),
         metrics=Metrics(version="test"),
@@ -242,7 +304,8 @@ async def theatre(directory: Path, *, upstreams: int = 1, **keys: Any) -> AsyncI
         dialled.append(Dialled(str(endpoint)))
         edge._pools[endpoint] = Pool(str(endpoint), dialled[-1])
     try:
-        yield Theatre(edge, stage, dialled, portal, await stage.sign_in(ALICE), log, log_file)
+        alice = await stage.sign_in(ALICE)
+        yield Theatre(edge, stage, dialled, portal, door, alice, log, log_file)
     finally:
         for front in list(edge._fronts):
             front.abort()

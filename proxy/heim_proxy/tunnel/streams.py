@@ -1,0 +1,306 @@
+"""A running stream: a client's WebSocket joined with an upstream, ended with words.
+
+Bytes pass from the client's transport through `Channel` and `Relay` to the upstream's and back,
+without a task or a future; here is what happens beside them: newer tokens, notices, deadlines, and
+every way in which a stream ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from heim_proxy.edge.limits import SESSION_LOAD_S
+from heim_proxy.identity.bearer import Bearer
+from heim_proxy.store.base import StoreUnavailable
+from heim_proxy.tunnel import record
+from heim_proxy.tunnel.terms import Terms
+from heim_runtime.tasks import spawn
+from heim_wire.aio.channel import Channel
+from heim_wire.errors import FAILURES, Code
+from heim_wire.events import Auth
+from heim_wire.handshake import answer_upgrade
+from heim_wire.session import Session as WireSession
+from heim_wire.session import Settings
+from heim_wire.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from heim_proxy.edge.connection import Front
+    from heim_proxy.identity.session import Session
+    from heim_proxy.live import EndReason
+    from heim_proxy.tunnel.door import Tunnel
+    from heim_proxy.tunnel.passage import Passage
+    from heim_wire.aio.relay import Relay
+    from heim_wire.events import Event
+    from heim_wire.messages import Message
+
+__all__ = ["GOODBYE_S", "TunnelStream"]
+
+# After a RESET, or EOF both ways, the client has this long to close; then the connection is cut.
+# With a revocation noticed late by a tick, and this by two sweeps, all is over within 2 s.
+GOODBYE_S: Final = 0.5
+# The client may open no streams: its one was opened by the request.
+_SETTINGS: Final = Settings(max_streams=0)
+# HELLO, READY and a WINDOW are some 300 bytes.
+_FIRST_BYTES: Final = 16 * 1024
+
+
+class TunnelStream:
+    """Owns a client connection (`edge.door.Occupant`) and its channel, from `open` to `_finish`."""
+
+    __slots__ = (
+        "_channel", "_ended", "_front", "_passage", "_refreshing", "_relay", "_terms", "_tunnel",
+        "_wire", "end_reason", "over", "started", "upstream_name",
+    )  # fmt: skip
+
+    _channel: Channel
+    _relay: Relay
+    _terms: Terms
+    _wire: WireSession
+
+    def __init__(self, tunnel: Tunnel, front: Front, passage: Passage) -> None:
+        """Prepare; nothing runs before `open`."""
+        self._tunnel = tunnel
+        self._front = front
+        self._passage = passage
+        # Whether both its sides are done with, so that only goodbyes are left.
+        self._ended = False
+        self._refreshing = False
+        self.upstream_name = str(passage.target.endpoint)
+        self.started = monotonic()
+        self.end_reason = ""
+        self.over = False
+
+    def open(self, relay: Relay, early: bytes) -> None:
+        """Answer 101, HELLO and READY in one write, and relay.
+
+        Args:
+            relay: Connected to the upstream.
+            early: What the client sent before it was answered.
+        """
+        front = self._front
+        edge = front.edge
+        wire = self._wire = WireSession(
+            initiator=False,
+            now=edge.loop.time(),
+            settings=_SETTINGS,
+            budget=self._tunnel.budget,
+        )
+        wire.ready(self._ready())
+        stream = wire.adopt()
+        websocket = WebSocket(client=False)
+        parts, total = wire.take(_FIRST_BYTES)
+        headers = (("X-Request-Id", self._passage.request_id),)
+        front.write(answer_upgrade(self._passage.key, headers) + websocket.frame(parts, total))
+        self._relay = relay
+        self._channel = Channel(wire, websocket, front.transport, self, single=True)
+        self._terms = Terms(self._passage.target, edge.now())
+        edge.live.add(self)
+        self._tunnel.opened(self)
+        record.opened(self._tunnel.audit, front, self._passage)
+        # From here on the session's own pings find out whether the client is there.
+        front.expect(math.inf, "stream")
+        if front.write_paused:
+            self._channel.pause_writing()
+        relay.join(self._channel, stream)
+        if early:
+            self._channel.feed(early)
+
+    def _ready(self) -> Message:
+        passage = self._passage
+        end = passage.token_end
+        return {
+            "user": passage.user,
+            "backend": passage.backend.name,
+            "expires": int(end) if math.isfinite(end) else None,
+            "request_id": passage.request_id,
+        }
+
+    # -- for the live registry --------------------------------------------------------------
+
+    @property
+    def live_session(self) -> Session:
+        """The login it runs under."""
+        return self._passage.session
+
+    @property
+    def valid_until(self) -> float:
+        """Seconds since the epoch until which it may run: the login's end, or its token's."""
+        return self._passage.valid_until(self._front.edge.snapshot)
+
+    def review(self) -> EndReason | None:
+        """Why it may not go on under the snapshot now in force; None when it may."""
+        reason = self._passage.review(self._front.edge.judge)
+        self._terms.change(self._passage.target)
+        return reason
+
+    def end(self, reason: EndReason) -> None:
+        """The permission no longer holds: stop both sides now."""
+        edge = self._front.edge
+        ending = self._passage.ending(reason, edge.snapshot, edge.now())
+        self._stop(ending.code, ending.end, ending.words)
+
+    # -- for the edge -----------------------------------------------------------------------
+
+    @property
+    def request_done(self) -> bool:
+        """The request had no body."""
+        return True
+
+    @property
+    def upgraded(self) -> bool:
+        """The connection is a byte stream."""
+        return True
+
+    def client_data(self, data: bytes) -> bytes:
+        """Bytes from the client."""
+        self._channel.feed(data)
+        return b""
+
+    def hold_upstream(self) -> None:
+        """The client's transport is full."""
+        self._channel.pause_writing()
+
+    def release_upstream(self) -> None:
+        """The client's transport takes more."""
+        self._channel.resume_writing()
+
+    def client_gone(self) -> None:
+        """The client's connection is gone."""
+        self._channel.connection_lost(None)
+        self._finish("client_gone")
+
+    def timed_out(self, kind: str) -> None:
+        """A deadline passed: `kind` is goodbye."""
+        self.abort()
+
+    # -- for the channel and the relay ------------------------------------------------------
+
+    def event(self, channel: Channel, event: Event) -> None:
+        """What is for nobody else: of a client, only AUTH says anything to us."""
+        if type(event) is Auth and not self._ended:
+            self._refresh(event.message)
+
+    def closed(self, channel: Channel, code: int, reason: str) -> None:
+        """The channel ended: the client closed, vanished or broke the protocol."""
+        self._finish(FAILURES[code].slug if code else "client_gone")
+
+    def relay_over(self, relay: Relay, code: int, reason: str) -> None:
+        """Both directions of the stream are done with."""
+        if code and not self._ended:
+            self.end_reason = self.end_reason or FAILURES[code].slug
+        self._say_goodbye()
+
+    # -- while it runs ----------------------------------------------------------------------
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes of the client's that the upstream was given."""
+        return self._relay.received
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of the upstream's that were taken for the client."""
+        return self._relay.sent
+
+    @property
+    def due(self) -> float:
+        """When `tick` has something to do next, in seconds since the epoch."""
+        return math.inf if self._ended else self._terms.due
+
+    def tick(self, now: float) -> None:
+        """Tell what is to be told, and stop when it is time."""
+        login_end = self._passage.login_end(self._front.edge.snapshot)
+        moved = self.bytes_in + self.bytes_out
+        notices, stop = self._terms.check(now, moved=moved, login_end=login_end)
+        if stop is not None:
+            self._stop(stop.code, stop.end, stop.reason)
+        for text in notices:
+            self._notice(text)
+
+    def go_away(self, patience_s: float) -> None:
+        """The proxy shuts down: the stream may go on for `patience_s` seconds."""
+        if self._ended:
+            return
+        reason = "the proxy is restarting"
+        self._wire.goaway(Code.GOING_AWAY, reason, drain=patience_s)
+        self._notice(f"{reason}; this connection ends in {patience_s:.0f} s at the latest")
+
+    def _notice(self, text: str) -> None:
+        if not self._ended:
+            self._wire.notice(text)
+            self._channel.wake()
+
+    def _refresh(self, message: Message) -> None:
+        """AUTH: the client has a newer token. One is judged at a time; others are dropped."""
+        token = message.get("token")
+        if message.get("kind") != "bearer" or not isinstance(token, str):
+            self._notice("your client sent a credential that this proxy does not know")
+        elif not self._refreshing:
+            self._refreshing = True
+            spawn("tunnel.refresh", self._judge_again(token))
+
+    async def _judge_again(self, token: str) -> None:
+        edge = self._front.edge
+        passage = self._passage
+        try:
+            async with asyncio.timeout(SESSION_LOAD_S):
+                bearer = await self._tunnel.bearers.authenticate(token, edge.now())
+        except (StoreUnavailable, TimeoutError):
+            edge.metrics.store_errors.add("authenticate")
+            self._notice("your login cannot be checked just now")
+            return
+        finally:
+            self._refreshing = False
+        if not isinstance(bearer, Bearer):
+            self._notice(f"the new access token was refused: {bearer.detail}")
+        elif bearer.session.sid != passage.session.sid:
+            # Somebody else's, or another login's: what this stream may do was asked for this one.
+            self._notice("the new access token was refused: it is of another login")
+        elif not self._ended:
+            passage.token_end = max(passage.token_end, bearer.expires)
+            self._wire.ready(self._ready())
+            self._channel.wake()
+
+    # -- ends -------------------------------------------------------------------------------
+
+    def _stop(self, code: int, end: str, reason: str) -> None:
+        """Reset the stream both ways, telling the client why."""
+        if self._ended:
+            return
+        self.end_reason = self.end_reason or end
+        # Calls `relay_over`, and that says goodbye.
+        self._relay.end(code, reason)
+        self._say_goodbye()
+
+    def _say_goodbye(self) -> None:
+        """Close in good order once everything was written, but do not wait for long."""
+        if not self._ended:
+            self._ended = True
+            self._front.expect(GOODBYE_S, "goodbye")
+            self._channel.finish()
+
+    def abort(self) -> None:
+        """End without a word."""
+        self._channel.abort()
+        self._front.abort()
+        self._finish("internal")
+
+    def _finish(self, end: str) -> None:
+        if self.over:
+            return
+        self.over = True
+        if not self._ended:
+            # Not an end of the stream's own: whoever has it learns that it was cut.
+            self._ended = True
+            self.end_reason = self.end_reason or end
+            self._relay.end(Code.PEER_LOST, "the client has gone")
+        front = self._front
+        front.edge.live.discard(self)
+        self._tunnel.closed(self)
+        self._tunnel.places.leave(self._passage.session.subject)
+        record.closed(self._tunnel.audit, front, self._passage, self)
+        front.keep_alive = False
+        front.exchange_done(self)
