@@ -15,14 +15,17 @@ from typing import Final
 from aiohttp import web
 
 from heim_proxy.portal.arrival import arrive
+from heim_proxy.portal.authorize import AuthorizePages
 from heim_proxy.portal.callback import Callback
 from heim_proxy.portal.context import PortalContext
+from heim_proxy.portal.device import DevicePages
 from heim_proxy.portal.errors import PortalError
 from heim_proxy.portal.limits import RateLimit, client_key
 from heim_proxy.portal.login import LoginPages, login_here
 from heim_proxy.portal.logout import LogoutPages, logout_here
 from heim_proxy.portal.me import MePages, jwks, me_here
 from heim_proxy.portal.pages import Pages, wants_html
+from heim_proxy.portal.tokens import TokenEndpoints
 from heim_proxy.portal.visit import Facts, Visit
 from heim_proxy.store.base import StoreUnavailable
 
@@ -95,6 +98,9 @@ class _Portal:
         login = LoginPages(pages)
         logout = LogoutPages(pages)
         me = MePages(pages)
+        authorize = AuthorizePages(pages)
+        device = DevicePages(pages)
+        programs = TokenEndpoints()
         self._login_with = {"GET": self._limited(login.login_with)}
         self._login_host: Mapping[str, Methods] = {
             "/": {"GET": me.home},
@@ -104,6 +110,18 @@ class _Portal:
             "/.heim/signed-out": {"GET": logout.done},
             "/.heim/me": {"GET": me.me},
             "/.heim/jwks.json": {"GET": jwks},
+            "/.heim/device": {
+                "GET": self._limited(device.ask),
+                "POST": self._limited(device.answer),
+            },
+            "/.heim/cli/authorize": {
+                "GET": self._limited(authorize.ask),
+                "POST": self._limited(authorize.decide),
+            },
+            "/.heim/cli/token": {"POST": programs.token},
+            "/.heim/cli/device": {"POST": programs.device},
+            "/.heim/cli/revoke": {"POST": programs.revoke},
+            "/.heim/cli/backends": {"GET": programs.backends},
         }
         self._backend_host: Mapping[str, Methods] = {
             "/.heim/login": {"GET": self._limited(login_here)},

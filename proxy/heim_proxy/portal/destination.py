@@ -17,16 +17,20 @@ from heim_proxy.identity.handoff import is_challenge
 from heim_proxy.identity.redirect import MAX_RD_CHARACTERS, safe_rd
 from heim_proxy.target import canonical_host
 
-__all__ = ["Goal", "goal_of", "page_of"]
+__all__ = ["Goal", "goal_of", "own_page", "page_of"]
 
 _URL: Final = re.compile(r"https://([A-Za-z0-9.-]{1,254})(?::([0-9]{1,5}))?((?:[/?][!-~]*)?)")
+
+# Pages of the login host that send people to sign in first. To the letter: they are what we wrote
+# into the link ourselves, and neither of them redirects anywhere by being looked at.
+_OWN: Final = re.compile(r"/\.heim/(?:cli/authorize|device)(?:\?[A-Za-z0-9%&=+._~:/-]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
     """Where somebody wants to go.
 
-    `host` is the canonical name of a backend's host, or None for the login host's own page; `path`
+    `host` is the canonical name of a backend's host, or None for the login host's own pages; `path`
     has its query with it; `binding` ties a hand-off to the browser that asked on `host`, and is
     None when the wish did not come from there.
     """
@@ -58,6 +62,8 @@ def goal_of(
     bound = binding if binding is not None and is_challenge(binding) else None
     if rd is None:
         return Goal(known, "/", bound) if known else Goal()
+    if host is None and own_page(rd) is not None:
+        return Goal(None, rd)
     absolute = _absolute(rd, origin_of)
     if absolute is not None:
         there, path = absolute
@@ -66,6 +72,13 @@ def goal_of(
     if known is None:
         return Goal()
     return Goal(known, safe_rd(rd), bound)
+
+
+def own_page(path: str) -> str | None:
+    """`path` if it is a page of the login host that people may come back to after signing in."""
+    if len(path) > MAX_RD_CHARACTERS or _OWN.fullmatch(path) is None:
+        return None
+    return path
 
 
 def page_of(

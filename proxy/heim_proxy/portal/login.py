@@ -18,7 +18,7 @@ from heim_proxy.identity.flow import LoginFlow, keep
 from heim_proxy.identity.login_errors import LoginError, LoginRejected, ProviderDown
 from heim_proxy.identity.providers import Provider
 from heim_proxy.identity.session import Session
-from heim_proxy.portal.destination import Goal, goal_of
+from heim_proxy.portal.destination import Goal, goal_of, own_page
 from heim_proxy.portal.errors import PortalError, TryAgain
 from heim_proxy.portal.limits import LoopGuard
 from heim_proxy.portal.pages import Pages
@@ -90,7 +90,8 @@ class LoginPages:
         # Asked again: a goal that was sealed into a flow may have left the configuration since.
         origin = None if goal.host is None else settings.origin_of(goal.host)
         if goal.host is None or origin is None:
-            return redirect(f"{settings.login_url}/", set_cookies)
+            page = own_page(goal.path) if goal.host is None else None
+            return redirect(f"{settings.login_url}{page or '/'}", set_cookies)
         if goal.binding is None:
             # The wish did not come from there, so nothing on that host could redeem a ticket. If
             # the session is needed, the host asks for it itself.
@@ -154,7 +155,10 @@ def fresh_enough(visit: Visit, session: Session, goal: Goal) -> bool:
 
 def url_of(visit: Visit, goal: Goal) -> str:
     """The address of a goal, for a link that starts over there."""
-    origin = None if goal.host is None else visit.settings.origin_of(goal.host)
+    if goal.host is None:
+        query = urlencode(parameters(goal))
+        return f"/.heim/login{'?' if query else ''}{query}"
+    origin = visit.settings.origin_of(goal.host)
     return "/.heim/login" if origin is None else f"{origin}{goal.path}"
 
 
@@ -197,6 +201,6 @@ def _goal(visit: Visit) -> Goal:
 def parameters(goal: Goal) -> dict[str, str]:
     """The parameters of a login request that names `goal`."""
     if goal.host is None:
-        return {}
+        return {} if own_page(goal.path) is None else {"rd": goal.path}
     found = {"host": goal.host, "rd": goal.path}
     return found if goal.binding is None else {**found, "h": goal.binding}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import logging
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -18,6 +15,7 @@ from heim_proxy.live import EndReason
 from heim_proxy.portal.callback import id_token_of
 from heim_proxy.portal.destination import Goal
 from heim_proxy.portal.errors import PortalError, TryAgain
+from heim_proxy.portal.forms import csrf_token, is_ours, read_form
 from heim_proxy.portal.login import url_of
 from heim_proxy.portal.pages import Pages
 from heim_proxy.portal.returning import keep_page, kept_page, page_left
@@ -30,7 +28,7 @@ log = logging.getLogger(__name__)
 
 LOGOUT_PATH: Final = "/.heim/logout"
 SIGNED_OUT_PATH: Final = "/.heim/signed-out"
-MAX_FORM_BYTES: Final = 4096
+_ACTION: Final = "logout"
 
 
 class LogoutPages:
@@ -54,7 +52,7 @@ class LogoutPages:
         response = self._pages.page(
             "logout",
             session=session,
-            csrf=csrf_token(cookie),
+            csrf=csrf_token(cookie, _ACTION),
             action=_with_page(LOGOUT_PATH, page),
             stay="/" if page is None else url_of(visit, page),
             # Browsers hold redirects after a form to form-action, and this one may wander through
@@ -123,26 +121,14 @@ async def logout_here(visit: Visit) -> web.StreamResponse:
     return redirect(_with_page(f"{visit.settings.login_url}{LOGOUT_PATH}", page_left(visit)))
 
 
-def csrf_token(session_cookie: str) -> str:
-    """A token that only this browser's page holds: made from a cookie that no script can read.
-
-    It needs no state and dies with the session. Nothing of the cookie can be learned from it.
-    """
-    mac = hmac.new(session_cookie.encode(), b"heim csrf logout", hashlib.sha256).digest()
-    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode("ascii")
-
-
 def _with_page(url: str, page: Goal | None) -> str:
     return url if page is None else f"{url}?{urlencode({'host': page.host, 'rd': page.path})}"
 
 
 async def _check_intent(visit: Visit, cookie: str, page: Goal | None) -> None:
     """Refuse a form that was not sent from our page by this browser's owner (P2)."""
-    origins = visit.request.headers.getall("Origin", [])
-    given = ""
-    if origins == [visit.settings.login_url]:
-        given = await _csrf_field(visit.request)
-    if not hmac.compare_digest(given.encode("utf-8", "replace"), csrf_token(cookie).encode()):
+    form = await read_form(visit.request)
+    if not is_ours(visit, form, session_cookie=cookie, action=_ACTION):
         visit.audit("logout.refused")
         raise PortalError(
             403,
@@ -150,18 +136,3 @@ async def _check_intent(visit: Visit, cookie: str, page: Goal | None) -> None:
             "Open the sign-out page and press the button there.",
             link=TryAgain(_with_page(LOGOUT_PATH, page), "Sign out"),
         )
-
-
-async def _csrf_field(request: web.BaseRequest) -> str:
-    """The form's token; empty when the body is not our form."""
-    if request.content_type != "application/x-www-form-urlencoded":
-        return ""
-    body = b""
-    while chunk := await request.content.readany():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            return ""
-    try:
-        return dict(parse_qsl(body.decode("ascii"), max_num_fields=8)).get("csrf", "")
-    except ValueError:
-        return ""

@@ -19,7 +19,18 @@ from heim_proxy.portal.errors import PortalError
 
 __all__ = ["Pages", "wants_html"]
 
-TEMPLATES: Final = ("error", "home", "logout", "me", "picker", "signed_out")
+TEMPLATES: Final = (
+    "authorize",
+    "device",
+    "device_asked",
+    "device_decided",
+    "error",
+    "home",
+    "logout",
+    "me",
+    "picker",
+    "signed_out",
+)
 
 
 class Pages:

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from heim_proxy.identity.keys import KeyRing
-from heim_proxy.portal.logout import csrf_token
+from heim_proxy.portal.forms import csrf_token
 from tests.fakes.portal import APP1, LOGIN, PortalStand
 
 EVERYWHERE = (
@@ -178,7 +178,7 @@ async def test_s3_a_body_is_never_unpacked(stand: PortalStand) -> None:
     """400 KB of gzip would stop every request of the process for half a second."""
     browser = stand.browser()
     await browser.open(APP1)
-    form = {"csrf": csrf_token(browser.session() or "")}
+    form = {"csrf": csrf_token(browser.session() or "", "logout")}
     headers = {"Origin": f"https://{LOGIN}", "Content-Encoding": "gzip"}
     # Read as it came, plain; a server that unpacked would call it damaged.
     assert (

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from heim_proxy.live import EndReason
-from heim_proxy.portal.logout import csrf_token
+from heim_proxy.portal.forms import csrf_token
 from tests.fakes.idp import OMIT, Lies
 from tests.fakes.portal import APP1, LOGIN, Browser, PortalStand, Reply, query_of
 
@@ -89,7 +89,7 @@ async def test_k3_signing_out_here_needs_nobody_else(stand: PortalStand, how: st
         )
     if how == "removed":
         stand.providers.clear()
-    csrf = csrf_token(browser.session() or "")
+    csrf = csrf_token(browser.session() or "", "logout")
     reply = await press(browser, csrf)
     assert (reply.status, browser.session()) == (303, None)
     if how != "down":
