@@ -267,8 +267,8 @@ class Backend(Section):
     are always stripped from clients."""
 
     max_session_age: Duration | None = None
-    """How long ago people may have signed in to use it; older sessions sign in again. Default: as
-    long as the session lasts."""
+    """How long ago people may have signed in to use it; older sessions sign in again. A service
+    token counts from when it was created. Default: as long as the session lasts."""
 
     cors: Cors | None = None
     """Cross-origin rules that the proxy answers itself. Default: none; the upstream's own rules
