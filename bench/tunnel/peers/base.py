@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bench.process import Program
 from bench.tunnel.ground import Ground
+from bench.tunnel.place import cpu_seconds
 from bench.tunnel.stream import Way
 
 __all__ = ["Missing", "Start", "Tunnel"]
@@ -30,6 +31,11 @@ class Tunnel:
     client: Program | None = None
     # A note for the reader, under the table.
     note: str = ""
+
+    def cpu_seconds(self) -> tuple[float, float]:
+        """CPU time of the server and of the client so far."""
+        client = cpu_seconds(self.client) if self.client is not None else 0.0
+        return cpu_seconds(self.server), client
 
     def stop(self) -> None:
         if self.client is not None:
