@@ -1,7 +1,8 @@
 """What a session tells its owner: small objects, compared by type (`type(event) is Data`).
 
 `Session.receive`, `Session.tick` and `Session.events` return them in the order in which things
-happened. After `Reset` or `Closed` nothing more comes for that stream.
+happened. After `Reset` or `Closed` nothing more comes for that stream. Resetting a stream of one's
+own brings no event, and does not take back what is on the same list already: look at its state.
 """
 
 from __future__ import annotations

@@ -82,6 +82,7 @@ class Outbox:
         self._control.clear()
         self._control_bytes = 0
         self._grants.clear()
+        self.happened.clear()
 
     def take(self, limit: int) -> tuple[list[Buffer], int]:
         """What to write next; see `Session.take`."""

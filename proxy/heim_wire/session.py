@@ -9,22 +9,13 @@ from __future__ import annotations
 
 import os
 
-from heim_wire.errors import Code, WireError
-from heim_wire.events import Auth, Dead, GoAway, Hello, Notice, Opened, Ready, Reset
-from heim_wire.frames import (
-    MAX_REASON,
-    MAX_TEXT,
-    FrameReader,
-    Type,
-    goaway_frame,
-    goaway_payload,
-    plain_frame,
-    reset_payload,
-)
+from heim_wire.errors import WireError
+from heim_wire.events import Dead, Reset
+from heim_wire.frames import MAX_REASON, MAX_TEXT, Type, goaway_frame, plain_frame
+from heim_wire.inbox import VERSION, Inbox
 from heim_wire.liveness import Liveness
-from heim_wire.messages import decode, encode, printable
+from heim_wire.messages import encode, printable
 from heim_wire.outbox import Outbox
-from heim_wire.pace import Pace
 from heim_wire.settings import Settings
 from heim_wire.stream import State
 from heim_wire.streams import Streams
@@ -33,30 +24,19 @@ from heim_wire.window import Purse, WindowBudget
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Final
 
     from heim_wire.events import Event
     from heim_wire.frames import Buffer
     from heim_wire.messages import Message
     from heim_wire.stream import Stream
 
-__all__ = ["VERSION", "Session"]
-
-VERSION: Final = 1
-# A WINDOW below this was not worth its frame: an honest peer grants half a window, 32 KiB or more.
-_WORTHWHILE: Final = 16_384
+__all__ = ["Session"]
 
 
 class Session:
-    """One end of a session. Not thread-safe; never reads a clock; never does I/O.
+    """One end of a session. Not thread-safe; never reads a clock; never does I/O."""
 
-    Attributes:
-        peer: The peer's HELLO, once it came.
-    """
-
-    __slots__ = (
-        "_failure", "_initiator", "_liveness", "_outbox", "_pace", "_reader", "_streams", "peer",
-    )  # fmt: skip
+    __slots__ = ("_failure", "_inbox", "_initiator", "_liveness", "_outbox", "_streams")
 
     def __init__(
         self,
@@ -79,12 +59,9 @@ class Session:
             entropy: Source of random bytes, for PING and its jitter.
         """
         settings = settings or Settings()
-        self.peer: Message | None = None
         self._initiator = initiator
         self._failure: WireError | None = None
-        self._reader = FrameReader()
         self._outbox = Outbox()
-        self._pace = Pace(now)
         self._liveness = Liveness(now, entropy)
         self._streams = Streams(
             initiator=initiator,
@@ -93,12 +70,18 @@ class Session:
             purse=Purse(settings.session_window, budget or WindowBudget()),
             settings=settings,
         )
+        self._inbox = Inbox(self._streams, initiator=initiator)
         greeting = {"v": [VERSION], "max_streams": settings.max_streams, **(hello or {})}
         self._outbox.control(plain_frame(Type.HELLO, 0, encode(greeting)))
 
     def __repr__(self) -> str:
         side = "initiator" if self._initiator else "acceptor"
         return f"<Session {side} streams={len(self.streams)} queued={self.queued}>"
+
+    @property
+    def peer(self) -> Message | None:
+        """The peer's HELLO, once it came."""
+        return self._inbox.peer
 
     @property
     def streams(self) -> Mapping[int, Stream]:
@@ -130,16 +113,18 @@ class Session:
     def receive(self, data: Buffer, now: float) -> list[Event]:
         """Take what arrived; the bytes must not change afterwards (payloads may be views of it).
 
+        Empty `data` says that there was a sign of life that is not ours to read (a WebSocket pong).
+
         Raises:
-            WireError: The peer broke the protocol. Send `goaway(error.code, error.reason)` if the
-                transport still takes it, then close; nothing more can be received.
+            WireError: The peer broke the protocol. What came before is in `events()`. Send
+                `goaway(error.code, error.reason)` if the transport still takes it, then close;
+                nothing more can be received.
         """
         if self._failure is not None:
             raise self._failure
         self._liveness.heard(now)
         try:
-            self._reader.feed(data, self._on_data, self._on_frame)
-            self._outbox.check()
+            self._inbox.receive(data)
         except WireError as error:
             self._failure = error
             raise
@@ -242,142 +227,9 @@ class Session:
 
         Call it whenever a session ends, however it ended. Nothing is sent.
         """
+        self._streams.leaving = True
         streams = list(self._streams.live.values())
         for stream in streams:
             stream.lose()
         self._outbox.clear()
         return [Reset(stream, code, reason) for stream in streams]
-
-    # Frames.
-
-    def _on_data(self, stream_id: int, payload: Buffer) -> None:
-        stream = self._streams.live.get(stream_id)
-        if stream is not None and self.peer is not None:
-            stream.on_data(payload)
-            return
-        self._greeted()
-        self._streams.late(stream_id, len(payload), ends=not self._reader.left)
-
-    def _on_frame(self, kind: int, stream_id: int, payload: bytes) -> None:
-        if kind == Type.HELLO:
-            self._on_hello(payload)
-            return
-        self._greeted()
-        if kind == Type.OPEN:
-            self._on_open(stream_id, payload)
-            return
-        on_stream = _STREAM_FRAMES.get(kind) if stream_id else None
-        stream = self._streams.live.get(stream_id)
-        if on_stream is not None and stream is not None:
-            on_stream(self, stream, payload)
-            return
-        self._pace.spend(self._liveness.now)
-        if on_stream is not None:
-            self._streams.late(stream_id, 0, ends=True)
-        elif kind in _SESSION_FRAMES:
-            _SESSION_FRAMES[kind](self, payload)
-
-    def _greeted(self) -> None:
-        if self.peer is None:
-            raise WireError(Code.PROTOCOL, "the first frame is not HELLO")
-
-    def _on_hello(self, payload: bytes) -> None:
-        if self.peer is not None:
-            raise WireError(Code.PROTOCOL, "HELLO twice")
-        hello = decode(payload)
-        versions = hello.get("v")
-        if not isinstance(versions, list) or VERSION not in versions:
-            raise WireError(Code.PROTOCOL, f"no common version; ours is {VERSION}")
-        limit = hello.get("max_streams")
-        if type(limit) is int:
-            self._streams.peer_limit = limit
-        self.peer = hello
-        self._liveness.greeted = True
-        self._outbox.happened.append(Hello(hello))
-        ping = self._liveness.measure()
-        if ping is not None:
-            self._outbox.control(plain_frame(Type.PING, 0, ping))
-
-    def _on_auth(self, payload: bytes) -> None:
-        if self._initiator:
-            raise WireError(Code.PROTOCOL, "AUTH from the acceptor")
-        self._outbox.happened.append(Auth(decode(payload)))
-
-    def _on_ready(self, payload: bytes) -> None:
-        if not self._initiator:
-            raise WireError(Code.PROTOCOL, "READY from the initiator")
-        self._outbox.happened.append(Ready(decode(payload)))
-
-    def _on_ping(self, payload: bytes) -> None:
-        self._outbox.control(plain_frame(Type.PONG, 0, payload))
-
-    def _on_pong(self, payload: bytes) -> None:
-        self._liveness.pong(payload)
-
-    def _on_goaway(self, payload: bytes) -> None:
-        code, (reconnect_in, try_for, drain), reason = goaway_payload(payload)
-        self._streams.peer_leaving = True
-        self._outbox.happened.append(
-            GoAway(code, reconnect_in=reconnect_in, try_for=try_for, drain=drain,
-                   reason=_text(reason, MAX_REASON))
-        )  # fmt: skip
-
-    def _on_session_notice(self, payload: bytes) -> None:
-        self._outbox.happened.append(Notice(None, _text(payload, MAX_TEXT)))
-
-    def _on_open(self, stream_id: int, payload: bytes) -> None:
-        message = decode(payload)
-        stream = self._streams.offer(stream_id)
-        if stream is None:
-            self._pace.spend(self._liveness.now)
-        else:
-            self._outbox.happened.append(Opened(stream, message))
-
-    def _on_accept(self, stream: Stream, payload: bytes) -> None:
-        stream.on_accept(decode(payload))
-
-    def _on_empty_data(self, stream: Stream, payload: bytes) -> None:
-        # Allowed, and worth nothing: some writers flush with it.
-        self._pace.spend(self._liveness.now)
-
-    def _on_eof(self, stream: Stream, payload: bytes) -> None:
-        stream.on_eof()
-
-    def _on_reset(self, stream: Stream, payload: bytes) -> None:
-        if stream.state == State.OFFERED:
-            # Opening and giving up at once makes us dial for nothing (CVE-2023-44487).
-            self._pace.spend(self._liveness.now)
-        code, reason = reset_payload(payload)
-        stream.on_reset(code, _text(reason, MAX_REASON))
-
-    def _on_window(self, stream: Stream, payload: bytes) -> None:
-        credit = int.from_bytes(payload, "big")
-        if credit < _WORTHWHILE:
-            self._pace.spend(self._liveness.now)
-        stream.on_window(credit)
-
-    def _on_notice(self, stream: Stream, payload: bytes) -> None:
-        self._pace.spend(self._liveness.now)
-        self._outbox.happened.append(Notice(stream, _text(payload, MAX_TEXT)))
-
-
-def _text(payload: bytes, limit: int) -> str:
-    return printable(payload.decode(errors="replace"), limit)
-
-
-_SESSION_FRAMES: Final = {
-    Type.AUTH: Session._on_auth,
-    Type.READY: Session._on_ready,
-    Type.PING: Session._on_ping,
-    Type.PONG: Session._on_pong,
-    Type.GOAWAY: Session._on_goaway,
-    Type.NOTICE: Session._on_session_notice,
-}
-_STREAM_FRAMES: Final = {
-    Type.ACCEPT: Session._on_accept,
-    Type.DATA: Session._on_empty_data,
-    Type.EOF: Session._on_eof,
-    Type.RESET: Session._on_reset,
-    Type.WINDOW: Session._on_window,
-    Type.NOTICE: Session._on_notice,
-}

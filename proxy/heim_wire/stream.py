@@ -96,7 +96,7 @@ class Stream(SendQueue):
         queued: Bytes that wait to be sent.
     """
 
-    __slots__ = ("_ending", "_sink_paused", "_streams", "context", "state", "window")
+    __slots__ = ("_ending", "_streams", "context", "state", "window")
 
     def __init__(self, streams: Streams, stream_id: int, *, credit: int) -> None:
         super().__init__(stream_id, credit)
@@ -106,7 +106,6 @@ class Stream(SendQueue):
         self.window = ReceiveWindow(streams.purse, streams.liveness.now)
         # end() was called; EOF goes when the queue is empty and the stream was accepted.
         self._ending = False
-        self._sink_paused = False
 
     def __repr__(self) -> str:
         return f"<Stream {self.id} {self.state} queued={self.queued} credit={self.credit}>"
@@ -114,12 +113,11 @@ class Stream(SendQueue):
     @property
     def sink_paused(self) -> bool:
         """Whether the owner's sink is slow just now; set by the owner, stops window growth."""
-        return self._sink_paused
+        return self.window.paused
 
     @sink_paused.setter
     def sink_paused(self, paused: bool) -> None:
-        self._sink_paused = paused
-        self.window.slow()
+        self.window.pause(paused)
 
     # What the owner may do.
 
@@ -172,6 +170,7 @@ class Stream(SendQueue):
         self._streams.outbox.control(plain_frame(Type.ACCEPT, self.id, encode(message or {})))
         self._moved(Act.SEND_ACCEPT)
         self.grant_first()
+        self.emptied()
 
     def consumed(self, size: int) -> None:
         """Say that `size` bytes of `Data` have left our memory, so that the peer may send more."""

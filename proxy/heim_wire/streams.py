@@ -30,6 +30,8 @@ SESSION_FULL: Final = 16_777_216
 REMEMBERED_S: Final = 60.0
 # At 4000 streams a second still a whole second, and that is many round trips.
 _REMEMBERED: Final = 4_096
+# ACCEPT, EOF, RESET, a NOTICE and a few WINDOWs may have crossed our RESET.
+_LATE_FRAMES: Final = 8
 MAX_UNKNOWN: Final = 1_000
 _LAST_ID: Final = 0xFFFF_FFFF
 
@@ -71,8 +73,9 @@ class Streams:
         self._opening = 0
         self._offered = 0
         self._waiting: dict[int, bytes] = {}
-        # Closed streams, oldest first: until when they are known, and what may still come.
-        self._past: dict[int, tuple[float, int]] = {}
+        # Closed streams, oldest first: until when they are known, how much DATA and how many
+        # other frames may still come.
+        self._past: dict[int, tuple[float, int, int]] = {}
         self._unknown = 0
 
     @property
@@ -208,9 +211,10 @@ class Streams:
         Raises:
             WireError: One too many that nobody can explain.
         """
-        until, credit = self._past.get(stream_id, (0.0, 0))
-        if self.liveness.now < until and size <= credit:
-            self._past[stream_id] = (until, credit - size)
+        until, credit, frames = self._past.get(stream_id, (0.0, 0, 0))
+        frames -= not size
+        if self.liveness.now < until and size <= credit and frames >= 0:
+            self._past[stream_id] = (until, credit - size, frames)
             return
         self._unknown += ends
         if self._unknown > MAX_UNKNOWN:
@@ -222,7 +226,7 @@ class Streams:
     def _remember(self, stream_id: int, credit: int) -> None:
         now = self.liveness.now
         past = self._past
-        past[stream_id] = (now + REMEMBERED_S, credit)
+        past[stream_id] = (now + REMEMBERED_S, credit, _LATE_FRAMES)
         while True:
             oldest = next(iter(past))
             if len(past) <= _REMEMBERED and past[oldest][0] > now:

@@ -71,9 +71,12 @@ class ReceiveWindow:
     Attributes:
         size: Bytes that may be on their way or in our memory.
         credit: How much of it the peer may still send; below 0 it sent too much.
+        paused: Whether the sink cannot take anything just now.
     """
 
-    __slots__ = ("_due", "_purse", "_since", "_slow", "_sum", "_waiting", "credit", "size")
+    __slots__ = (
+        "_due", "_purse", "_since", "_slow", "_sum", "_waiting", "credit", "paused", "size",
+    )  # fmt: skip
 
     def __init__(self, purse: Purse, now: float) -> None:
         purse.take(INITIAL)
@@ -87,10 +90,13 @@ class ReceiveWindow:
         self._sum = 0
         self._since = now
         self._slow = False
+        self.paused = False
 
-    def slow(self) -> None:
-        """The sink was not ready: what this window takes says nothing about the window."""
-        self._slow = True
+    def pause(self, paused: bool) -> None:
+        """Say whether the sink has to be waited for."""
+        # What a window takes meanwhile says nothing about the window.
+        self._slow |= paused
+        self.paused = paused
 
     def arrived(self, size: int) -> bool:
         """Account for bytes received; False when the peer was not allowed to send them."""
@@ -135,7 +141,7 @@ class ReceiveWindow:
                 granted += self.widen(min(self.size * 2, most))
             self._sum = 0
             self._since = now
-            self._slow = False
+            self._slow = self.paused
         return granted
 
     def release(self) -> None:
