@@ -35,7 +35,7 @@ help:
 install: $(PROXY)
 
 demo: $(PROXY)
-	$(BIN)/heim-proxy demo
+	$(BIN)/heim-proxy demo $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
