@@ -62,7 +62,8 @@ class Upgrade(Answer):
 
         Args:
             host: Value of Host: a name, with ":port" unless it is 443.
-            token: The bearer token; it appears in `request` and nowhere else.
+            token: The bearer token, which appears in `request` and nowhere else; "" sends none, to
+                be told who to sign in with.
             path: Absolute path.
             headers: More fields, such as Heim-Backend.
             entropy: Gives the key (RFC 6455, 4.1).
@@ -75,7 +76,7 @@ class Upgrade(Answer):
         self._accept = ""
         self.request_id = ""
         _require("path", path, path.startswith("/") and _visible(path))
-        _require("host", host, _visible(host))
+        _require("host", host, bool(host) and _visible(host))
         self.request = _lines(
             f"GET {path} HTTP/1.1",
             (
@@ -85,7 +86,7 @@ class Upgrade(Answer):
                 ("Sec-WebSocket-Version", "13"),
                 ("Sec-WebSocket-Key", self._key),
                 ("Sec-WebSocket-Protocol", SUBPROTOCOL),
-                ("Authorization", f"Bearer {token}"),
+                *((("Authorization", f"Bearer {token}"),) if token else ()),
                 *headers,
             ),
         )
