@@ -9,6 +9,14 @@ from __future__ import annotations
 
 import os
 
+from heim_wire.errors import FAILURES, by_slug
+from heim_wire.messages import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heim_wire.events import Reset
+    from heim_wire.problem import Refused
+
 __all__ = [
     "AUTH",
     "FAILED",
@@ -22,7 +30,10 @@ __all__ = [
     "Complaint",
     "UsageError",
     "clean",
+    "refusal",
+    "reset",
     "say",
+    "with_id",
 ]
 
 OK = 0
@@ -39,11 +50,11 @@ AUTH = 77
 """sysexits EX_NOPERM: not signed in, or not allowed."""
 INTERRUPTED = 130
 
-LINE_CHARACTERS = 600
+LINE_BYTES = 600
 """Longer texts are cut: a captive portal must not fill the terminal."""
 
 
-class Complaint(Exception):
+class Complaint(Exception):  # noqa: N818 - what it becomes for the person
     """A failure that has its line for the person; `main` prints it and exits with `status`.
 
     Attributes:
@@ -66,12 +77,39 @@ class UsageError(Complaint):
         super().__init__(text, USAGE)
 
 
-def clean(text: str, limit: int = LINE_CHARACTERS) -> str:
-    """The text as one printable line: what is not printable becomes `?`, runs of blanks one."""
-    line = " ".join(text[: 4 * limit].split())
-    if not line.isprintable():
-        line = "".join(character if character.isprintable() else "?" for character in line)
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+def clean(text: str, limit: int = LINE_BYTES) -> str:
+    """The text as one line without control characters, `limit` bytes at most."""
+    return printable(text, limit)
+
+
+def with_id(text: str, request_id: str) -> str:
+    """A text with what the proxy's log calls the connection, if that is known."""
+    return f"{text} (request {request_id})" if request_id else text
+
+
+def refusal(refused: Refused) -> Complaint:
+    """The complaint for a request that the proxy, or something in front of it, refused."""
+    failure = by_slug(refused.code)
+    text = refused.detail
+    if refused.hint:
+        text += f"; {refused.hint}"
+    if refused.retry_after is not None:
+        text += f"; retry in {refused.retry_after:.0f} s"
+    if failure is not None:
+        status = failure.exit_status
+    else:
+        # Not the proxy's words: a load balancer that is overloaded, a captive portal, another site.
+        status = TRY_LATER if refused.status in (429, 503) else UNAVAILABLE
+    return Complaint(with_id(text, refused.request_id), status, detail=f"status {refused.status}")
+
+
+def reset(event: Reset, request_id: str) -> Complaint:
+    """The complaint for a stream that was ended by a RESET."""
+    failure = FAILURES.get(event.code)
+    text = clean(event.reason)
+    if failure is None:
+        return Complaint(with_id(text or f"ended with code {event.code}", request_id))
+    return Complaint(with_id(text or failure.meaning, request_id), failure.exit_status)
 
 
 def say(target: str | None, text: str) -> None:

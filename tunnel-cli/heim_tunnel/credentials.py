@@ -28,8 +28,8 @@ __all__ = [
     "load",
     "locked",
     "save",
-    "stored",
     "service_token",
+    "stored",
 ]
 
 FILE_BYTES: Final = 64 * 1024

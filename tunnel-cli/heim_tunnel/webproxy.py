@@ -1,21 +1,22 @@
 """The web proxy that a company puts between its people and port 443 (HTTPS_PROXY, CONNECT).
 
 Which one is read from the environment as curl reads it: `https_proxy` before `HTTPS_PROXY` before
-`all_proxy` before `ALL_PROXY`, except for what `no_proxy` or `NO_PROXY` names and for loopback. User
-and password come from its URL (Basic) or whole header lines from the file that
+`all_proxy` before `ALL_PROXY`, except for loopback and for what `no_proxy` or `NO_PROXY` names.
+User and password come from its URL (Basic) or whole header lines from the file that
 HEIM_WEB_PROXY_HEADER_FILE names; NTLM and Negotiate need a local helper such as cntlm or px.
 """
 
 from __future__ import annotations
 
-import binascii
 import os
 import select
 import socket
 
-from heim_tunnel.complaints import Complaint, UsageError, clean
+from heim_tunnel.complaints import Complaint, UsageError, refusal
 from heim_tunnel.link import ready
 from heim_tunnel.race import is_loopback_name
+from heim_wire.handshake import Connect, connect_request
+from heim_wire.problem import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,20 +29,19 @@ HEADER_FILE: Final = "HEIM_WEB_PROXY_HEADER_FILE"
 _VARIABLES: Final = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
 _PORTS: Final = {"http": 80, "https": 443}
 
-HEAD_BYTES: Final = 16 * 1024
-"""The most that an answer to CONNECT may say before it is called nonsense."""
+READ_BYTES: Final = 16 * 1024
 
 
 class WebProxy:
-    """Where it is and what it is told. `str()` is its URL without the password."""
+    """Where it is, and `user:password` or "". `str()` is its URL without them."""
 
-    __slots__ = ("authorization", "host", "port", "scheme")
+    __slots__ = ("auth", "host", "port", "scheme")
 
-    def __init__(self, scheme: str, host: str, port: int, authorization: str | None) -> None:
+    def __init__(self, scheme: str, host: str, port: int, auth: str) -> None:
         self.scheme = scheme
         self.host = host
         self.port = port
-        self.authorization = authorization
+        self.auth = auth
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -73,10 +73,7 @@ def _parse(name: str, url: str) -> WebProxy:
     if scheme not in _PORTS:
         raise UsageError(f"{name}: only http:// and https:// proxies are known, not {scheme}://")
     userinfo, found, authority = rest.partition("/")[0].rpartition("@")
-    authorization = None
-    if found:
-        token = binascii.b2a_base64(_unquote(userinfo), newline=False).decode()
-        authorization = f"Basic {token}"
+    auth = _unquote(userinfo) if found else ""
     host, port = authority, ""
     if authority.startswith("["):
         host, _, port = authority[1:].partition("]")
@@ -85,21 +82,21 @@ def _parse(name: str, url: str) -> WebProxy:
         host, _, port = authority.partition(":")
     if not host or (port and not (port.isdecimal() and 0 < int(port) < 65536)):
         raise UsageError(f"{name} is not a URL such as http://proxy.example.com:3128")
-    return WebProxy(scheme, host, int(port) if port else _PORTS[scheme], authorization)
+    return WebProxy(scheme, host, int(port) if port else _PORTS[scheme], auth)
 
 
-def _unquote(text: str) -> bytes:
+def _unquote(text: str) -> str:
     """Percent-decoded; a user without a password gets the colon that Basic wants."""
     if ":" not in text:
         text += ":"
     first, *rest = text.encode().split(b"%")
-    decoded = [first]
+    decoded = first
     for part in rest:
         try:
-            decoded.append(binascii.unhexlify(part[:2]) + part[2:])
-        except binascii.Error:
-            decoded.append(b"%" + part)
-    return b"".join(decoded)
+            decoded += bytes.fromhex(part[:2].decode()) + part[2:]
+        except ValueError:
+            decoded += b"%" + part
+    return decoded.decode("utf-8", "replace")
 
 
 def _is_loopback(host: str) -> bool:
@@ -154,66 +151,44 @@ def _within(address: bytes, network: str) -> bool:
     return int.from_bytes(address, "big") >> shift == int.from_bytes(packed, "big") >> shift
 
 
-def join(
-    sock: socket.socket,
-    proxy: WebProxy,
-    target: str,
-    deadline: float,
-    *,
-    environ: Mapping[str, str] = os.environ,
-) -> None:
-    """Ask the proxy at the other end of a connection to connect to `target`, `host:port`.
+def join(sock: socket.socket, proxy: WebProxy, target: str, port: int, *, deadline: float) -> None:
+    """Ask the proxy at the other end of a connection to connect to `target`.
 
     Raises:
         Complaint: It refuses, answers nonsense or does not answer by the deadline.
     """
-    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
-    lines.extend(_credentials(proxy, environ))
+    extra = _header_lines(os.environ.get(HEADER_FILE))
+    request = connect_request(target, port, "" if extra else proxy.auth)
+    answer = Connect(str(proxy))
     try:
         sock.setblocking(True)
-        sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-        head = _head(sock, proxy, deadline)
+        sock.sendall(request[:-2] + extra + request[-2:])
+        rest = None
+        while rest is None:
+            if not ready(sock.fileno(), select.POLLIN, deadline):
+                raise Complaint(f"web proxy {proxy} does not answer")
+            data = sock.recv(READ_BYTES)
+            if not data:
+                raise answer.eof()
+            rest = answer.receive(data)
+    except Refused as e:
+        raise refusal(e) from e
     except OSError as e:
         raise Complaint(f"web proxy {proxy}: {e.strerror or e}") from e
-    version, _, rest = head.decode("latin-1").split("\r\n", 1)[0].partition(" ")
-    if not version.startswith("HTTP/1."):
-        raise Complaint(f"web proxy {proxy} does not speak HTTP")
-    if not rest.startswith("2"):
-        raise Complaint(_refusal(proxy, target, clean(rest, 80)))
+    if rest:
+        # TLS begins with us: whoever speaks first is not who we asked for.
+        raise Complaint(f"web proxy {proxy} sent more than its answer")
 
 
-def _credentials(proxy: WebProxy, environ: Mapping[str, str]) -> list[str]:
-    path = environ.get(HEADER_FILE)
-    if path:
-        try:
-            with open(os.path.expanduser(path), encoding="latin-1") as file:
-                lines = [line.strip() for line in file]
-        except OSError as e:
-            raise UsageError(f"{HEADER_FILE}: cannot read {path}: {e.strerror}") from e
-        lines = [line for line in lines if line]
-        if not all(":" in line for line in lines):
-            raise UsageError(f"{HEADER_FILE}: {path} must hold header lines, `Name: value`")
-        return lines
-    return [f"Proxy-Authorization: {proxy.authorization}"] if proxy.authorization else []
-
-
-def _head(sock: socket.socket, proxy: WebProxy, deadline: float) -> bytes:
-    head = b""
-    while b"\r\n\r\n" not in head:
-        if len(head) > HEAD_BYTES:
-            raise Complaint(f"web proxy {proxy} does not speak HTTP")
-        if not ready(sock.fileno(), select.POLLIN, deadline):
-            raise Complaint(f"web proxy {proxy} does not answer")
-        data = sock.recv(HEAD_BYTES)
-        if not data:
-            raise Complaint(f"web proxy {proxy} closed the connection")
-        head += data
-    return head
-
-
-def _refusal(proxy: WebProxy, target: str, status: str) -> str:
-    text = f"web proxy {proxy} answered {status} to CONNECT {target}"
-    if status.startswith("407"):
-        told = "the user and password given" if proxy.authorization else "no user and password"
-        text += f" (sent {told}); put them into HTTPS_PROXY or name a {HEADER_FILE}"
-    return text
+def _header_lines(path: str | None) -> bytes:
+    if not path:
+        return b""
+    try:
+        with open(os.path.expanduser(path), encoding="latin-1") as file:
+            lines = [line.strip() for line in file.read(READ_BYTES).splitlines()]
+    except OSError as e:
+        raise UsageError(f"{HEADER_FILE}: cannot read {path}: {e.strerror}") from e
+    lines = [line for line in lines if line]
+    if not lines or not all(":" in line and line.isprintable() for line in lines):
+        raise UsageError(f"{HEADER_FILE}: {path} must hold header lines, `Name: value`")
+    return "".join(f"{line}\r\n" for line in lines).encode("latin-1")

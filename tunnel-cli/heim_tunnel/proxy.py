@@ -1,0 +1,179 @@
+"""`heim-tunnel proxy HOST[:PORT]`: what ssh runs as its ProxyCommand.
+
+Finds a token that may be sent to the host, dials, asks for the tunnel and joins it with standard
+input and output. Imports only what a connection needs: ssh waits for it every time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from heim_tunnel import credentials
+from heim_tunnel.complaints import AUTH, INTERRUPTED, OK, Complaint, refusal, say
+from heim_tunnel.dial import Way, dial
+from heim_tunnel.invocation import Invocation, read
+from heim_tunnel.pump import Pump
+from heim_tunnel.stdio import Sink, Source, fill_standard
+from heim_tunnel.upgrade import upgrade
+from heim_wire.problem import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from heim_tunnel.credentials import Login
+    from heim_tunnel.link import Link
+    from heim_wire.messages import Message
+
+__all__ = ["command", "main"]
+
+_UNAUTHENTICATED = 401
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run with what follows `proxy`; the exit status."""
+    fill_standard()
+    _watch_signals(None)
+    target = None
+    try:
+        invocation = read(arguments)
+        target = invocation.target
+        run(invocation)
+    except Complaint as e:
+        say(target, e.text)
+        if e.detail and target is not None and invocation.way.verbose:
+            say(target, e.detail)
+        return e.status
+    return OK
+
+
+def command(args: argparse.Namespace, way: Way) -> int:
+    """The same by way of argparse (`heim_tunnel.arguments`). Raises Complaint."""
+    fill_standard()
+    _watch_signals(None)
+    run(Invocation(args.host, way, token_file=args.token_file))
+    return OK
+
+
+def run(invocation: Invocation) -> None:
+    """Open the tunnel and run it to its end. Raises Complaint."""
+    if invocation.token_file is not None:
+        token = credentials.service_token(invocation.token_file)
+        try:
+            link, early = _open(invocation, invocation.way, token)
+        except Refused as e:
+            raise refusal(e) from e
+        _join(invocation, link, early, None)
+        return
+    login = _login(invocation)
+    way = _way(invocation, login)
+    try:
+        link, early = _open(invocation, way, login.access_token)
+    except Refused as e:
+        if e.status != _UNAUTHENTICATED:
+            raise refusal(e) from e
+        # Its time is not over, but its session is: revoked, or the proxy's state is another.
+        invocation.way.tell(f"{e.detail}; asking for a new token")
+        login = _current(invocation, login.login_host, way, refused=login.access_token)
+        try:
+            link, early = _open(invocation, way, login.access_token)
+        except Refused as again:
+            raise refusal(again) from again
+    _join(invocation, link, early, login)
+
+
+def _login(invocation: Invocation) -> Login:
+    """The login whose token may be sent to the host that is dialled.
+
+    Raises:
+        Complaint: There is none, and signing in failed or was not agreed to.
+    """
+    host = invocation.dialled.host
+    login = credentials.for_host(host)
+    if login is not None:
+        return _current(invocation, login.login_host, _way(invocation, login))
+    if invocation.backend is not None:
+        # HEIM_PROXY is the login host that the person named.
+        return _current(invocation, str(invocation.dialled), invocation.way)
+    from heim_tunnel.introduction import introduced
+
+    try:
+        link, _ = _open(invocation, invocation.way, "")
+    except Refused as e:
+        if e.status != _UNAUTHENTICATED:
+            raise refusal(e) from e
+        login_host = introduced(host, e)
+    else:
+        link.close()
+        raise Complaint(f"{host} opens tunnels for everybody; that is no Heim proxy")
+    login = _current(invocation, login_host, invocation.way)
+    if not login.covers(host):
+        raise Complaint(
+            f"{login_host} does not vouch for {host}; nothing was sent to it",
+            AUTH,
+        )
+    return login
+
+
+def _current(
+    invocation: Invocation, login_host: str, way: Way, *, refused: str | None = None
+) -> Login:
+    from heim_tunnel.tokens import current
+
+    return current(login_host, way, target=invocation.target, refused=refused)
+
+
+def _way(invocation: Invocation, login: Login) -> Way:
+    """The way that was asked for, with the authorities that were right when signing in."""
+    way = invocation.way
+    if way.ca_file is None and login.ca_file is not None:
+        return Way(ca_file=login.ca_file, connect_to=way.connect_to, verbose=way.verbose)
+    return way
+
+
+def _open(invocation: Invocation, way: Way, token: str) -> tuple[Link, bytes]:
+    """A link after its 101, and what followed that. Raises Refused and Complaint."""
+    link = dial(invocation.dialled, way)
+    try:
+        return link, upgrade(link, invocation.dialled, token=token, backend=invocation.backend)
+    except BaseException:
+        link.close()
+        raise
+
+
+def _join(invocation: Invocation, link: Link, early: bytes, login: Login | None) -> None:
+    invocation.way.tell("the tunnel is open")
+    pump = Pump(link, Source(), Sink(), target=invocation.target)
+    if login is not None:
+        from heim_tunnel.renewal import Renewal
+
+        renewal = Renewal(
+            login.login_host, _way(invocation, login), target=invocation.target, offer=pump.offer
+        )
+
+        def accepted(message: Message) -> None:
+            expires = message.get("expires")
+            if isinstance(expires, int | float) and not isinstance(expires, bool):
+                renewal.accepted(float(expires))
+
+        pump.on_ready = accepted
+    _watch_signals(pump)
+    # A signal just before poll must not be slept over.
+    signal.set_wakeup_fd(pump.wake_fd, warn_on_full_buffer=False)
+    try:
+        pump.run(early)
+    finally:
+        signal.set_wakeup_fd(-1)
+
+
+def _watch_signals(pump: Pump | None) -> None:
+    """Ctrl-C ends at once, without a trace; what ssh sends when it is done ends quietly.
+
+    Nothing has to be put in order on the way out: terminal modes and descriptor flags are never
+    changed, locks end with the process, files are replaced whole.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, lambda *_: pump.stop() if pump is not None else os._exit(OK))

@@ -1,0 +1,376 @@
+"""Join standard input and output with the one stream of a tunnel session, until both ended.
+
+One thread, one `poll`: the link (TLS), standard input, standard output, and a pipe that wakes it
+(signals, a new token). The link is always read, so that PONG and WINDOW get through; memory is
+bounded by the windows one way and by the stream's queue the other way. A session is never taken up
+again on another connection: ssh must learn that its connection is over.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from heim_tunnel.complaints import (
+    PROTOCOL,
+    TRY_LATER,
+    UNAVAILABLE,
+    Complaint,
+    clean,
+    reset,
+    say,
+    with_id,
+)
+from heim_tunnel.link import Link, Lost
+from heim_tunnel.stdio import Sink, Source
+from heim_wire.errors import Code, WireError
+from heim_wire.events import Closed, Data, Dead, Ended, GoAway, Notice, Ready, Reset
+from heim_wire.session import Session
+from heim_wire.settings import Settings
+from heim_wire.stream import State
+from heim_wire.websocket import WebSocket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Final
+
+    from heim_wire.events import Event
+    from heim_wire.messages import Message
+
+__all__ = ["Pump"]
+
+BATCH_BYTES: Final = 65_535 + 8
+"""Encrypted at once: one full frame. What is encrypted cannot be overtaken by a PONG."""
+
+BATCHES: Final = 8
+"""Sent in one turn before the other direction gets its own."""
+
+LOOK_S: Final = 5.0
+"""The longest sleep, so that waking from suspend is noticed before somebody types."""
+
+GOODBYE_S: Final = 1.0
+"""For what is still on its way when a signal, a RESET or a lost connection ends it all."""
+
+_GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
+
+
+class Pump:
+    """One `heim-tunnel proxy` from the 101 on. Not thread-safe but for `offer` and `stop`.
+
+    Attributes:
+        wake_fd: A byte written here ends the sleep (`signal.set_wakeup_fd`).
+        request_id: What the proxy's log calls this connection, or "".
+        on_ready: Told every READY: as whom the proxy knows us, until when.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        source: Source,
+        sink: Sink,
+        *,
+        target: str,
+    ) -> None:
+        """Take over a link after its 101; `run` closes it.
+
+        Args:
+            link: The connection.
+            source: Standard input.
+            sink: Standard output.
+            target: What lines on standard error are about.
+        """
+        self.request_id = ""
+        self.on_ready: Callable[[Message], None] | None = None
+        self._target = target
+        self._link = link
+        self._source = source
+        self._sink = sink
+        self._session = Session(
+            initiator=True, now=time.monotonic(), settings=Settings(max_streams=0)
+        )
+        self._stream = self._session.adopt()
+        self._websocket = WebSocket(client=True)
+        self._poll = select.poll()
+        self._watched: dict[int, int] = {}
+        self._wake_read, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._tokens: list[str] = []
+        self._stopping = False
+        # Both directions ended with EOF; what is left is to say goodbye.
+        self._complete = False
+        self._peer_ended = False
+        self._leaving: str | None = None
+        # When to give up waiting, once there is nothing to wait for but a quick end.
+        self._until: float | None = None
+        self._failure: Complaint | None = None
+
+    # From other threads and signal handlers.
+
+    def offer(self, token: str) -> None:
+        """Send a new token in band."""
+        self._tokens.append(token)
+        self._wake()
+
+    def stop(self) -> None:
+        """End soon and quietly: what was read is sent, `run` returns within GOODBYE_S."""
+        self._stopping = True
+        self._wake()
+
+    def _wake(self) -> None:
+        try:
+            os.write(self.wake_fd, b"\0")
+        except OSError:
+            return  # Full: it is awake. Closed: it is over.
+
+    # The loop.
+
+    def run(self, early: bytes = b"") -> None:
+        """Run until both directions ended, standard output has no reader, or `stop`.
+
+        Args:
+            early: What came behind the 101.
+
+        Raises:
+            Complaint: It ended otherwise.
+        """
+        try:
+            self._watch(self._wake_read, select.POLLIN)
+            self._unpack([early] if early else [])
+            while not self._over():
+                self._turn()
+            if self._sink.gone and not self._complete:
+                self._stream.reset(Code.CONNECTION_RESET, "standard output was closed")
+                self._send()
+        finally:
+            self._link.finish()
+            self._link.close()
+            os.close(self.wake_fd)
+            os.close(self._wake_read)
+        if self._failure is not None:
+            raise self._failure
+
+    def _over(self) -> bool:
+        """Whether there is nothing left to do or to wait for."""
+        if self._until is not None and time.monotonic() >= self._until:
+            return True
+        if self._failure is not None:
+            # What came before the failure belongs to the reader still.
+            return not self._sink.waiting or self._sink.gone
+        sink = self._sink
+        if self._complete and (sink.fd < 0 or sink.gone):
+            return self._websocket.closed is not None or self._link.ended
+        # Without a reader what we were given is still delivered: ssh's last words, an upload.
+        # A byte for nobody ends it, as SIGPIPE would.
+        return sink.gone and (sink.waiting > 0 or (self._source.ended and self._all_sent))
+
+    @property
+    def _all_sent(self) -> bool:
+        return (
+            self._stream.state in (State.REMOTE_OPEN, State.CLOSED)
+            and not self._session.wants_write
+            and not self._link.unsent
+        )
+
+    def _turn(self) -> None:
+        self._send()
+        self._look_after_output()
+        if self._over():
+            return
+        self._set_watches()
+        now = time.monotonic()
+        until = min(self._session.deadline, now + LOOK_S)
+        if self._until is not None:
+            until = min(until, self._until)
+        ready = dict(self._poll.poll(max(0, (until - now) * 1000)))
+        if self._wake_read in ready:
+            self._woken()
+        if self._link.fileno() in ready:
+            self._receive()
+        if self._sink.fd in ready:
+            self._output_ready(ready[self._sink.fd])
+        if self._source.fd in ready and not self._source.ended:
+            self._read_input()
+        elif self._stopping and not self._source.ended and not self._stream.full:
+            # What was in the pipe has been read: that was the last of it.
+            self._end_input()
+        self._handle(self._session.tick(time.monotonic(), time.time()))
+
+    def _set_watches(self) -> None:
+        link = self._link
+        alive = self._failure is None and not link.ended
+        mask = select.POLLIN | (select.POLLOUT if link.unsent else 0)
+        self._watch(link.fileno(), mask if alive else None)
+        reading = alive and not self._source.ended and not self._stream.full
+        self._watch(self._source.fd, select.POLLIN if reading else None)
+        if self._sink.fd >= 0:
+            # Without POLLOUT poll still tells when the reader is gone; once is enough.
+            watch = select.POLLOUT if self._sink.waiting else 0
+            self._watch(self._sink.fd, None if self._sink.gone else watch)
+
+    def _watch(self, fd: int, mask: int | None) -> None:
+        """Watch a descriptor for `mask` besides errors; None: not at all."""
+        if self._watched.get(fd) == mask:
+            return
+        if mask is None:
+            del self._watched[fd]
+            self._poll.unregister(fd)
+        else:
+            self._watched[fd] = mask
+            self._poll.register(fd, mask)
+
+    def _woken(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            return
+        while self._tokens:
+            self._session.auth({"kind": "bearer", "token": self._tokens.pop(0)})
+        if self._stopping and self._until is None:
+            self._until = time.monotonic() + GOODBYE_S
+
+    # Towards the proxy.
+
+    def _read_input(self) -> None:
+        data = self._source.read()
+        if data:
+            self._stream.send(data)
+        elif self._source.ended:
+            self._end_input()
+
+    def _end_input(self) -> None:
+        self._source.ended = True
+        self._stream.end()
+        self._handle(self._session.events())
+
+    def _send(self) -> None:
+        """Write what the session wants to write and the socket takes."""
+        link, session, websocket = self._link, self._session, self._websocket
+        if self._failure is not None:
+            return
+        try:
+            for _ in range(BATCHES):
+                if not link.flush():
+                    return
+                if reply := websocket.replies():
+                    link.write(reply)
+                if websocket.closing or not session.wants_write:
+                    break
+                parts, size = session.take(BATCH_BYTES)
+                if size:
+                    link.write(websocket.frame(parts, size))
+                self._handle(session.events())
+            link.flush()
+        except Lost as e:
+            self._lost(str(e))
+
+    # From the proxy.
+
+    def _receive(self) -> None:
+        try:
+            pieces = self._link.read()
+        except Lost as e:
+            self._lost(str(e))
+            return
+        self._unpack(pieces)
+        if self._link.ended:
+            self._lost("")
+
+    def _unpack(self, pieces: Iterable[bytes]) -> None:
+        websocket, session = self._websocket, self._session
+        try:
+            for piece in pieces:
+                for payload in websocket.receive(piece):
+                    self._handle(session.receive(payload, time.monotonic()))
+        except WireError as e:
+            session.goaway(e.code, e.reason)
+            self._send()
+            self._fail(f"protocol error: {clean(e.reason)}; update heim-tunnel", PROTOCOL)
+        self._look_at_close()
+
+    def _look_at_close(self) -> None:
+        close = self._websocket.closed
+        if close is None or self._complete or self._failure is not None:
+            return
+        reason = f" ({clean(close.reason, 120)})" if close.reason else ""
+        self._lost(f"it was closed with status {close.code}{reason}")
+
+    def _handle(self, events: Iterable[Event]) -> None:
+        for event in events:
+            if isinstance(event, Data):
+                self._sink.push(event.payload)
+            elif isinstance(event, Ended):
+                self._peer_ended = True
+            elif isinstance(event, Closed):
+                self._complete = True
+            elif isinstance(event, Reset):
+                self._failure = reset(event, self.request_id)
+                self._hurry()
+            else:
+                self._handle_talk(event)
+
+    def _handle_talk(self, event: Event) -> None:
+        """What happens a few times in the life of a session."""
+        if isinstance(event, Ready):
+            found = event.message.get("request_id")
+            if isinstance(found, str):
+                self.request_id = clean(found, 64)
+            if self.on_ready is not None:
+                self.on_ready(event.message)
+        elif isinstance(event, Notice):
+            say(self._target, event.text)
+        elif isinstance(event, GoAway):
+            self._leaving = clean(event.reason) or "the proxy is restarting"
+            say(self._target, f"{self._leaving}; this connection may go on for {event.drain:.0f} s")
+        elif isinstance(event, Dead):
+            self._lost(event.reason)
+
+    def _look_after_output(self) -> None:
+        """Write what has come; close standard output after the peer's EOF; say goodbye."""
+        sink = self._sink
+        if sink.waiting and not sink.gone:
+            self._write_output()
+        if self._peer_ended and not sink.waiting and sink.fd >= 0:
+            self._watch(sink.fd, None)
+            sink.close()
+        if self._complete and not self._websocket.closing and not self._session.wants_write:
+            # Closing at once would make a RST of it, and that would destroy what the proxy has not
+            # read yet: wait for its own close.
+            self._link.write(self._websocket.close())
+            self._send()
+
+    def _output_ready(self, what: int) -> None:
+        if self._sink.waiting:
+            self._write_output()
+        elif what & _GONE:
+            self._sink.gone = True
+
+    def _write_output(self) -> None:
+        written = self._sink.write()
+        if written:
+            self._stream.consumed(written)
+            self._handle(self._session.events())
+        self._stream.sink_paused = self._sink.waiting > 0
+
+    # How it ends.
+
+    def _lost(self, why: str) -> None:
+        """The connection is no more."""
+        if self._complete or self._failure is not None:
+            self._link.ended = True
+            return
+        if self._stopping:
+            self._until = 0.0
+        if self._leaving is not None:
+            self._fail(f"{self._leaving}; connect again", TRY_LATER)
+        else:
+            self._fail(f"the connection to the proxy was lost{': ' + why if why else ''}")
+
+    def _fail(self, text: str, status: int = UNAVAILABLE) -> None:
+        if self._failure is None and not self._stopping:
+            self._failure = Complaint(with_id(text, self.request_id), status)
+        self._hurry()
+
+    def _hurry(self) -> None:
+        if self._until is None:
+            self._until = time.monotonic() + GOODBYE_S
