@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from heim_tunnel.link import Link
     from heim_wire.messages import Message
 
-__all__ = ["command", "main"]
+__all__ = ["command", "login_for", "main"]
 
 _UNAUTHENTICATED = 401
 
@@ -67,7 +67,7 @@ def run(invocation: Invocation) -> None:
             raise refusal(e) from e
         _join(invocation, link, early, None)
         return
-    login = _login(invocation)
+    login = login_for(invocation)
     way = _way(invocation, login)
     try:
         link, early = _open(invocation, way, login.access_token)
@@ -84,7 +84,7 @@ def run(invocation: Invocation) -> None:
     _join(invocation, link, early, login)
 
 
-def _login(invocation: Invocation) -> Login:
+def login_for(invocation: Invocation) -> Login:
     """The login whose token may be sent to the host that is dialled.
 
     Raises:
