@@ -90,6 +90,9 @@ class Dialling:
         if self.over:
             relay.end(Code.GOING_AWAY, "the client has gone")
             return
+        if relay.over:
+            self._failed(DialError("it closed the connection at once"), patience_s)
+            return
         self._leave()
         self._front.exchange = self._stream
         self._stream.open(relay, self._early.take())

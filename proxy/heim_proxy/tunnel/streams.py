@@ -19,11 +19,12 @@ from heim_proxy.tunnel import record
 from heim_proxy.tunnel.terms import Terms
 from heim_runtime.tasks import spawn
 from heim_wire.aio.channel import Channel
+from heim_wire.aio.sockets import tune_carriage
 from heim_wire.errors import FAILURES, Code
-from heim_wire.events import Auth
+from heim_wire.events import Auth, Dead
 from heim_wire.handshake import answer_upgrade
 from heim_wire.session import Session as WireSession
-from heim_wire.session import Settings
+from heim_wire.settings import Settings
 from heim_wire.websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GOODBYE_S", "TunnelStream"]
 
-# After a RESET, or EOF both ways, the client has this long to close; then the connection is cut.
-# With a revocation noticed late by a tick, and this by two sweeps, all is over within 2 s.
+# A client whose permission ended has this long to close; then the connection is cut. With a
+# revocation noticed late by a tick, and this by two sweeps, all is over within 2 s. (Where nobody
+# has to go, `Channel.finish` gives a slow line more.)
 GOODBYE_S: Final = 0.5
 # The client may open no streams: its one was opened by the request.
 _SETTINGS: Final = Settings(max_streams=0)
@@ -51,7 +53,7 @@ class TunnelStream:
     """Owns a client connection (`edge.door.Occupant`) and its channel, from `open` to `_finish`."""
 
     __slots__ = (
-        "_channel", "_ended", "_front", "_passage", "_refreshing", "_relay", "_terms", "_tunnel",
+        "_channel", "_front", "_passage", "_refreshing", "_relay", "_running", "_terms", "_tunnel",
         "_wire", "end_reason", "over", "started", "upstream_name",
     )  # fmt: skip
 
@@ -65,8 +67,8 @@ class TunnelStream:
         self._tunnel = tunnel
         self._front = front
         self._passage = passage
-        # Whether both its sides are done with, so that only goodbyes are left.
-        self._ended = False
+        # From `open` until both its sides are done with; then only goodbyes are left.
+        self._running = False
         self._refreshing = False
         self.upstream_name = str(passage.target.endpoint)
         self.started = monotonic()
@@ -84,7 +86,7 @@ class TunnelStream:
         edge = front.edge
         wire = self._wire = WireSession(
             initiator=False,
-            now=edge.loop.time(),
+            now=monotonic(),
             settings=_SETTINGS,
             budget=self._tunnel.budget,
         )
@@ -92,11 +94,13 @@ class TunnelStream:
         stream = wire.adopt()
         websocket = WebSocket(client=False)
         parts, total = wire.take(_FIRST_BYTES)
-        headers = (("X-Request-Id", self._passage.request_id),)
+        headers = (("Heim-Request-Id", self._passage.request_id),)
         front.write(answer_upgrade(self._passage.key, headers) + websocket.frame(parts, total))
+        tune_carriage(front.transport.get_extra_info("socket"))
         self._relay = relay
         self._channel = Channel(wire, websocket, front.transport, self, single=True)
         self._terms = Terms(self._passage.target, edge.now())
+        self._running = True
         edge.live.add(self)
         self._tunnel.opened(self)
         record.opened(self._tunnel.audit, front, self._passage)
@@ -180,18 +184,24 @@ class TunnelStream:
 
     def event(self, channel: Channel, event: Event) -> None:
         """What is for nobody else: of a client, only AUTH says anything to us."""
-        if type(event) is Auth and not self._ended:
+        if type(event) is Auth and self._running:
             self._refresh(event.message)
+        elif type(event) is Dead:
+            self.end_reason = self.end_reason or FAILURES[Code.PEER_LOST].slug
 
     def closed(self, channel: Channel, code: int, reason: str) -> None:
-        """The channel ended: the client closed, vanished or broke the protocol."""
-        self._finish(FAILURES[code].slug if code else "client_gone")
+        """The channel ended, and `relay_over` was told why."""
+        self._finish("client_gone")
 
     def relay_over(self, relay: Relay, code: int, reason: str) -> None:
-        """Both directions of the stream are done with."""
-        if code and not self._ended:
-            self.end_reason = self.end_reason or FAILURES[code].slug
-        self._say_goodbye()
+        """Both directions are done with: close in good order once everything was written."""
+        if not self._running:
+            return
+        self._running = False
+        if code:
+            lost = code == Code.PEER_LOST
+            self.end_reason = self.end_reason or ("client_gone" if lost else FAILURES[code].slug)
+        self._channel.finish()
 
     # -- while it runs ----------------------------------------------------------------------
 
@@ -208,7 +218,7 @@ class TunnelStream:
     @property
     def due(self) -> float:
         """When `tick` has something to do next, in seconds since the epoch."""
-        return math.inf if self._ended else self._terms.due
+        return self._terms.due if self._running else math.inf
 
     def tick(self, now: float) -> None:
         """Tell what is to be told, and stop when it is time."""
@@ -222,14 +232,14 @@ class TunnelStream:
 
     def go_away(self, patience_s: float) -> None:
         """The proxy shuts down: the stream may go on for `patience_s` seconds."""
-        if self._ended:
+        if not self._running:
             return
         reason = "the proxy is restarting"
         self._wire.goaway(Code.GOING_AWAY, reason, drain=patience_s)
         self._notice(f"{reason}; this connection ends in {patience_s:.0f} s at the latest")
 
     def _notice(self, text: str) -> None:
-        if not self._ended:
+        if self._running:
             self._wire.notice(text)
             self._channel.wake()
 
@@ -259,7 +269,7 @@ class TunnelStream:
         elif bearer.session.sid != passage.session.sid:
             # Somebody else's, or another login's: what this stream may do was asked for this one.
             self._notice("the new access token was refused: it is of another login")
-        elif not self._ended:
+        elif self._running:
             passage.token_end = max(passage.token_end, bearer.expires)
             self._wire.ready(self._ready())
             self._channel.wake()
@@ -268,33 +278,26 @@ class TunnelStream:
 
     def _stop(self, code: int, end: str, reason: str) -> None:
         """Reset the stream both ways, telling the client why."""
-        if self._ended:
-            return
-        self.end_reason = self.end_reason or end
-        # Calls `relay_over`, and that says goodbye.
-        self._relay.end(code, reason)
-        self._say_goodbye()
-
-    def _say_goodbye(self) -> None:
-        """Close in good order once everything was written, but do not wait for long."""
-        if not self._ended:
-            self._ended = True
-            self._front.expect(GOODBYE_S, "goodbye")
-            self._channel.finish()
+        if self._running:
+            self.end_reason = end
+            # Calls `relay_over`.
+            self._relay.end(code, reason)
+        self._front.expect(GOODBYE_S, "goodbye")
 
     def abort(self) -> None:
         """End without a word."""
+        if self._running:
+            self.end_reason = FAILURES[Code.INTERNAL].slug
         self._channel.abort()
         self._front.abort()
-        self._finish("internal")
+        self._finish("client_gone")
 
     def _finish(self, end: str) -> None:
         if self.over:
             return
         self.over = True
-        if not self._ended:
-            # Not an end of the stream's own: whoever has it learns that it was cut.
-            self._ended = True
+        if self._running:
+            self._running = False
             self.end_reason = self.end_reason or end
             self._relay.end(Code.PEER_LOST, "the client has gone")
         front = self._front
