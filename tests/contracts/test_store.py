@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from heim_proxy.store.base import PinResult, SessionRow, Store, StoreUnavailable
+from heim_proxy.store.base import (
+    DeviceRow,
+    PinResult,
+    RefreshRow,
+    SessionKind,
+    SessionRow,
+    Store,
+    StoreUnavailable,
+)
 from heim_proxy.store.sqlite import SqliteStore
 from tests.fakes.store import MemoryStore
 
@@ -26,6 +35,18 @@ ROW = SessionRow(
     last_seen=1000.25,
     sealed_tokens=b"\x00\xff sealed",
 )
+
+CLI = replace(ROW, sid="c1", kind=SessionKind.CLI, label="alice's laptop 💻")
+SERVICE = replace(
+    ROW, sid="t1", issuer="heim", subject="backup", email=None, domain=None, groups=(),
+    provider="heim", expires=float("inf"), kind=SessionKind.SERVICE, secret_hash=b"\x00" * 32,
+)  # fmt: skip
+REFRESH = RefreshRow("c1", family=b"f" * 32, current=b"1" * 32, rotated=1000.0)
+DEVICE = DeviceRow(
+    code=b"d" * 32, user_code=b"u" * 32, label="build host", client="192.0.2.7",
+    created=1000.0, expires=1600.0,
+)  # fmt: skip
+ROOM = {"limit": 100, "limit_per_client": 100}
 
 
 @pytest.fixture(params=["sqlite", "memory"])
@@ -220,6 +241,163 @@ async def test_hostile_text_is_data(store: Store) -> None:
     await store.create_session(replace(ROW, sid=nasty, email=nasty, groups=(nasty,)))
     (row,) = await store.list_sessions(email=nasty)
     assert row.groups == (nasty,)
+
+
+@pytest.mark.parametrize("row", [CLI, SERVICE], ids=lambda row: row.kind.value)
+async def test_a_programs_session_comes_back_as_it_was_stored(
+    store: Store, row: SessionRow
+) -> None:
+    await store.create_session(row)
+    assert await store.get_session(row.sid) == row
+
+
+async def test_sessions_are_listed_by_kind(store: Store) -> None:
+    for row in (ROW, CLI, SERVICE):
+        await store.create_session(row)
+    for row in (ROW, CLI, SERVICE):
+        assert await store.list_sessions(kind=row.kind) == [row]
+    assert [row.sid for row in await store.list_sessions(email=ROW.email)] == ["c1", "s1"]
+    assert await store.list_sessions(email=ROW.email, kind=SessionKind.SERVICE) == []
+
+
+async def test_a_persons_programs_end_with_the_person(store: Store) -> None:
+    for row in (ROW, CLI, SERVICE):
+        await store.create_session(row)
+    assert await store.end_sessions_of(now=1.0, reason="revoked", email="alice@example.test") == 2
+    assert [row.sid for row in await store.list_sessions()] == ["t1"]
+    assert await store.end_sessions_of(now=1.0, reason="revoked") == 1
+
+
+async def test_a_login_and_its_refresh_token_are_stored_together(store: Store) -> None:
+    assert await store.get_refresh("c1") is None
+    await store.create_session(CLI, refresh=REFRESH)
+    assert await store.get_refresh("c1") == REFRESH
+
+
+async def test_a_login_that_cannot_be_stored_leaves_no_refresh_token(store: Store) -> None:
+    await store.create_session(CLI)
+    with pytest.raises(StoreUnavailable):
+        await store.create_session(CLI, refresh=REFRESH)
+    assert await store.get_refresh("c1") is None
+
+
+async def test_a_refresh_token_is_replaced_by_whoever_has_the_newest(store: Store) -> None:
+    await store.create_session(CLI, refresh=REFRESH)
+    turn = {"successor": b"2" * 32, "salt": b"s" * 32}
+    assert await store.rotate_refresh("c1", current=b"1" * 32, now=1010.0, **turn)
+    assert await store.get_refresh("c1") == replace(
+        REFRESH, current=b"2" * 32, previous=b"1" * 32, salt=b"s" * 32, rotated=1010.0
+    )
+    assert not await store.rotate_refresh("c1", current=b"1" * 32, now=1011.0, **turn)
+    assert not await store.rotate_refresh("nobody", current=b"1" * 32, now=1011.0, **turn)
+    found = await store.get_refresh("c1")
+    assert found is not None
+    assert found.rotated == 1010.0
+
+
+async def test_of_many_at_once_one_replaces_a_refresh_token(store: Store) -> None:
+    await store.create_session(CLI, refresh=REFRESH)
+    won = await asyncio.gather(
+        *(
+            store.rotate_refresh(
+                "c1", current=b"1" * 32, successor=bytes([n]) * 32, salt=b"s" * 32, now=1010.0
+            )
+            for n in range(20)
+        )
+    )
+    assert sum(won) == 1
+
+
+async def test_a_waiting_device_is_found_by_either_code(store: Store) -> None:
+    assert await store.add_device(DEVICE, **ROOM)
+    assert await store.get_device(DEVICE.code) == DEVICE
+    assert await store.find_device(DEVICE.user_code) == DEVICE
+    assert await store.get_device(DEVICE.user_code) is None
+    assert await store.find_device(DEVICE.code) is None
+
+
+@pytest.mark.parametrize("same", ["code", "user_code"])
+async def test_no_two_devices_wait_under_one_code(store: Store, same: str) -> None:
+    await store.add_device(DEVICE, **ROOM)
+    other = replace(DEVICE, code=b"x" * 32, user_code=b"y" * 32, client="192.0.2.8")
+    with pytest.raises(StoreUnavailable):
+        await store.add_device(replace(other, **{same: getattr(DEVICE, same)}), **ROOM)
+    assert await store.add_device(other, **ROOM)
+
+
+def device(number: int, *, client: str = "192.0.2.7", created: float = 1000.0) -> DeviceRow:
+    return replace(
+        DEVICE, code=b"c%031d" % number, user_code=b"u%031d" % number, client=client,
+        created=created, expires=created + 600,
+    )  # fmt: skip
+
+
+async def test_only_so_many_devices_wait(store: Store) -> None:
+    for number in range(3):
+        assert await store.add_device(device(number), limit=3, limit_per_client=9)
+    assert not await store.add_device(device(3), limit=3, limit_per_client=9)
+    assert await store.get_device(device(3).code) is None
+
+
+async def test_only_so_many_devices_of_an_address_wait(store: Store) -> None:
+    for number in range(3):
+        assert await store.add_device(device(number), limit=9, limit_per_client=3)
+    assert not await store.add_device(device(3), limit=9, limit_per_client=3)
+    assert await store.add_device(device(4, client="192.0.2.8"), limit=9, limit_per_client=3)
+
+
+async def test_devices_that_expired_make_room(store: Store) -> None:
+    for number in range(3):
+        await store.add_device(device(number), limit=3, limit_per_client=3)
+    assert await store.add_device(device(3, created=1600.0), limit=3, limit_per_client=3)
+    assert await store.get_device(device(0).code) is None
+
+
+@pytest.mark.parametrize("sid", ["s1", ""], ids=["approved", "denied"])
+async def test_a_device_is_decided_once_and_taken_once(store: Store, sid: str) -> None:
+    await store.add_device(DEVICE, **ROOM)
+    assert await store.take_device(DEVICE.code) is None
+    assert await store.decide_device(DEVICE.user_code, sid=sid, now=1599.0)
+    assert not await store.decide_device(DEVICE.user_code, sid="s2", now=1599.0)
+    taken = await asyncio.gather(*(store.take_device(DEVICE.code) for _ in range(5)))
+    assert [row for row in taken if row] == [replace(DEVICE, decided=True, sid=sid)]
+    assert await store.find_device(DEVICE.user_code) is None
+
+
+@pytest.mark.parametrize(
+    ("user_code", "now"),
+    [
+        pytest.param(b"x" * 32, 1100.0, id="unknown"),
+        pytest.param(DEVICE.user_code, 1600.0, id="expired"),
+    ],
+)
+async def test_a_device_that_does_not_wait_is_not_decided(
+    store: Store, user_code: bytes, now: float
+) -> None:
+    await store.add_device(DEVICE, **ROOM)
+    assert not await store.decide_device(user_code, sid="s1", now=now)
+    assert await store.get_device(DEVICE.code) == DEVICE
+
+
+async def test_purge_drops_what_programs_leave_behind(store: Store) -> None:
+    await store.create_session(CLI, refresh=REFRESH)
+    await store.create_session(
+        replace(CLI, sid="c2", expires=9000.0), refresh=replace(REFRESH, sid="c2")
+    )
+    await store.create_session(SERVICE)
+    await store.add_device(DEVICE, **ROOM)
+    # the expired login, its refresh token, the device
+    assert await store.purge(now=5000.0, keep_ended=1000.0) == 3
+    assert await store.get_refresh("c1") is None
+    assert await store.get_refresh("c2") is not None
+    assert await store.get_device(DEVICE.code) is None
+    assert await store.get_session("t1") == SERVICE, "a token that never expires was dropped"
+
+
+@pytest.mark.parametrize("row", [CLI, REFRESH, DEVICE, SERVICE], ids=lambda row: type(row).__name__)
+def test_rows_do_not_show_what_is_secret(row: object) -> None:
+    for secret in ("00000000", "ffff", "1111", "dddd", "uuuu", "\\x00", "sealed"):
+        assert secret not in repr(row)
 
 
 async def test_a_closed_store_is_unavailable(store: Store) -> None:

@@ -87,21 +87,13 @@ class MemoryStore:
         return self._end(sid, reason, now)
 
     async def end_sessions_of(
-        self,
-        *,
-        now: float,
-        reason: str,
-        email: str | None = None,
-        account: str | None = None,
-        before: float | None = None,
+        self, *, now: float, reason: str, email: str | None = None, before: float | None = None
     ) -> int:
         await self._answer("end_sessions_of", write=True)
         doomed = [
             row.sid
             for row in self.sessions.values()
-            if (email is None or row.email == email)
-            and (before is None or row.created < before)
-            and (account is None or (row.kind, row.subject) == (SessionKind.SERVICE, account))
+            if (email is None or row.email == email) and (before is None or row.created < before)
         ]
         return sum(self._end(sid, reason, now) for sid in doomed)
 

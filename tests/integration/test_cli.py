@@ -50,6 +50,10 @@ def config(tmp_path: Path) -> str:
         "subject",
         "subject list",
         "subject unpin",
+        "token",
+        "token create",
+        "token list",
+        "token revoke",
         "demo",
     ],
 )
@@ -71,6 +75,8 @@ async def test_every_command_explains_itself_on_stdout(command: str) -> None:
         ["demo", "--port", "65536"],
         ["session", "revoke"],
         ["session", "revoke", "x", "--everybody"],
+        ["token", "create"],
+        ["token", "revoke", "x", "--account", "y"],
     ],
     ids=" ".join,
 )

@@ -26,6 +26,7 @@ examples:
   heim-proxy run --config heim.yaml
   heim-proxy explain --config heim.yaml --as alice@example.com GET https://grafana.x.example.com/
   heim-proxy session list --config heim.yaml
+  heim-proxy token create backup --config heim.yaml > backup.token
 """
 
 
@@ -64,6 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_session(commands)
     _add_subject(commands)
+    _add_token(commands)
     _add_demo(commands)
     return parser
 
@@ -200,6 +202,36 @@ def _add_subject(commands: _Commands[argparse.ArgumentParser]) -> None:
     _add_config(unpin)
     unpin.add_argument("email", metavar="EMAIL")
     unpin.set_defaults(run=_lazy("heim_proxy.cli.state", "unpin_subject"))
+
+
+def _add_token(commands: _Commands[argparse.ArgumentParser]) -> None:
+    token = commands.add_parser(
+        "token",
+        help="create, list or revoke the tokens of service accounts",
+        description="Tokens by which programs prove that they act for a service account of the "
+        "configuration. A running proxy notices within 2 seconds.",
+    )
+    actions = token.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="print a new token, once")
+    _add_config(create)
+    create.add_argument("account", metavar="NAME", help="a name under service_accounts")
+    create.add_argument(
+        "--expires",
+        metavar="TIME",
+        default="90d",
+        help="how long it is good, such as 12h or 365d, or never [; 90d]",
+    )
+    create.set_defaults(run=_lazy("heim_proxy.cli.token", "create_token"))
+    listing = actions.add_parser("list", help="which tokens there are, and when they were used")
+    _add_config(listing)
+    listing.add_argument("--all", action="store_true", help="those that have ended, too")
+    listing.set_defaults(run=_lazy("heim_proxy.cli.token", "list_tokens"))
+    revoke = actions.add_parser("revoke", help="end tokens")
+    _add_config(revoke)
+    which = revoke.add_mutually_exclusive_group(required=True)
+    which.add_argument("id", nargs="?", metavar="ID", help="a token's id, as `list` shows it")
+    which.add_argument("--account", metavar="NAME", help="every token of this service account")
+    revoke.set_defaults(run=_lazy("heim_proxy.cli.token", "revoke_tokens"))
 
 
 def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:

@@ -161,22 +161,11 @@ class Store(Protocol):
         """End one session and add it to the feed; False when it had ended or is unknown."""
 
     async def end_sessions_of(
-        self,
-        *,
-        now: float,
-        reason: str,
-        email: str | None = None,
-        account: str | None = None,
-        before: float | None = None,
+        self, *, now: float, reason: str, email: str | None = None, before: float | None = None
     ) -> int:
-        """End every live session that fits what is given; how many ended. Nothing given is all.
+        """End every live session of an e-mail and/or created before a time; how many ended.
 
-        Args:
-            now: When, in seconds since the epoch.
-            reason: The EndReason's value.
-            email: Only this person's: browsers and CLI logins.
-            account: Only this service account's.
-            before: Only those created before that time.
+        With neither given, ends all, those of service accounts included.
         """
 
     async def revocations(self, after: int) -> Sequence[Revocation]:

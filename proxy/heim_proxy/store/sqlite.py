@@ -158,20 +158,11 @@ class SqliteStore:
         )
 
     async def end_sessions_of(
-        self,
-        *,
-        now: float,
-        reason: str,
-        email: str | None = None,
-        account: str | None = None,
-        before: float | None = None,
+        self, *, now: float, reason: str, email: str | None = None, before: float | None = None
     ) -> int:
-        """End every live session that fits what is given; how many ended. Nothing given is all."""
-        which = (
-            "(:email IS NULL OR email = :email) AND (:before IS NULL OR created < :before) "
-            "AND (:account IS NULL OR (kind = 'service' AND subject = :account))"
-        )
-        values = {"email": email, "account": account, "before": before}
+        """End every live session of an e-mail and/or created before a time; how many ended."""
+        which = "(:email IS NULL OR email = :email) AND (:before IS NULL OR created < :before)"
+        values = {"email": email, "before": before}
         return await self._write(lambda db: _end(db, which, values, reason=reason, now=now))
 
     async def revocations(self, after: int) -> Sequence[Revocation]:

@@ -12,7 +12,7 @@ import pytest
 from heim_proxy.cli.main import build_parser, main
 from heim_runtime.version import version
 
-COMMANDS = ["run", "check", "init", "keygen", "explain", "session", "subject", "demo"]
+COMMANDS = ["run", "check", "init", "keygen", "explain", "session", "subject", "token", "demo"]
 WORDS = [
     ["run"],
     ["check"],
@@ -24,6 +24,9 @@ WORDS = [
     ["session", "revoke", "--everybody"],
     ["subject", "list"],
     ["subject", "unpin", "a@b.c"],
+    ["token", "create", "backup"],
+    ["token", "list"],
+    ["token", "revoke", "--account", "backup"],
     ["demo"],
 ]
 

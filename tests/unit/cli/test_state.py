@@ -66,9 +66,10 @@ def test_sessions_are_listed_newest_first(
     office.signed_in(SID[1], None, created=1_700_000_100.0)
     assert office.run(list_sessions, user=None, all=False) == 0
     assert rows(capsys) == [
-        [SID[1], f"sub-{SID[1]}", "test", "2023-11-14T22:15:00Z", "2023-11-14T22:16:00Z", "live"],
+        [SID[1], f"sub-{SID[1]}", "test", "2023-11-14T22:15:00Z", "2023-11-14T22:16:00Z", "live",
+         "browser", "-"],
         [SID[0], "alice@example.test", "test", "2023-11-14T22:13:20Z", "2023-11-14T22:14:20Z",
-         "live"],
+         "live", "browser", "-"],
     ]  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from heim_proxy.store import schema
-from heim_proxy.store.base import StoreUnavailable
+from heim_proxy.store.base import SessionKind, SessionRow, StoreUnavailable
 from heim_proxy.store.schema import SCHEMA_VERSION, connect
+from heim_proxy.store.sqlite import SqliteStore
 
 
 def shape(db: sqlite3.Connection) -> set[tuple[str, str]]:
@@ -50,6 +52,35 @@ def test_a_file_of_every_earlier_version_becomes_a_new_one(
     with closing(connect(path)) as db, closing(connect(tmp_path / "new.db")) as fresh:
         assert version(db) == SCHEMA_VERSION
         assert shape(db) == shape(fresh)
+
+
+def test_sessions_of_version_1_are_browsers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "_MIGRATIONS", schema._MIGRATIONS[:1])
+        earlier.setattr(schema, "SCHEMA_VERSION", 1)
+        with closing(connect(path)) as db:
+            db.execute(
+                "INSERT INTO sessions VALUES ('s1', 'i', '1', 'a@b.c', NULL, '[\"dev\"]', 'idp', "
+                "1.0, 1.0, 9.0, 2.0, x'00ff', NULL, '')"
+            )
+
+    async def read() -> SessionRow | None:
+        store = SqliteStore(path)
+        await store.open()
+        try:
+            return await store.get_session("s1")
+        finally:
+            await store.close()
+
+    found = asyncio.run(read())
+    assert found == SessionRow(
+        sid="s1", issuer="i", subject="1", email="a@b.c", domain=None, groups=("dev",),
+        provider="idp", auth_time=1.0, created=1.0, expires=9.0, last_seen=2.0,
+        sealed_tokens=b"\x00\xff", kind=SessionKind.BROWSER, label="", secret_hash=b"",
+    )  # fmt: skip
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(

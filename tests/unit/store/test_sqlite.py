@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import stat
 import threading
@@ -17,7 +18,7 @@ import pytest
 from heim_proxy.store.base import StoreUnavailable
 from heim_proxy.store.schema import SCHEMA_VERSION
 from heim_proxy.store.sqlite import MAX_WAITING, SqliteStore
-from tests.contracts.test_store import ROW
+from tests.contracts.test_store import CLI, DEVICE, REFRESH, ROW
 
 
 @pytest.fixture
@@ -169,6 +170,31 @@ async def test_writes_of_another_process_are_noticed(store: SqliteStore, tmp_pat
     assert await store.changed()
     assert not await store.changed()
     assert [entry.sid for entry in await store.revocations(0)] == ["s1"]
+    await other.close()
+
+
+async def test_of_two_processes_one_rotates_a_refresh_token_and_one_takes_a_device(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    other = SqliteStore(tmp_path / "state.db")
+    await other.open()
+    await store.create_session(CLI, refresh=REFRESH)
+    await store.add_device(DEVICE, limit=9, limit_per_client=9)
+    await other.decide_device(DEVICE.user_code, sid="s1", now=1100.0)
+    for _ in range(20):
+        row = await store.get_refresh("c1")
+        assert row is not None
+        won = await asyncio.gather(
+            *(
+                one.rotate_refresh(
+                    "c1", current=row.current, successor=os.urandom(32), salt=b"", now=1.0
+                )
+                for one in (store, other)
+            )
+        )
+        assert sorted(won) == [False, True]
+    taken = await asyncio.gather(*(one.take_device(DEVICE.code) for one in (store, other)))
+    assert len([row for row in taken if row is not None]) == 1
     await other.close()
 
 
