@@ -97,8 +97,9 @@ class Program:
 
     def kill(self) -> None:
         """End the whole tree at once."""
-        for pid in list(self.pids()):
-            os.kill(pid, signal.SIGKILL)
+        if not self.ended:
+            for pid in list(self.pids()):
+                os.kill(pid, signal.SIGKILL)
         self._process.wait(_STOP_S)
 
     def cpu_ns(self) -> int:

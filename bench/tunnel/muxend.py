@@ -21,13 +21,14 @@ import uvloop
 from bench.tunnel.ground import HOST
 from heim_runtime.tasks import spawn
 from heim_wire.aio.channel import Channel
-from heim_wire.aio.connection import Connection, upgrade
+from heim_wire.aio.connection import READ_BYTES, Connection, serve, upgrade
 from heim_wire.aio.relay import Relay
 from heim_wire.errors import Code
 from heim_wire.events import Event, Opened
 from heim_wire.handshake import Upgrade, answer_upgrade
 from heim_wire.mask import use_fast_mask
-from heim_wire.session import Session, Settings
+from heim_wire.session import Session
+from heim_wire.settings import Settings
 from heim_wire.stream import Stream
 
 __all__ = ["main"]
@@ -36,6 +37,8 @@ _PATH: Final = "/.heim/tunnel/agent"
 _UPGRADE_S: Final = 10.0
 _BACKLOG: Final = 1024
 _STREAMS: Final = 4096
+# Of the one loop that this process has.
+_BUFFER: Final = memoryview(bytearray(READ_BYTES))
 
 
 class _Near:
@@ -99,19 +102,19 @@ class _Accept(asyncio.Protocol):
         session = Session(
             initiator=False, now=time.monotonic(), settings=Settings(max_streams=_STREAMS)
         )
-        Connection.serve(self._transport, session, self._handler, early=rest)
+        serve(self._transport, session, self._handler, early=rest, buffer=_BUFFER)
 
 
 async def _near(args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     context = ssl.create_default_context(cafile=args.authority)
-    transport, _ = await loop.create_connection(
-        asyncio.Protocol, args.server, args.server_port, ssl=context, server_hostname=HOST
+    _, connection = await loop.create_connection(
+        lambda: Connection(_BUFFER), args.server, args.server_port, ssl=context, server_hostname=HOST
     )
     session = Session(initiator=True, now=time.monotonic())
     handler = _Near()
     channel = await upgrade(
-        cast("asyncio.Transport", transport),
+        connection,
         Upgrade(HOST, token="bench", path=_PATH),
         session,
         handler,
