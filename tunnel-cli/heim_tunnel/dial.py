@@ -132,7 +132,9 @@ def connect(endpoint: Endpoint, way: Way) -> socket:
             from heim_tunnel import bridge
 
             sock = bridge.open_tls(sock, proxy, way, time.monotonic() + TLS_S)
-        webproxy.join(sock, proxy, target.host, target.port, time.monotonic() + WEB_PROXY_S)
+        webproxy.join(
+            sock, proxy, target.host, target.port, deadline=time.monotonic() + WEB_PROXY_S
+        )
     except BaseException:
         sock.close()
         raise
