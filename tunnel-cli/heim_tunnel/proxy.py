@@ -6,6 +6,7 @@ input and output. Imports only what a connection needs: ssh waits for it every t
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 
@@ -162,6 +163,8 @@ def _join(invocation: Invocation, link: Link, early: bytes, login: Login | None)
     _watch_signals(pump)
     # A signal just before poll must not be slept over.
     signal.set_wakeup_fd(pump.wake_fd, warn_on_full_buffer=False)
+    gc.freeze()
+    gc.enable()
     try:
         pump.run(early)
     finally:

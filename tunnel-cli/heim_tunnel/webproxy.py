@@ -14,7 +14,7 @@ import socket
 
 from heim_tunnel.complaints import Complaint, UsageError, refusal
 from heim_tunnel.link import ready
-from heim_tunnel.race import is_loopback_name
+from heim_tunnel.race import is_loopback_name, literal
 from heim_wire.handshake import Connect, connect_request
 from heim_wire.problem import Refused
 
@@ -102,24 +102,16 @@ def _unquote(text: str) -> str:
 def _is_loopback(host: str) -> bool:
     if is_loopback_name(host):
         return True
-    address = _packed(host)
-    return address is not None and (
-        (len(address) == 4 and address[0] == 127) or address == b"\0" * 15 + b"\1"
-    )
-
-
-def _packed(host: str) -> bytes | None:
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            return socket.inet_pton(family, host)
-        except OSError:
-            continue
-    return None
+    address = literal(host)
+    if address is None:
+        return False
+    family, packed = address
+    return packed[0] == 127 if family == socket.AF_INET else packed == b"\0" * 15 + b"\1"
 
 
 def _excepted(host: str, port: int, exceptions: str) -> bool:
     """Whether NO_PROXY names a host: `*`, a name and what is below it, an address, a network."""
-    address = _packed(host)
+    address = literal(host)
     for entry in exceptions.replace(",", " ").lower().split():
         name, _, number = entry.rpartition(":") if entry.count(":") == 1 else (entry, "", "")
         if number.isdecimal():
@@ -139,16 +131,16 @@ def _excepted(host: str, port: int, exceptions: str) -> bool:
     return False
 
 
-def _within(address: bytes, network: str) -> bool:
+def _within(address: tuple[int, bytes], network: str) -> bool:
     base, _, length = network.strip("[]").partition("/")
-    packed = _packed(base)
-    if packed is None or len(packed) != len(address):
+    first = literal(base)
+    if first is None or first[0] != address[0]:
         return False
-    bits = 8 * len(packed)
+    bits = 8 * len(first[1])
     if length and not (length.isdecimal() and int(length) <= bits):
         return False
     shift = bits - int(length) if length else 0
-    return int.from_bytes(address, "big") >> shift == int.from_bytes(packed, "big") >> shift
+    return int.from_bytes(address[1], "big") >> shift == int.from_bytes(first[1], "big") >> shift
 
 
 def join(sock: socket.socket, proxy: WebProxy, target: str, port: int, *, deadline: float) -> None:
