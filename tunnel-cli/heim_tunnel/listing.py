@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
-from heim_tunnel import loginhost, tokens
+from heim_tunnel import credentials, loginhost, tokens
 from heim_tunnel.complaints import OK, say
 from heim_tunnel.dial import Way
 from heim_tunnel.login import chosen_host, with_authorities
@@ -48,7 +48,7 @@ def ask(
         Complaint: The login host cannot be reached or refuses.
     """
     if token_file is not None:
-        return loginhost.backends(login_host, tokens.service_token(token_file), way)
+        return loginhost.backends(login_host, credentials.service_token(token_file), way)
     login = tokens.current(login_host, way, target=login_host, sign_in=sign_in)
     return loginhost.backends(login_host, login.access_token, with_authorities(way, login))
 

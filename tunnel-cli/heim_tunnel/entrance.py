@@ -1,0 +1,173 @@
+"""Open tunnels to one backend on asyncio: what `proxy` does for one stream, for those of `forward`.
+
+Names, web proxies, tokens and signing in are `proxy`'s own, blocking code; they run in threads that
+are left behind when nobody waits for them any more, so that Ctrl-C never waits for a name server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
+
+from heim_tunnel import credentials, tokens, trust
+from heim_tunnel.complaints import Complaint, refusal
+from heim_tunnel.dial import TLS_S, connect
+from heim_tunnel.invocation import Invocation
+from heim_tunnel.login import with_authorities
+from heim_tunnel.proxy import login_for
+from heim_tunnel.upgrade import ANSWER_S
+from heim_wire.aio.channel import Channel
+from heim_wire.aio.connection import Connection, upgrade
+from heim_wire.handshake import Upgrade
+from heim_wire.problem import Refused
+from heim_wire.session import Session
+from heim_wire.settings import Settings
+from heim_wire.stream import Stream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from heim_wire.aio.channel import Handler
+
+__all__ = ["Entrance", "in_thread"]
+
+T = TypeVar("T")
+
+_UNAUTHENTICATED: Final = 401
+
+
+class Entrance:
+    """Where the tunnels to one backend begin, and the token that opens them."""
+
+    def __init__(self, invocation: Invocation) -> None:
+        """Find the login, signing in if that is needed; blocks.
+
+        Raises:
+            Complaint: There is no token that may be sent there.
+        """
+        self.invocation = invocation
+        self.login_host: str | None = None
+        self._way = invocation.way
+        if invocation.token_file is None:
+            login = login_for(invocation)
+            self.login_host = login.login_host
+            self._way = with_authorities(invocation.way, login)
+        else:
+            credentials.service_token(invocation.token_file)
+        # The whole bundle: 18 ms once, and no second attempt where the directory has no hashes.
+        self._context = trust.context(self._way.ca_file, bundle=True)
+
+    def token(
+        self, *, refused: str | None = None, left_s: float = tokens.LEFT_S, sign_in: bool = True
+    ) -> str:
+        """A token that has `left_s` seconds left, other than a `refused` one; blocks.
+
+        Raises:
+            Complaint: There is none.
+        """
+        if self.login_host is None:
+            assert self.invocation.token_file is not None
+            return credentials.service_token(self.invocation.token_file)
+        login = tokens.current(
+            self.login_host,
+            self._way,
+            target=self.invocation.target,
+            refused=refused,
+            left_s=left_s,
+            sign_in=sign_in,
+        )
+        return login.access_token
+
+    async def open(self, handler: Handler) -> tuple[Channel, Stream]:
+        """Open one tunnel. What the proxy sends right away may reach `handler` before this returns.
+
+        Raises:
+            Complaint: It could not be opened; the text says at which step and what to do.
+        """
+        token = await in_thread(self.token)
+        try:
+            return await self._attempt(token, handler)
+        except Refused as refused:
+            if refused.status != _UNAUTHENTICATED or self.login_host is None:
+                raise refusal(refused) from refused
+        # The token's time is not over, but its session is.
+        token = await in_thread(partial(self.token, refused=token))
+        try:
+            return await self._attempt(token, handler)
+        except Refused as refused:
+            raise refusal(refused) from refused
+
+    async def _attempt(self, token: str, handler: Handler) -> tuple[Channel, Stream]:
+        invocation = self.invocation
+        sock = await in_thread(partial(connect, invocation.dialled, self._way))
+        connection = await self._secure(sock, invocation.dialled.host)
+        backend = invocation.backend
+        headers = (("Heim-Backend", backend),) if backend is not None else ()
+        request = Upgrade(str(invocation.dialled), token=token, headers=headers)
+        session = Session(initiator=True, now=time.monotonic(), settings=Settings(max_streams=0))
+        stream = session.adopt()
+        try:
+            channel = await upgrade(
+                connection, request, session, handler, timeout_s=ANSWER_S, single=True
+            )
+        except TimeoutError as error:
+            raise Complaint(
+                f"{invocation.dialled.host} does not answer within {ANSWER_S:.0f} s"
+            ) from error
+        return channel, stream
+
+    async def _secure(self, sock: socket.socket, host: str) -> Connection:
+        """TLS on a connection from `connect`; the socket is closed on failure."""
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                Connection,
+                sock=sock,
+                ssl=self._context,
+                server_hostname=host,
+                ssl_handshake_timeout=TLS_S,
+            )
+        except ssl.SSLError as error:
+            raise Complaint(
+                trust.explain(error, host, self._way.ca_file), detail=str(error)
+            ) from error
+        except OSError as error:
+            raise Complaint(f"no TLS with {host}: {error or 'it was closed'}") from error
+        return connection
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """The result of a blocking call, in a thread that dies with the process.
+
+    Unlike `asyncio.to_thread`, whose threads the interpreter waits for at its end. A socket that
+    arrives when nobody waits for it is closed.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            if isinstance(result, socket.socket):
+                result.close()
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type]
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            failure = error
+        # The loop may be closed: then nobody waits.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=work, name="heim-tunnel", daemon=True).start()
+    return await future
