@@ -69,7 +69,7 @@ _HIGH_BYTES: Final = 64 * 1024
 _SINGLE_HIGH_BYTES: Final = 256 * 1024
 # One write; a high mark is overshot by no more than this.
 _BATCH_BYTES: Final = 32 * 1024
-_SINGLE_BATCH_BYTES: Final = 64 * 1024
+_SINGLE_BATCH_BYTES: Final = 128 * 1024
 # A close frame and what is before it must leave within this, or the connection is cut.
 CLOSE_S: Final = 2.0
 # What was queued when `finish` was called must arrive, and the peer's close frame come back, within
@@ -162,11 +162,11 @@ class Channel:
         websocket = self.websocket
         try:
             pieces = websocket.receive(data)
-            if pieces:
-                now = time.monotonic()
-                receive = self.session.receive
-                for piece in pieces:
-                    self._dispatch(receive(piece, now))
+            now = time.monotonic()
+            receive = self.session.receive
+            # Nothing for the session is a sign of life all the same: a pong, half a header.
+            for piece in pieces or (b"",):
+                self._dispatch(receive(piece, now))
         except WireError as error:
             self.close(error.code, error.reason)
             return

@@ -35,7 +35,11 @@ _BETWEEN: Final = 1
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Carries a channel; made by `serve` and `upgrade`."""
+    """Carries a channel; made by `serve` and `upgrade`.
+
+    Attributes:
+        transport: While it is connected.
+    """
 
     __slots__ = ("_answered", "_buffer", "_channel", "_early", "_gate", "_request", "transport")
 
@@ -66,7 +70,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def carry(self, channel: Channel, early: bytes) -> None:
         """From now on everything is for `channel`, `early` first."""
-        assert self.transport is not None
         self._channel = channel
         early += self._early
         self._early = b""
@@ -74,7 +77,7 @@ class Connection(asyncio.BufferedProtocol):
             channel.feed(early)
         if self._gate is not None:
             self._gate.release(_BETWEEN)
-        if self.transport.is_closing():
+        if self.transport is None or self.transport.is_closing():
             # It broke before there was anybody to tell.
             channel.connection_lost(None)
 
@@ -125,6 +128,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone."""
+        self.transport = None
         if self._channel is not None:
             self._channel.connection_lost(exc)
         else:

@@ -13,6 +13,7 @@ import asyncio
 from heim_wire.aio.gate import ReadGate, turn_bytes
 from heim_wire.aio.sockets import reset_on_close, tune
 from heim_wire.errors import Code
+from heim_wire.stream import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,7 +93,11 @@ class Relay(asyncio.Protocol):
         return f"<Relay stream={name} sent={self.sent} received={self.received}>"
 
     def join(self, channel: Channel, stream: Stream) -> None:
-        """Become the owner of `stream` (its `context`) and start to read the local side."""
+        """Become the owner of `stream` (its `context`) and start to read the local side.
+
+        A stream that the peer offered is accepted when the local connection is there, unless its
+        owner did.
+        """
         self._channel = channel
         self._stream = stream
         if self.over:
@@ -101,6 +106,8 @@ class Relay(asyncio.Protocol):
             channel.wake()
             return
         stream.context = self
+        if self._transport is not None:
+            self._accept()
         early, self._early = self._early, []
         for data in early:
             self.data_received(data)
@@ -136,11 +143,13 @@ class Relay(asyncio.Protocol):
         if self._stream is None:
             gate.hold(_UNJOINED)
             loop.call_soon(gate.insist)
-        elif self._stream.full:
-            gate.hold(_FULL)
+        else:
+            self._accept()
         unsent, self._unsent = self._unsent, []
         for payload in unsent:
             self.data(payload)
+        if unsent:
+            self._wake()
         if self._peer_ended:
             self._end_local()
 
@@ -248,6 +257,11 @@ class Relay(asyncio.Protocol):
         self._cut(code, reason)
 
     # -- ends ---------------------------------------------------------------------------------
+
+    def _accept(self) -> None:
+        if self._stream is not None and self._stream.state == State.OFFERED:
+            self._stream.accept()
+            self._wake()
 
     def _end_stream(self) -> None:
         """The local side ended: say so, in band; TLS has no half-close (tunnel.md, 0.5)."""

@@ -109,7 +109,6 @@ def test_a_page_is_refused_by_its_head() -> None:
 def test_of_a_huge_problem_only_so_much_is_kept(body: bytes) -> None:
     teapot = Teapot("x")
     coding = b"Content-Length: 999999999" if body[:1] == b"{" else b"Transfer-Encoding: chunked"
-    kept = 0
     teapot.receive(answer(b"500 Oops", b"Content-Type: application/problem+json", coding))
     for fed in range(0, BODY_BYTES, 1024):
         teapot.receive(body[fed : fed + 1024])
