@@ -63,33 +63,32 @@ class Failure:
         return f"<Failure {self.code} {self.slug}>"
 
 
-def _row(code: int, slug: str, http_status: int, exit_status: int, meaning: str) -> Failure:
-    return Failure(code, slug, http_status=http_status, exit_status=exit_status, meaning=meaning)
-
-
 _TABLE = (
-    _row(Code.PROTOCOL, "protocol", 400, 76, "the peer broke the protocol, or speaks another one"),
-    _row(Code.UNAUTHENTICATED, "unauthenticated", 401, 77, "not signed in, or the token is over"),
-    _row(Code.FORBIDDEN, "forbidden", 403, 77, "signed in, and not allowed to use the target"),
-    _row(Code.NO_SUCH_TARGET, "no_such_target", 404, 68, "no backend of that name, or not TCP"),
-    _row(Code.AGENT_OFFLINE, "agent_offline", 503, 69, "no replica has a session of the agent"),
-    _row(Code.DIAL_REFUSED, "dial_refused", 502, 69, "the upstream refused the connection"),
-    _row(Code.DIAL_TIMEOUT, "dial_timeout", 504, 69, "the upstream did not answer in time"),
-    _row(Code.DNS, "dns", 502, 69, "the upstream's name does not resolve"),
-    _row(Code.BUSY, "busy", 503, 75, "a limit is reached; try again later"),
-    _row(Code.REVOKED, "revoked", 403, 77, "access was withdrawn while the stream was open"),
-    _row(Code.EXPIRED, "expired", 401, 77, "the user's session ended while the stream was open"),
-    _row(Code.GOING_AWAY, "going_away", 503, 75, "the proxy is restarting; connect again"),
-    _row(Code.IDLE, "idle", 504, 75, "nothing was sent for as long as policy allows"),
-    _row(Code.MAX_DURATION, "max_duration", 504, 75, "the stream is as old as policy allows"),
-    _row(Code.AGENT_LOST, "agent_lost", 503, 69, "the agent's session ended under the stream"),
-    _row(Code.PEER_LOST, "peer_lost", 503, 69, "another replica of the proxy was lost"),
-    _row(Code.FLOW, "flow", 500, 70, "more was sent than the window allowed"),
-    _row(Code.INTERNAL, "internal", 500, 70, "a fault of our own; the log has the request id"),
-    _row(Code.CONNECTION_RESET, "connection_reset", 502, 69, "the connection behind was reset"),
+    (Code.PROTOCOL, "protocol", 400, 76, "the peer broke the protocol, or speaks another one"),
+    (Code.UNAUTHENTICATED, "unauthenticated", 401, 77, "not signed in, or the token is over"),
+    (Code.FORBIDDEN, "forbidden", 403, 77, "signed in, and not allowed to use the target"),
+    (Code.NO_SUCH_TARGET, "no_such_target", 404, 68, "no backend of that name, or not TCP"),
+    (Code.AGENT_OFFLINE, "agent_offline", 503, 69, "no replica has a session of the agent"),
+    (Code.DIAL_REFUSED, "dial_refused", 502, 69, "the upstream refused the connection"),
+    (Code.DIAL_TIMEOUT, "dial_timeout", 504, 69, "the upstream did not answer in time"),
+    (Code.DNS, "dns", 502, 69, "the upstream's name does not resolve"),
+    (Code.BUSY, "busy", 503, 75, "a limit is reached; try again later"),
+    (Code.REVOKED, "revoked", 403, 77, "access was withdrawn while the stream was open"),
+    (Code.EXPIRED, "expired", 401, 77, "the user's session ended while the stream was open"),
+    (Code.GOING_AWAY, "going_away", 503, 75, "the proxy is restarting; connect again"),
+    (Code.IDLE, "idle", 504, 75, "nothing was sent for as long as policy allows"),
+    (Code.MAX_DURATION, "max_duration", 504, 75, "the stream is as old as policy allows"),
+    (Code.AGENT_LOST, "agent_lost", 503, 69, "the agent's session ended under the stream"),
+    (Code.PEER_LOST, "peer_lost", 503, 69, "another replica of the proxy was lost"),
+    (Code.FLOW, "flow", 500, 70, "more was sent than the window allowed"),
+    (Code.INTERNAL, "internal", 500, 70, "a fault of our own; the log has the request id"),
+    (Code.CONNECTION_RESET, "connection_reset", 502, 69, "the connection behind was reset"),
 )  # fmt: skip
-FAILURES: dict[int, Failure] = {failure.code: failure for failure in _TABLE}
-_SLUGS = {failure.slug: failure for failure in _TABLE}
+FAILURES: dict[int, Failure] = {
+    code: Failure(code, slug, http_status=http_status, exit_status=exit_status, meaning=meaning)
+    for code, slug, http_status, exit_status, meaning in _TABLE
+}
+_SLUGS = {failure.slug: failure for failure in FAILURES.values()}
 
 
 def by_slug(slug: str) -> Failure | None:

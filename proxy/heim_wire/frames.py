@@ -88,35 +88,33 @@ class Kind:
 
     __slots__ = ("largest", "name", "payload", "scope", "smallest")
 
-    def __init__(self, name: str, scope: str, smallest: int, largest: int, payload: str) -> None:
+    def __init__(self, name: str, scope: str, sizes: tuple[int, int], payload: str) -> None:
         self.name = name
         self.scope = scope
-        self.smallest = smallest
-        self.largest = largest
+        self.smallest, self.largest = sizes
         self.payload = payload
 
 
 _JSON = "JSON object"
 KINDS: Final = {
-    Type.HELLO: Kind("HELLO", Scope.SESSION, 2, MAX_PAYLOAD, _JSON),
-    Type.AUTH: Kind("AUTH", Scope.SESSION, 2, MAX_PAYLOAD, _JSON),
-    Type.READY: Kind("READY", Scope.SESSION, 2, MAX_PAYLOAD, _JSON),
-    Type.OPEN: Kind("OPEN", Scope.STREAM, 2, MAX_PAYLOAD, _JSON),
-    Type.ACCEPT: Kind("ACCEPT", Scope.STREAM, 2, MAX_PAYLOAD, _JSON),
-    Type.DATA: Kind("DATA", Scope.STREAM, 0, MAX_DATA, "bytes"),
-    Type.EOF: Kind("EOF", Scope.STREAM, 0, 0, "none"),
-    Type.RESET: Kind("RESET", Scope.STREAM, 2, 2 + MAX_REASON, "code u16, reason UTF-8"),
-    Type.WINDOW: Kind("WINDOW", Scope.STREAM, 4, 4, "credit u32"),
-    Type.PING: Kind("PING", Scope.SESSION, 8, 8, "8 bytes of any kind"),
-    Type.PONG: Kind("PONG", Scope.SESSION, 8, 8, "the 8 bytes of the PING"),
+    Type.HELLO: Kind("HELLO", Scope.SESSION, (2, MAX_PAYLOAD), _JSON),
+    Type.AUTH: Kind("AUTH", Scope.SESSION, (2, MAX_PAYLOAD), _JSON),
+    Type.READY: Kind("READY", Scope.SESSION, (2, MAX_PAYLOAD), _JSON),
+    Type.OPEN: Kind("OPEN", Scope.STREAM, (2, MAX_PAYLOAD), _JSON),
+    Type.ACCEPT: Kind("ACCEPT", Scope.STREAM, (2, MAX_PAYLOAD), _JSON),
+    Type.DATA: Kind("DATA", Scope.STREAM, (0, MAX_DATA), "bytes"),
+    Type.EOF: Kind("EOF", Scope.STREAM, (0, 0), "none"),
+    Type.RESET: Kind("RESET", Scope.STREAM, (2, 2 + MAX_REASON), "code u16, reason UTF-8"),
+    Type.WINDOW: Kind("WINDOW", Scope.STREAM, (4, 4), "credit u32"),
+    Type.PING: Kind("PING", Scope.SESSION, (8, 8), "8 bytes of any kind"),
+    Type.PONG: Kind("PONG", Scope.SESSION, (8, 8), "the 8 bytes of the PING"),
     Type.GOAWAY: Kind(
         "GOAWAY",
         Scope.SESSION,
-        _GOAWAY.size,
-        _GOAWAY.size + MAX_REASON,
-        "code u16, reconnect_in u32, try_for u32, drain u32 (all ms), reason UTF-8",
+        (_GOAWAY.size, _GOAWAY.size + MAX_REASON),
+        "code u16; reconnect_in, try_for, drain u32 each, in ms; reason UTF-8",
     ),
-    Type.NOTICE: Kind("NOTICE", Scope.EITHER, 0, MAX_TEXT, "text UTF-8"),
+    Type.NOTICE: Kind("NOTICE", Scope.EITHER, (0, MAX_TEXT), "text UTF-8"),
 }
 
 

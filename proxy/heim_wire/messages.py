@@ -68,7 +68,8 @@ def printable(text: str, limit: int) -> str:
 def _walk(message: object) -> None:
     """Raise ValueError if something is too deep or cannot be UTF-8."""
     level: list[object] = [message]
-    for _ in range(MAX_DEPTH + 1):
+    depth = 0
+    while level:
         below: list[object] = []
         for value in level:
             if isinstance(value, dict):
@@ -76,12 +77,14 @@ def _walk(message: object) -> None:
                 below.extend(value.values())
             elif isinstance(value, list | tuple):
                 below.extend(value)
-            elif isinstance(value, str):
-                value.encode()
-        if not below:
-            return
+            else:
+                if isinstance(value, str):
+                    value.encode()
+                continue
+            if depth == MAX_DEPTH:
+                raise ValueError("too deep")
         level = below
-    raise ValueError("too deep")
+        depth += 1
 
 
 def _once(pairs: list[tuple[str, object]]) -> Message:
