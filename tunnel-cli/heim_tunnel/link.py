@@ -73,6 +73,11 @@ class Link:
         return self._tls.version() or "no TLS yet"
 
     @property
+    def certificate(self) -> dict[str, object]:
+        """The peer's certificate, verified, as `ssl.SSLSocket.getpeercert` gives it."""
+        return dict(self._tls.getpeercert() or {})
+
+    @property
     def unsent(self) -> bool:
         """Whether `flush` has something left, so that `poll` should wait for writing."""
         return bool(self._unsent) or bool(self._outgoing.pending)
