@@ -19,7 +19,14 @@ from tests.fakes.heim import DOMAIN
 from tests.fakes.real import require
 from tests.integration.services import accepts
 
-__all__ = ["FrontEnd", "Tinyproxy", "haproxy_in_front", "nginx_in_front", "tinyproxy"]
+__all__ = [
+    "FrontEnd",
+    "Tinyproxy",
+    "haproxy_in_front",
+    "nginx_in_front",
+    "tinyproxy",
+    "tinyproxy_configuration",
+]
 
 START_DEADLINE_S = 10.0
 
@@ -149,14 +156,22 @@ async def tinyproxy(
     program = require("tinyproxy")
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port(18888)
-    auth = f"BasicAuth {login[0]} {login[1]}" if login else ""
-    configuration = directory / "tinyproxy.conf"
-    configuration.write_text(TINYPROXY.format(port=port, directory=directory, auth=auth))
+    configuration = tinyproxy_configuration(directory, port, login)
     process = await asyncio.create_subprocess_exec(
         program, "-d", "-c", str(configuration), stdout=asyncio.subprocess.DEVNULL
     )
     async with _until_it_listens(process, port):
         yield Tinyproxy(port, directory / "tinyproxy.log")
+
+
+def tinyproxy_configuration(
+    directory: Path, port: int, login: tuple[str, str] | None = None
+) -> Path:
+    """Write what tinyproxy is started with."""
+    auth = f"BasicAuth {login[0]} {login[1]}" if login else ""
+    path = directory / "tinyproxy.conf"
+    path.write_text(TINYPROXY.format(port=port, directory=directory, auth=auth))
+    return path
 
 
 def _prepare(directory: Path) -> tuple[int, Path]:

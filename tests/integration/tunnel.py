@@ -53,13 +53,14 @@ class TunnelSite:
 
     def command(self, name: str, *options: str) -> list[str]:
         """`heim-tunnel proxy` for a backend, without any name service."""
-        return [
-            HEIM_TUNNEL,
-            "proxy",
-            *options,
-            *([] if "--connect-to" in options else ["--connect-to", f"127.0.0.1:{self.port}"]),
-            self.host(name),
-        ]
+        if "--connect-to" not in options:
+            options = (*options, "--connect-to", f"127.0.0.1:{self.port}")
+        return [HEIM_TUNNEL, "proxy", *options, self.host(name)]
+
+    async def by_name(self, name: str, env_more: dict[str, str]) -> Run:
+        """Run `heim-tunnel proxy` where the name decides the way, which nothing here resolves."""
+        target = f"{self.host(name)}:{self.port}"
+        return await run(HEIM_TUNNEL, "proxy", target, env={**self.env, **env_more})
 
     @property
     def port(self) -> int:
