@@ -60,10 +60,15 @@ class Cli:
         env: dict[str, str] | None = None,
         stdin: Any = subprocess.PIPE,
         stdout: Any = subprocess.PIPE,
+        redirect: str = "",
         **more: Any,
     ) -> None:
+        """Start it; `redirect` is written as in a shell: `<&-` closes its standard input."""
+        command = [sys.executable, "-m", "heim_tunnel", "proxy", *arguments]
+        if redirect:
+            command = ["sh", "-c", f'exec "$@" {redirect}', "sh", *command]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "heim_tunnel", "proxy", *arguments],
+            command,
             stdin=stdin,
             stdout=stdout,
             stderr=subprocess.PIPE,

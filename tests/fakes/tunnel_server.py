@@ -107,14 +107,29 @@ class Peer:
 
     # The tunnel.
 
-    def upgrade(self, *, ready: dict[str, Any] | None = None, with_101: bytes = b"") -> None:
-        """Answer 101, and HELLO and READY as the proxy does."""
+    def upgrade(
+        self, *, ready: dict[str, Any] | None = None, coalesced: bytes = b"", silent: bool = False
+    ) -> None:
+        """Answer 101, and say HELLO and READY as the proxy does.
+
+        Args:
+            ready: More for READY.
+            coalesced: The stream's first bytes, in one write with the 101.
+            silent: Leave HELLO and READY to the script.
+        """
         self.session = Session(initiator=False, now=time.monotonic())
         self.stream = self.session.adopt()
         self.websocket = WebSocket(client=False)
-        self.session.ready({"user": "alice", "backend": "ssh", "request_id": "01JTEST"} | (ready or {}))
-        self.sock.sendall(answer_upgrade(self.fields["sec-websocket-key"]) + with_101)
-        self.flush()
+        told = {"user": "alice", "backend": "ssh", "request_id": "01JTEST"}
+        self.session.ready(told | (ready or {}))
+        answer = answer_upgrade(self.fields["sec-websocket-key"])
+        if coalesced:
+            self.stream.send(coalesced)
+            parts, total = self.session.take(65_543)
+            answer += self.websocket.frame(parts, total)
+        self.sock.sendall(answer)
+        if not silent:
+            self.flush()
 
     def flush(self) -> None:
         """Send everything that the session may send now."""
@@ -227,6 +242,14 @@ class TunnelServer:
         if kind is None and self._problems:
             raise self._problems[0]
 
+    @staticmethod
+    def until(condition: Callable[[], Any]) -> None:
+        """Wait for a condition that a script brings about."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, "it does not come true"
+            time.sleep(0.005)
+
     def _start(self, run: Callable[..., None], *args: object) -> None:
         thread = threading.Thread(target=run, args=args, daemon=True)
         self._threads.append(thread)
@@ -245,9 +268,7 @@ class TunnelServer:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             if self._context is not None:
-                sock = self._context.wrap_socket(
-                    sock, server_side=True, suppress_ragged_eofs=True
-                )
+                sock = self._context.wrap_socket(sock, server_side=True, suppress_ragged_eofs=True)
         except (ssl.SSLError, OSError):
             # The client did not like the certificate: that is what the test looks at.
             sock.close()

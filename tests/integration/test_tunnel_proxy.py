@@ -13,6 +13,8 @@ import signal
 import socket
 import subprocess
 import termios
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -159,27 +161,27 @@ def test_64_mib_down_arrive_byte_for_byte(home: Path) -> None:
 
 def test_7_a_reader_that_stalls_bounds_what_is_sent_and_kept(home: Path) -> None:
     """The window is all that leaves the server, and all that stays in memory."""
-    sent = 0
+    stalled: list[int] = []
+    measured = threading.Event()
 
     def script(peer: Peer) -> None:
-        nonlocal sent
         peer.request()
         peer.upgrade()
         peer.stream.send(bytes(16 * MIB))
         # Until the client stops allowing more.
-        while True:
-            before = peer.stream.queued
+        queued = -1
+        while queued != peer.stream.queued:
+            queued = peer.stream.queued
             peer.step(1.0)
-            if peer.stream.queued == before:
-                break
-        sent = 16 * MIB - peer.stream.queued
-        peer.sock.close()
+        stalled.append(16 * MIB - queued)
+        measured.wait(10)
 
     with TunnelServer(script) as server, Cli.to(server, home) as cli:
-        server.join()
+        server.until(lambda: stalled)
         rss = memory_kib(cli.process.pid)
+        measured.set()
         # Its pipe (1 MiB) and its window; far from 16 MiB.
-        assert 64 * 1024 <= sent <= 3 * MIB
+        assert 64 * 1024 <= stalled[0] <= 3 * MIB
         assert rss < 48 * 1024
 
 
@@ -482,7 +484,7 @@ def test_10_an_upload_is_finished_although_nobody_reads_the_answer(home: Path) -
         peer.upgrade()
         peer.until(lambda: peer.saw(events.Ended))
         got.extend(peer.received)
-        peer.until(lambda: peer.ended or peer.websocket.closed is not None)
+        peer.goodbye()
 
     with TunnelServer(script) as server, Cli.to(server, home) as cli:
         assert cli.process.stdout is not None
@@ -607,8 +609,6 @@ def test_41_pings_are_answered_and_sent(home: Path) -> None:
 
 
 def test_a_token_that_ends_soon_is_replaced_in_band(home: Path) -> None:
-    import time
-
     write_login(home, access_expires=time.time() + 3600)
     offered: list[Any] = []
 

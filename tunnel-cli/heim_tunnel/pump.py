@@ -53,6 +53,9 @@ LOOK_S: Final = 5.0
 GOODBYE_S: Final = 1.0
 """For what is still on its way when a signal, a RESET or a lost connection ends it all."""
 
+UNREAD_S: Final = 5.0
+"""For the server to end, when all was sent and nobody reads its answer."""
+
 _GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
@@ -160,9 +163,8 @@ class Pump:
         sink = self._sink
         if self._complete and (sink.fd < 0 or sink.gone):
             return self._websocket.closed is not None or self._link.ended
-        # Without a reader what we were given is still delivered: ssh's last words, an upload.
         # A byte for nobody ends it, as SIGPIPE would.
-        return sink.gone and (sink.waiting > 0 or (self._source.ended and self._all_sent))
+        return sink.gone and sink.waiting > 0
 
     @property
     def _all_sent(self) -> bool:
@@ -173,8 +175,10 @@ class Pump:
         )
 
     def _turn(self) -> None:
-        self._send()
+        # What the reader took becomes a WINDOW to send; our last frame may complete the stream.
         self._look_after_output()
+        self._send()
+        self._say_goodbye()
         if self._over():
             return
         self._set_watches()
@@ -326,18 +330,24 @@ class Pump:
             self._lost(event.reason)
 
     def _look_after_output(self) -> None:
-        """Write what has come; close standard output after the peer's EOF; say goodbye."""
+        """Write what has come; close standard output after the peer's EOF."""
         sink = self._sink
         if sink.waiting and not sink.gone:
             self._write_output()
         if self._peer_ended and not sink.waiting and sink.fd >= 0:
             self._watch(sink.fd, None)
             sink.close()
+
+    def _say_goodbye(self) -> None:
         if self._complete and not self._websocket.closing and not self._session.wants_write:
             # Closing at once would make a RST of it, and that would destroy what the proxy has not
             # read yet: wait for its own close.
             self._link.write(self._websocket.close())
             self._send()
+        if self._sink.gone and self._source.ended and self._all_sent:
+            # Without a reader what we were given is still delivered (ssh's last words, an upload),
+            # but an answer is not waited for for long.
+            self._hurry(UNREAD_S)
 
     def _output_ready(self, what: int) -> None:
         if self._sink.waiting:
@@ -359,18 +369,19 @@ class Pump:
         if self._complete or self._failure is not None:
             self._link.ended = True
             return
-        if self._stopping:
-            self._until = 0.0
         if self._leaving is not None:
             self._fail(f"{self._leaving}; connect again", TRY_LATER)
         else:
             self._fail(f"the connection to the proxy was lost{': ' + why if why else ''}")
 
     def _fail(self, text: str, status: int = UNAVAILABLE) -> None:
-        if self._failure is None and not self._stopping:
+        if self._stopping or self._sink.gone:
+            # Nobody is left who could read it.
+            self._until = 0.0
+        elif self._failure is None:
             self._failure = Complaint(with_id(text, self.request_id), status)
-        self._hurry()
+            self._hurry()
 
-    def _hurry(self) -> None:
+    def _hurry(self, within_s: float = GOODBYE_S) -> None:
         if self._until is None:
-            self._until = time.monotonic() + GOODBYE_S
+            self._until = time.monotonic() + within_s
