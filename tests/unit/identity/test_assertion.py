@@ -311,3 +311,9 @@ def test_a_key_brought_along_in_the_header_is_ignored() -> None:
     )
     with pytest.raises(AssertionInvalid):
         VERIFIER.verify(token, audience=HOST, now=NOW)
+
+
+async def test_a_session_that_never_ends_gets_an_assertion_that_does(session: Session) -> None:
+    session.expires = float("inf")
+    claims = claims_of(block(session))
+    assert claims["exp"] == int(NOW) + 300

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from heim_proxy.identity.resident import ResidentSessions, Session
 from heim_proxy.live import EndReason
-from heim_proxy.store.base import SessionRow
+from heim_proxy.store.base import SessionKind, SessionRow
 from tests.fakes.sessions import Exchange
 
 ROW = SessionRow(
@@ -36,6 +36,23 @@ def test_a_session_is_usable_while_it_is_in_the_table() -> None:
     assert not one.usable
     assert table.get("s0") is None
     table.drop(one)
+
+
+def test_a_program_neither_falls_idle_nor_takes_the_lifetime_of_people() -> None:
+    table = ResidentSessions()
+    service = replace(ROW, sid="t1", kind=SessionKind.SERVICE, expires=float("inf"))
+    for row in (ROW, service, replace(service, sid="t2", expires=5000.0)):
+        table.add(Session(row, lifetime=100.0))
+    late = table.overdue(5000.0, idle=50.0)
+    assert [(one.sid, reason) for one, reason in late] == [
+        ("s0", EndReason.EXPIRED),
+        ("t2", EndReason.EXPIRED),
+    ]
+    for one in table:
+        one.limit(10.0)
+    found = table.get("t1")
+    assert found is not None
+    assert found.expires == float("inf")
 
 
 def test_a_full_table_lets_the_least_recently_seen_go() -> None:

@@ -413,3 +413,18 @@ async def test_repr_shows_whom_and_no_whole_id(stage: Stage, alice: Session) -> 
     assert alice.sid not in repr(alice)
     await stage.sessions.end(alice.sid, EndReason.LOGOUT, NOW)
     assert "logout" in repr(alice)
+
+
+async def test_looking_at_a_session_is_no_use_of_it(stage: Stage, alice: Session) -> None:
+    stage.clock.time += 60
+    assert await stage.sessions.peek(alice.sid, stage.now) is alice
+    assert alice.last_seen == NOW
+    assert await stage.sessions.get(alice.sid, stage.now) is alice
+    assert alice.last_seen == NOW + 60
+
+
+async def test_looking_finds_no_session_whose_time_is_over(stage: Stage, alice: Session) -> None:
+    stage.clock.time += 86400
+    assert await stage.sessions.peek(alice.sid, stage.now) is None
+    assert alice.ended == "expired"
+    assert await stage.sessions.peek("x" * 24, stage.now) is None

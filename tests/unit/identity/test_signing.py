@@ -135,3 +135,13 @@ def test_keys_hide_in_reprs() -> None:
     keys = SigningKeys.parse(pem(P256))
     assert repr(keys) == f"<SigningKeys {keys.first.kid}>"
     assert repr(keys.first) == f"<SigningKey {keys.first.kid} <sealed>>"
+
+
+def test_a_key_is_found_by_its_exact_name() -> None:
+    keys = SigningKeys.parse(pem(P256) + pem(ec.generate_private_key(ec.SECP256R1())))
+    for jwk in keys.jwks()["keys"]:
+        found = keys.find(jwk["kid"])
+        assert found is not None
+        assert found.jwk == jwk
+    for other in ("", "x", keys.first.kid.lower(), None, 1, [keys.first.kid]):
+        assert keys.find(other) is None

@@ -1,0 +1,197 @@
+"""Logins of command lines: like the browser's session they come from, and apart from it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from heim_proxy.identity.authorization_codes import Consent
+from heim_proxy.identity.cli_logins import CliLogin, Refused
+from heim_proxy.identity.session import Miss
+from heim_proxy.live import EndReason
+from heim_proxy.store.base import SessionKind, StoreUnavailable
+from tests.fakes.programs import Desk
+from tests.fakes.sessions import ALICE
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    return await Desk.up()
+
+
+async def refreshed(desk: Desk, token: str) -> CliLogin:
+    login = await desk.programs.logins.refresh(token, desk.now)
+    assert isinstance(login, CliLogin), login
+    return login
+
+
+async def test_a_login_is_the_same_person_in_a_session_of_its_own(desk: Desk) -> None:
+    person = await desk.stage.sign_in()
+    desk.wait(600)
+    session = (await desk.log_in(person, "alice's laptop")).session
+    assert session.sid != person.sid
+    assert (session.kind, session.label) == (SessionKind.CLI, "alice's laptop")
+    assert session.subject == person.subject == ALICE
+    assert (session.auth_time, session.provider) == (person.auth_time, person.provider)
+    assert session.created == desk.now
+    assert session.expires == desk.now + 24 * HOUR
+    assert desk.stage.store.sessions[session.sid].label == "alice's laptop"
+
+
+async def test_signing_out_of_the_browser_leaves_the_login(desk: Desk) -> None:
+    person = await desk.stage.sign_in()
+    login = await desk.log_in(person)
+    await desk.stage.sessions.end(person.sid, EndReason.LOGOUT, desk.now)
+    await refreshed(desk, login.refresh.reveal())
+
+
+async def test_revoking_the_person_ends_both_and_what_they_have_open(desk: Desk) -> None:
+    person = await desk.stage.sign_in()
+    login = await desk.log_in(person)
+    streams = [desk.stage.open_exchange(one) for one in (person, login.session)]
+    await desk.stage.store.end_sessions_of(now=desk.now, reason="revoked", email=ALICE.email)
+    await desk.stage.sessions.tick(desk.now)
+    assert [stream.ended for stream in streams] == [EndReason.REVOKED] * 2
+    assert await desk.programs.logins.refresh(login.refresh.reveal(), desk.now) == Refused()
+
+
+@pytest.mark.parametrize("how", ["signed out", "expired", "unknown", "a command line's"])
+async def test_only_a_browser_that_is_signed_in_can_consent(desk: Desk, how: str) -> None:
+    person = await desk.stage.sign_in()
+    sid = person.sid
+    if how == "signed out":
+        await desk.stage.sessions.end(sid, EndReason.LOGOUT, desk.now)
+    elif how == "expired":
+        desk.wait(25 * HOUR)
+    elif how == "unknown":
+        sid = "x" * 24
+    else:
+        sid = (await desk.log_in(person)).session.sid
+    before = len(desk.stage.store.sessions)
+    assert await desk.programs.logins.begin(Consent(sid, "laptop"), desk.now) is None
+    assert len(desk.stage.store.sessions) == before
+
+
+async def test_consent_does_not_keep_the_browser_from_falling_idle(desk: Desk) -> None:
+    person = await desk.stage.sign_in()
+    desk.wait(0.9 * HOUR)
+    await desk.log_in(person)
+    assert person.last_seen == desk.now - 0.9 * HOUR
+
+
+async def test_refreshing_keeps_a_login_going_until_its_end(desk: Desk) -> None:
+    login = await desk.log_in()
+    for _ in range(26):
+        desk.wait(0.9 * HOUR)
+        login = await refreshed(desk, login.refresh.reveal())
+        assert login.access.expires <= login.session.expires
+    desk.wait(0.9 * HOUR)
+    assert await desk.programs.logins.refresh(login.refresh.reveal(), desk.now) == Refused()
+
+
+async def test_a_login_that_nobody_uses_falls_idle(desk: Desk) -> None:
+    login = await desk.log_in()
+    desk.wait(HOUR)
+    assert await desk.programs.logins.refresh(login.refresh.reveal(), desk.now) == Refused()
+    await desk.stage.sessions.tick(desk.now)
+    assert desk.stage.store.sessions[login.session.sid].end_reason == "idle"
+
+
+async def test_a_restarted_proxy_goes_on_with_logins(desk: Desk) -> None:
+    login = await desk.log_in()
+    login = await refreshed(await desk.restarted(), login.refresh.reveal())
+    await refreshed(desk, login.refresh.reveal())
+
+
+async def test_a_copied_token_ends_the_login_and_what_it_has_open(desk: Desk) -> None:
+    first = await desk.log_in()
+    second = await refreshed(desk, first.refresh.reveal())
+    stream = desk.stage.open_exchange(first.session)
+    desk.wait(60)
+    outcome = await desk.programs.logins.refresh(first.refresh.reveal(), desk.now)
+    assert outcome == Refused(first.session, reused=True)
+    assert stream.ended is EndReason.REVOKED
+    assert desk.stage.store.sessions[first.session.sid].end_reason == "revoked"
+    assert await desk.programs.logins.refresh(second.refresh.reveal(), desk.now) == Refused()
+
+
+async def test_a_copy_is_told_once(desk: Desk) -> None:
+    """The second time it is the token of a login that is over, and no event."""
+    first = await desk.log_in()
+    await refreshed(desk, first.refresh.reveal())
+    desk.wait(60)
+    await desk.programs.logins.refresh(first.refresh.reveal(), desk.now)
+    assert await desk.programs.logins.refresh(first.refresh.reveal(), desk.now) == Refused()
+
+
+async def test_a_lost_answer_costs_nobody_the_login(desk: Desk) -> None:
+    first = await desk.log_in()
+    answers = await asyncio.gather(*(refreshed(desk, first.refresh.reveal()) for _ in range(5)))
+    assert len({one.refresh.reveal() for one in answers}) == 1
+    desk.wait(60)
+    await refreshed(desk, answers[0].refresh.reveal())
+
+
+@pytest.mark.parametrize("newest", [True, False], ids=["newest", "older"])
+async def test_a_login_ends_by_any_of_its_tokens(desk: Desk, newest: bool) -> None:
+    first = await desk.log_in()
+    second = await refreshed(desk, first.refresh.reveal())
+    token = second.refresh if newest else first.refresh
+    desk.wait(60)
+    assert await desk.programs.logins.end(token.reveal(), desk.now) is first.session
+    assert desk.stage.store.sessions[first.session.sid].end_reason == "logout"
+    assert await desk.programs.logins.end(token.reveal(), desk.now) is None
+
+
+@pytest.mark.parametrize("token", ["", "x", "heim_rt_" + "A" * 91, "a.b.c"])
+async def test_what_is_no_refresh_token_does_nothing(desk: Desk, token: str) -> None:
+    await desk.log_in()
+    assert await desk.programs.logins.refresh(token, desk.now) == Refused()
+    assert await desk.programs.logins.end(token, desk.now) is None
+    assert all(row.ended is None for row in desk.stage.store.sessions.values())
+
+
+async def test_a_service_token_is_no_refresh_token(desk: Desk) -> None:
+    _, token = await desk.service_token()
+    assert await desk.programs.logins.refresh(token, desk.now) == Refused()
+    assert await desk.programs.logins.end(token, desk.now) is None
+
+
+async def test_a_login_that_cannot_be_stored_is_none(desk: Desk) -> None:
+    person = await desk.stage.sign_in()
+    desk.stage.store.full = True
+    with pytest.raises(StoreUnavailable):
+        await desk.log_in(person)
+    assert len(desk.stage.store.sessions) == 1
+    assert desk.stage.store.refresh == {}
+
+
+async def test_an_outage_costs_nobody_the_login(desk: Desk) -> None:
+    login = await desk.log_in()
+    for how in ("down", "full"):
+        desk.stage.store.down = "gone" if how == "down" else None
+        desk.stage.store.full = how == "full"
+        with pytest.raises(StoreUnavailable):
+            await desk.programs.logins.refresh(login.refresh.reveal(), desk.now)
+    desk.stage.store.full = False
+    desk.wait(600)
+    await refreshed(desk, login.refresh.reveal())
+
+
+async def test_no_cookie_opens_a_programs_session(desk: Desk) -> None:
+    """G5: what proves a session is its kind's, however the other came to be made."""
+    login = await desk.log_in()
+    cookie = desk.stage.cookie(login.session)
+    assert desk.stage.sessions.find("app1.example.test", cookie, desk.now) is Miss.INVALID
+    other = await desk.restarted()
+    assert await other.stage.sessions.load("app1.example.test", cookie, desk.now) is None
+
+
+async def test_nothing_shows_a_token(desk: Desk) -> None:
+    login = await desk.log_in()
+    shown = repr(login)
+    assert login.refresh.reveal() not in shown
+    assert login.access.text.reveal() not in shown
