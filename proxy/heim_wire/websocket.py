@@ -11,6 +11,7 @@ import os
 
 from heim_wire.errors import Code, WireError
 from heim_wire.mask import mask
+from heim_wire.messages import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _PRIVATE_CODES: Final = range(3000, 5000)
 
 
 class Close:
-    """The peer's close frame: its code (1005 when it gave none) and reason, ≤ 123 bytes."""
+    """The peer's close frame: its code (1005 when it gave none) and reason, a printable line."""
 
     __slots__ = ("code", "reason")
 
@@ -268,7 +269,7 @@ def _closed(payload: bytes) -> Close:
     if len(payload) == 1 or not (code in _CLOSE_CODES or code in _PRIVATE_CODES):
         raise _broken("a close frame has no valid code")
     try:
-        return Close(code, payload[2:].decode())
+        return Close(code, printable(payload[2:].decode(), CONTROL_BYTES))
     except UnicodeDecodeError:
         raise _broken("the reason in a close frame is not UTF-8") from None
 

@@ -79,7 +79,10 @@ FINISH_S: Final = 20.0
 _LAST_WORDS_BYTES: Final = 16 * 1024
 _CLOSE_CODES: Final = {Code.PROTOCOL: 1002, Code.GOING_AWAY: 1001, Code.INTERNAL: 1011}
 _POLICY_CLOSE: Final = 1008
-_GOOD_CLOSES: Final = (1000, 1001, 1005)
+# What a peer's close frame means, 0 for an end in good order; others are a lost peer.
+_CLOSED: Final = {
+    1000: 0, 1005: 0, 1001: Code.GOING_AWAY, 1002: Code.PROTOCOL, 1011: Code.INTERNAL,
+}  # fmt: skip
 
 
 class Channel:
@@ -319,10 +322,8 @@ class Channel:
             replies = self.websocket.replies()
             if replies:
                 self._transport.write(replies)
-        if close.code in _GOOD_CLOSES:
-            self._end(0, close.reason)
-        else:
-            self._end(self._lost, f"the peer closed with {close.code} {close.reason}".rstrip())
+        code = _CLOSED.get(close.code, self._lost)
+        self._end(code, close.reason or (f"the peer closed ({close.code})" if code else ""))
         self._close_soon()
 
     def _end(self, code: int, reason: str) -> None:

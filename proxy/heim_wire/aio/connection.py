@@ -69,10 +69,16 @@ class Connection(asyncio.BufferedProtocol):
         tune_carriage(transport.get_extra_info("socket"))
 
     def carry(self, channel: Channel, early: bytes) -> None:
-        """From now on everything is for `channel`, `early` first."""
+        """From the next turn of the loop on everything is for `channel`, `early` first.
+
+        Until then its owner can adopt the stream that the bytes may be for.
+        """
+        self._early = early + self._early
+        asyncio.get_running_loop().call_soon(self._begin, channel)
+
+    def _begin(self, channel: Channel) -> None:
         self._channel = channel
-        early += self._early
-        self._early = b""
+        early, self._early = self._early, b""
         if early:
             channel.feed(early)
         if self._gate is not None:
