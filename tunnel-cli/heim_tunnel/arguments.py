@@ -177,7 +177,7 @@ def _add_ssh_config(commands: _Commands[argparse.ArgumentParser]) -> None:
     config.add_argument(
         "--login-host",
         metavar="LOGIN_HOST",
-        help="host[:port] to sign in at [HEIM_LOGIN; the only one you are signed in to]",
+        help="host[:port] to sign in at [HEIM_LOGIN; the one you are signed in to]",
     )
     _add_way(config)
     config.set_defaults(run=_lazy("heim_tunnel.sshconfig"))
@@ -272,7 +272,7 @@ def _add_login_host(parser: argparse._ActionsContainer) -> None:
         "login_host",
         metavar="LOGIN_HOST",
         nargs="?",
-        help="host[:port] to sign in at [HEIM_LOGIN; the only one you are signed in to]",
+        help="host[:port] to sign in at [HEIM_LOGIN; the one you are signed in to]",
     )
 
 

@@ -16,7 +16,6 @@ import sys
 from typing import Final
 
 from heim_runtime.tasks import cancel, spawn
-from heim_tunnel import credentials
 from heim_tunnel.complaints import AUTH, NO_HOST, Complaint, clean, say
 from heim_tunnel.dial import Way
 from heim_tunnel.entrance import Entrance
@@ -65,7 +64,7 @@ def _target(backend: str, way: Way, *, token_file: str | None) -> str:
     """
     if "." in backend or backend.startswith("["):
         return backend
-    login_host = chosen_host(os.environ.get("HEIM_PROXY") if not credentials.known() else None)
+    login_host = chosen_host(None)
     name, _, port = backend.partition(":")
     user, backends = ask(login_host, way, token_file=token_file)
     host = _host_of(name, backends, user)

@@ -8,7 +8,7 @@ import time
 
 from heim_tunnel import authorize, device
 from heim_tunnel.complaints import UsageError, clean, say
-from heim_tunnel.credentials import Login, load, locked, save, stored
+from heim_tunnel.credentials import Login, known, load, locked, save
 from heim_tunnel.dial import Endpoint, Way
 
 __all__ = ["chosen_host", "command", "run", "sign_in", "until", "with_authorities"]
@@ -57,22 +57,24 @@ def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> L
 
 
 def chosen_host(typed: str | None) -> str:
-    """The login host that is meant: the one typed, $HEIM_LOGIN, or the only stored login.
+    """The login host that is meant: typed, $HEIM_LOGIN, $HEIM_PROXY or the only stored one.
 
     Raises:
         UsageError: There is none, or there are several.
     """
-    named = typed or os.environ.get("HEIM_LOGIN")
-    if named:
-        return str(Endpoint.parse(named, what="LOGIN_HOST" if typed else "HEIM_LOGIN"))
-    known = [login.login_host for login in stored()]
-    if not known:
+    if typed:
+        return str(Endpoint.parse(typed, what="LOGIN_HOST"))
+    for variable in ("HEIM_LOGIN", "HEIM_PROXY"):
+        if named := os.environ.get(variable):
+            return str(Endpoint.parse(named, what=variable))
+    hosts = known()
+    if not hosts:
         raise UsageError(
             "which login host? Name it once, as in: heim-tunnel login auth.x.example.com"
         )
-    if len(known) > 1:
-        raise UsageError(f"which login host? You are signed in to {', '.join(known)}")
-    return known[0]
+    if len(hosts) > 1:
+        raise UsageError(f"which login host? There are logins at {', '.join(hosts)}")
+    return hosts[0]
 
 
 def with_authorities(way: Way, login: Login | None) -> Way:

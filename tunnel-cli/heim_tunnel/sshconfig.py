@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heim_tunnel.complaints import FAILED, NO_HOST, OK, Complaint, UsageError, clean, say
+from heim_tunnel.credentials import load
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.listing import ask
 from heim_tunnel.login import chosen_host
@@ -76,11 +77,20 @@ def proxy_command(login_host: str, way: Way) -> str:
     words = [*program(), "proxy"]
     if way.connect_to is not None:
         words += ["--connect-to", str(way.connect_to)]
-    if way.ca_file is not None:
+    if way.ca_file is not None and not _is_stored(way.ca_file, login_host):
         words += ["--ca-file", os.path.abspath(way.ca_file)]
     # ssh expands `%` tokens before the shell sees the line.
     line = " ".join(shlex.quote(word) for word in words).replace("%", "%%")
     return f"{line} %h" if port == 443 else f"{line} %h:{port}"
+
+
+def _is_stored(ca_file: str, login_host: str) -> bool:
+    """Whether `proxy` will find these authorities by itself, beside the tokens."""
+    try:
+        login = load(login_host)
+    except Complaint:
+        return False
+    return login is not None and login.ca_file == os.path.abspath(ca_file)
 
 
 def program() -> list[str]:
@@ -108,7 +118,7 @@ def write(path: Path, text: str, login_host: str, hosts: Sequence[str]) -> int:
     except SshConfigError as error:
         raise Complaint(str(error), FAILED) from error
     say(
-        None, f"{path} {'now sends' if changed else 'sends already'} {' '.join(hosts)} through Heim"
+        None, f"{path} {'now sends' if changed else 'already sends'} {' '.join(hosts)} through Heim"
     )
     # What ssh would make of one host that the patterns are for.
     probe = hosts[0].replace("*", "any").replace("?", "x").lstrip("!")

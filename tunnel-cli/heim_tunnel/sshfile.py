@@ -88,8 +88,7 @@ def write_block(path: Path, block: str, mark: str) -> bool:
         except OSError as error:
             why = error.strerror or type(error).__name__
             raise SshConfigError(
-                f"cannot write {path}: {why}; without --write the lines are "
-                "printed for you to copy"
+                f"cannot write {path}: {why}; without --write the lines are printed for you to copy"
             ) from error
         except SshConfigError as error:
             raise SshConfigError(f"{path}: {error}") from None

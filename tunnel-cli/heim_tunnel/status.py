@@ -101,7 +101,8 @@ def masked(value: str) -> str:
 def _span(seconds: float) -> str:
     """A length of time for people, in its largest unit."""
     for name, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
-        if seconds >= size:
-            count = int(seconds // size)
+        if seconds >= size * 0.95:
+            # Rounded: a session of a week has seven days left, not six.
+            count = round(seconds / size)
             return f"{count} {name}{'' if count == 1 else 's'}"
     return "less than a minute"

@@ -1,0 +1,124 @@
+"""The steps of `heim-tunnel doctor` behind the door: who I am, what I may, a real tunnel."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from heim_tunnel import credentials, tokens
+from heim_tunnel.complaints import clean
+from heim_tunnel.entrance import Entrance
+from heim_tunnel.finding import Case, Finding, milliseconds
+from heim_tunnel.login import until
+from heim_tunnel.loginhost import backends
+from heim_wire.errors import Code
+
+__all__ = ["identity", "rights", "tunnel"]
+
+
+def identity(case: Case) -> list[Finding]:
+    """Which token would be sent, and whether the login host still takes it."""
+    token_file = case.invocation.token_file
+    if token_file is not None:
+        credentials.service_token(token_file)
+        return [Finding("ok", "identity", f"the service token in {clean(token_file, 200)}")]
+    # Again, and this time a file that cannot be read is told.
+    case.login = credentials.for_host(case.host)
+    if case.login is None:
+        return [
+            Finding(
+                "fail",
+                "identity",
+                f"no login on this machine is for {case.host}",
+                f"run: heim-tunnel login {case.named or 'LOGIN_HOST'}"
+                + (" (the proxy names it; make sure that it is yours)" if case.named else ""),
+            )
+        ]
+    case.login = tokens.current(case.login.login_host, case.way, target=None, sign_in=False)
+    login = case.login
+    return [
+        Finding(
+            "ok",
+            "identity",
+            f"{clean(login.user, 200)} at {login.login_host} until {until(login.session_expires)}",
+        )
+    ]
+
+
+def rights(case: Case) -> list[Finding]:
+    """What the login host says I may reach."""
+    if case.login is None:
+        return []
+    user, listed = backends(case.login.login_host, case.login.access_token, case.way)
+    tcp = [one for one in listed if one.kind == "tcp"]
+    if case.backend is None:
+        return [
+            Finding("ok", "rights", f"{user} may reach {len(tcp)} tcp backends of {len(listed)}")
+        ]
+    if any(case.backend in (one.host, one.name) for one in tcp):
+        return [Finding("ok", "rights", f"{user} may reach {case.backend}")]
+    return [
+        Finding(
+            "fail",
+            "rights",
+            f"{user} may not reach {case.backend}, or there is no such backend",
+            "`heim-tunnel list` shows what there is; whoever runs the proxy gives out roles",
+        )
+    ]
+
+
+def tunnel(case: Case) -> list[Finding]:
+    """A real tunnel to the backend, kept idle for a while if that was asked for."""
+    if case.backend is None:
+        return []
+    return asyncio.run(_try_tunnel(Entrance(case.invocation), case.idle_s))
+
+
+class _Watch:
+    """Owner of a channel that is only watched."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self.reason = ""
+
+    def event(self, channel: object, event: object) -> None:
+        """See `Handler.event`: what the backend says first is of no interest."""
+
+    def closed(self, channel: object, code: int, reason: str) -> None:
+        """See `Handler.closed`."""
+        self.reason = reason
+        self.over.set()
+
+
+async def _try_tunnel(entrance: Entrance, idle_s: float) -> list[Finding]:
+    watch = _Watch()
+    began = time.monotonic()
+    channel, stream = await entrance.open(watch)
+    findings = [Finding("ok", "tunnel", f"open in {milliseconds(began)}")]
+    opened = time.monotonic()
+    try:
+        if idle_s:
+            async with asyncio.timeout(idle_s):
+                await watch.over.wait()
+            lasted = time.monotonic() - opened
+            findings.append(
+                Finding(
+                    "fail",
+                    "idle",
+                    f"cut after {lasted:.0f} s: {clean(watch.reason)}",
+                    "the backend's own limit, or something on the way that counts no WebSocket "
+                    "frames as traffic: raise its idle timeout above 30 s",
+                )
+            )
+    except TimeoutError:
+        findings.append(Finding("ok", "idle", f"still open after {idle_s:.0f} s"))
+    finally:
+        if not channel.over:
+            stream.reset(Code.GOING_AWAY, "heim-tunnel doctor is done")
+            channel.finish()
+            try:
+                async with asyncio.timeout(2):
+                    await watch.over.wait()
+            except TimeoutError:
+                channel.abort()
+    return findings

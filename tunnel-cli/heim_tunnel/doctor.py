@@ -1,0 +1,103 @@
+"""`heim-tunnel doctor`: what does not work between here and a backend, and what to do."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from heim_tunnel import access_steps, network_steps
+from heim_tunnel.complaints import FAILED, OK, Complaint, clean, say
+from heim_tunnel.credentials import known
+from heim_tunnel.dial import Endpoint, Way
+from heim_tunnel.finding import Case, Finding
+from heim_tunnel.init import wildcard_advice
+from heim_tunnel.invocation import Invocation
+from heim_tunnel.login import chosen_host
+
+__all__ = ["command", "examine"]
+
+
+def command(args: argparse.Namespace, way: Way) -> int:
+    """Print each finding on standard output; FAILED when one is a failure."""
+    target = args.host or chosen_host(None)
+    host = Endpoint.parse(target)
+    alone = args.host is None or str(host) in known()
+    # To look at the login host is to dial it, without HEIM_PROXY's detour.
+    environ = {} if alone else os.environ
+    invocation = Invocation(target, way, token_file=args.token_file, environ=environ)
+    case = Case(invocation, None if alone else host.host, idle_s=args.idle)
+    failed = False
+    for finding in examine(case):
+        failed = failed or finding.mark == "fail"
+        sys.stdout.write(f"{finding.mark:<6}{finding.step:<10}{clean(finding.text)}\n")
+        if finding.advice:
+            sys.stdout.write(f"{'':<16}-> {clean(finding.advice)}\n")
+        sys.stdout.flush()
+    if failed:
+        return FAILED
+    say(target, "nothing is wrong on the way" if alone else "everything works")
+    return OK
+
+
+Step = Callable[[Case], list[Finding]]
+Advice = Callable[[Case, str], str]
+
+
+def examine(case: Case) -> Iterator[Finding]:
+    """Every finding, as soon as it is there; ends with the first step that ends everything."""
+    for name, step, advice in _STEPS:
+        try:
+            found = step(case)
+        except Complaint as complaint:
+            yield Finding("fail", name, complaint.text, advice(case, complaint.text))
+            return
+        yield from found
+        if any(one.mark == "fail" for one in found):
+            return
+
+
+def _always(advice: str) -> Advice:
+    return lambda case, text: advice
+
+
+def _tls_advice(case: Case, text: str) -> str:
+    """What to do about a certificate, by what is wrong with it (`trust.explain`)."""
+    login_host = case.login.login_host if case.login is not None else "LOGIN_HOST"
+    if "another name" in text and case.backend is not None:
+        return wildcard_advice(case.host, login_host)
+    if "clock" in text:
+        return (
+            f"is {time.strftime('%Y-%m-%d %H:%M')} the right time? If it is, whoever runs the "
+            "proxy must renew the certificate"
+        )
+    if "not trusted" in text:
+        return (
+            "does your company open TLS on the way? Ask for the file of its authority; otherwise "
+            "the proxy may not send its whole chain"
+        )
+    return "is this the address and port of a Heim proxy?"
+
+
+_STEPS: Final[tuple[tuple[str, Step, Advice], ...]] = (
+    ("settings", network_steps.settings, _always("mend that variable, or unset it")),
+    (
+        "names",
+        network_steps.names,
+        _always("is the name right, and does this machine have a working DNS?"),
+    ),
+    (
+        "tcp",
+        network_steps.reach,
+        _always("a firewall? A company's web proxy goes into HTTPS_PROXY"),
+    ),
+    ("tls", network_steps.certificate, _tls_advice),
+    ("http", network_steps.http, _always("something between here and the proxy swallows HTTP")),
+    ("upgrade", network_steps.passes, _always("something on the way holds upgrades back")),
+    ("identity", access_steps.identity, _always("run: heim-tunnel login")),
+    ("rights", access_steps.rights, _always("run: heim-tunnel login")),
+    ("tunnel", access_steps.tunnel, _always("whoever runs the proxy finds the request in its log")),
+)
