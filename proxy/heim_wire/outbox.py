@@ -24,6 +24,8 @@ __all__ = ["Outbox"]
 # All 1024 streams of a session answered with the largest message there is. A peer that makes us
 # answer more without reading any of it wants our memory.
 _MOST_CONTROL: Final = 4_194_304
+# What a small frame costs beside its bytes.
+_OBJECT: Final = 64
 _GRANT_BYTES: Final = HEAD_BYTES + 4
 
 
@@ -53,7 +55,7 @@ class Outbox:
     def control(self, frame: bytes) -> None:
         """Queue a frame ahead of all DATA."""
         self._control.append(frame)
-        self._control_bytes += len(frame)
+        self._control_bytes += len(frame) + _OBJECT
 
     def grant(self, stream_id: int, credit: int) -> None:
         """Queue a WINDOW."""
@@ -107,7 +109,7 @@ class Outbox:
             frame = control.popleft()
             parts.append(frame)
             left -= len(frame)
-        self._control_bytes -= room - left
+            self._control_bytes -= len(frame) + _OBJECT
         # After control: a grant to a stream must not overtake its OPEN.
         while self._grants and not control and left >= _GRANT_BYTES:
             stream_id = next(iter(self._grants))

@@ -136,8 +136,9 @@ class ReceiveWindow:
         self._due = 0
         self.credit += granted
         if self._sum >= self.size:
-            # A sender that the window holds up sends one window in each round trip.
-            if not self._slow and rtt is not None and now - self._since < 2 * rtt:
+            # A sender that the window holds up sends at least half of it in each round trip.
+            took = (now - self._since) * self.size / self._sum
+            if not self._slow and rtt is not None and took < 2 * rtt:
                 granted += self.widen(min(self.size * 2, most))
             self._sum = 0
             self._since = now

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -197,12 +199,10 @@ def test_flags_of_known_frames_mean_nothing_yet() -> None:
 @settings(deadline=None)
 def test_a_reader_never_keeps_more_than_one_small_frame(noise: bytes) -> None:
     reading = Reading()
-    try:
+    with contextlib.suppress(WireError):
         for at in range(0, len(noise), 100):
             reading.feed(noise[at : at + 100])
             assert kept(reading.reader) < MAX_FRAME
-    except WireError as refused:
-        assert refused.code == Code.PROTOCOL
 
 
 @pytest.mark.parametrize(
