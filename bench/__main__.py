@@ -1,4 +1,7 @@
-"""`python -m bench [SCENARIO ...]`: measure Heim beside its peers, print tables, keep the JSON."""
+"""`python -m bench [SCENARIO ...]`: measure Heim beside its peers, print tables, keep the JSON.
+
+The tunnel has scenarios and peers of its own: `python -m bench tunnel [SCENARIO ...]`.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from bench.peers.base import Server
 from bench.process import Cores, StartError
 from bench.scenarios import MEMORY, SCENARIOS
 from bench.site import Site
+from bench.tunnel import main as tunnel
 from bench.verify import VerifyError, check_access_log
 from bench.wrk import WrkError
 
@@ -32,7 +36,10 @@ _PROGRAMS = ("nginx", "haproxy", "caddy", "wrk")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was asked for; returns the exit status, 0 also when a target was missed."""
-    args = _arguments(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["tunnel"]:
+        return tunnel.main(words[1:])
+    args = _arguments(words)
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     if missing:
         print(f"bench: needs {', '.join(missing)} (Debian packages of the same name)")

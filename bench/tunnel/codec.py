@@ -22,6 +22,8 @@ _HEADER: Final = struct.Struct("!BBHI")
 _DATA: Final = 5
 _RESET: Final = 7
 _WINDOW: Final = 8
+_PING: Final = 9
+_PONG: Final = 10
 _GOAWAY: Final = 11
 # What the wire's constants promise: credit of a stream before any WINDOW.
 _INITIAL_CREDIT: Final = 64 * 1024
@@ -41,6 +43,8 @@ class Codec(Protocol):
     greeting: bytes
     got: int
     kept: bytearray | None
+    most: int
+    answers: bool
 
     @property
     def room(self) -> int: ...
@@ -67,6 +71,10 @@ class Raw:
         self.got = 0
         # Set it to keep what comes instead of only counting it.
         self.kept: bytearray | None = None
+        # The most that the peer ever allowed at once; 0 where nobody counts.
+        self.most = 0
+        # Whether PINGs are answered. The peer's windows grow only by a round trip that it knows.
+        self.answers = True
 
     @property
     def room(self) -> int:
@@ -148,6 +156,7 @@ class Heim(WebSocket):
             _HEADER.pack(0, 0, len(hello), 0) + hello + _grant(_WINDOW_BYTES - _INITIAL_CREDIT)
         )
         self._credit = _INITIAL_CREDIT
+        self._pong = b""
         self._due = 0
         self._partial = b""
         self._data_left = 0
@@ -163,10 +172,11 @@ class Heim(WebSocket):
         return websocket_frame(_HEADER.pack(_DATA, 0, len(payload), _STREAM) + payload)
 
     def reply(self) -> bytes:
-        if self._due < _WINDOW_BYTES // 2:
-            return b""
-        grant, self._due = _grant(self._due), 0
-        return websocket_frame(grant)
+        frames, self._pong = self._pong, b""
+        if self._due >= _WINDOW_BYTES // 2:
+            frames += _grant(self._due)
+            self._due = 0
+        return websocket_frame(frames) if frames else b""
 
     def _take(self, piece: memoryview) -> None:
         if self._partial:
@@ -199,6 +209,9 @@ class Heim(WebSocket):
     def _control_frame(self, kind: int, stream: int, body: bytes) -> None:
         if kind == _WINDOW and stream == _STREAM:
             self._credit += int.from_bytes(body, "big")
+            self.most = max(self.most, self._credit)
+        elif kind == _PING and self.answers:
+            self._pong = _HEADER.pack(_PONG, 0, len(body), 0) + body
         elif kind in (_RESET, _GOAWAY):
             raise CodecError(f"frame {kind}: {body!r}")
 

@@ -1,4 +1,4 @@
-"""What the tunnels of one run share: a directory, a certificate, the target, and where ends live."""
+"""What the tunnels of one run share: a directory, a certificate, the target, and two places."""
 
 from __future__ import annotations
 

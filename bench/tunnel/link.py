@@ -1,4 +1,4 @@
-"""The emulated link of a run: two namespaces of our own, joined by the emulator, gone at the end."""
+"""The emulated link of a run: two namespaces of our own, joined by the emulator, then gone."""
 
 from __future__ import annotations
 
@@ -69,7 +69,15 @@ def link(directory: Path, cores: Cores, settings: Link = LINK) -> Iterator[Groun
         for namespace in (near, far):
             _ip("netns", "add", namespace)
             stack.callback(_ip, "netns", "delete", namespace)
-            _ip("netns", "exec", namespace, "sysctl", "-q", "-w", f"{_SETTING}={settings.congestion}")
+            _ip(
+                "netns",
+                "exec",
+                namespace,
+                "sysctl",
+                "-q",
+                "-w",
+                f"{_SETTING}={settings.congestion}",
+            )
         command = [*python("bench.tunnel.emulator"), near, _NEAR_ADDRESS, far, _FAR_ADDRESS]
         command += ["--mbit", str(settings.mbit), "--rtt-ms", str(settings.rtt_ms)]
         command += ["--queue-kb", str(settings.queue_kb), "--seconds", str(_LONGEST_S)]
@@ -96,8 +104,6 @@ def _wait_ready(emulator: Program) -> None:
 
 
 def _ip(*words: str) -> None:
-    done = subprocess.run(
-        ["ip", *words], capture_output=True, text=True, timeout=10, check=False
-    )
+    done = subprocess.run(["ip", *words], capture_output=True, text=True, timeout=10, check=False)
     if done.returncode != 0:
         raise StartError(f"ip {' '.join(words)}: {done.stderr.strip()}")

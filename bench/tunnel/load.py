@@ -99,9 +99,11 @@ def _download(job: Job, streams: list[Stream]) -> dict[str, Any]:
 def _stall(job: Job, streams: list[Stream]) -> dict[str, Any]:
     """Push at a reader that never reads, for as long as is said."""
     stream = streams[0]
+    # A window that has grown would be kept when the reader stops: this is about the rest.
+    stream.codec.answers = False
     stream.begin_endless(errand.STALL)
     _drive(streams, until=time.monotonic() + job.seconds, limit=job.size)
-    return {"sent": stream.sent}
+    return {"sent": stream.sent, "window": stream.codec.most}
 
 
 def _drive(

@@ -109,7 +109,11 @@ async def _near(args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     context = ssl.create_default_context(cafile=args.authority)
     _, connection = await loop.create_connection(
-        lambda: Connection(_BUFFER), args.server, args.server_port, ssl=context, server_hostname=HOST
+        lambda: Connection(_BUFFER),
+        args.server,
+        args.server_port,
+        ssl=context,
+        server_hostname=HOST,
     )
     session = Session(initiator=True, now=time.monotonic())
     handler = _Near()
@@ -154,9 +158,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     gc.collect()
     gc.freeze()
     work: Any = _near(args) if args.side == "near" else _far(args)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        with contextlib.suppress(KeyboardInterrupt):
-            runner.run(work)
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with contextlib.suppress(KeyboardInterrupt), runner:
+        runner.run(work)
     return 0
 
 

@@ -8,28 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench.process import Program
+from bench.process import Cores, Program
 from bench.tunnel.ground import Ground
 from bench.tunnel.load import Job
-from bench.tunnel.peers.base import Tunnel
+from bench.tunnel.peers.base import Missing, Start, Tunnel
 from bench.tunnel.run import Load
 
 __all__ = ["StallSample", "measure", "resident_bytes"]
 
 _GIGABYTE: Final = 1_000_000_000
-_WARM_UP: Final = 100_000_000
+# What a server needs for its first stream, whatever that does, is not growth.
+_WARM_UP: Final = 100_000
+_ROUNDS_WARM: Final = 5
 _SECONDS: Final = 5.0
+_CALM_S: Final = 0.5
 _LOOK_S: Final = 0.02
 _PAGE: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class StallSample:
-    """Bytes of resident memory (all processes of the server), and what the load got rid of."""
+    """Bytes: resident memory (all processes of the server), what the load got rid of, and the most
+    that it was ever allowed to send at once (0: the tunnel does not say)."""
 
     before: int
     highest: int
     sent: int
+    window: int
 
     @property
     def growth_kib(self) -> float:
@@ -37,19 +42,30 @@ class StallSample:
 
 
 def measure(
-    ground: Ground, tunnels: Sequence[Tunnel], *, rounds: int, tell: Callable[[str], None]
+    directory: Path,
+    cores: Cores,
+    starts: Sequence[Start],
+    *,
+    rounds: int,
+    tell: Callable[[str], None],
 ) -> dict[str, list[StallSample]]:
-    """Samples by row. Each server has carried much before: what it needs once is not growth."""
-    samples: dict[str, list[StallSample]] = {tunnel.label: [] for tunnel in tunnels}
+    """Samples by row; a new server for each, as heaps remember what they went through."""
+    samples: dict[str, list[StallSample]] = {}
     for number in range(rounds):
-        for tunnel in tunnels:
+        for index, start in enumerate(starts):
+            ground = Ground.loopback(directory / f"stalled-{number}-{index}", cores)
+            try:
+                tunnel = start(ground)
+            except Missing as missing:
+                tell(f"stalled: left out, {missing}")
+                ground.target.stop()
+                continue
             tell(f"stalled: {tunnel.label}, round {number + 1} of {rounds}")
-            for mode in ("up", "down"):
-                with Load(ground.near, Job(mode, tunnel.way, size=_WARM_UP)) as load:
-                    load.go()
-                    load.result()
-            time.sleep(0.5)
-            samples[tunnel.label].append(_stall(ground, tunnel))
+            try:
+                samples.setdefault(tunnel.label, []).append(_sample(ground, tunnel))
+            finally:
+                tunnel.stop()
+                ground.target.stop()
     return samples
 
 
@@ -60,7 +76,12 @@ def resident_bytes(program: Program) -> int:
     )
 
 
-def _stall(ground: Ground, tunnel: Tunnel) -> StallSample:
+def _sample(ground: Ground, tunnel: Tunnel) -> StallSample:
+    for mode in ("up", "down") * _ROUNDS_WARM:
+        with Load(ground.near, Job(mode, tunnel.way, size=_WARM_UP)) as load:
+            load.go()
+            load.result()
+    time.sleep(_CALM_S)
     before = highest = resident_bytes(tunnel.server)
     job = Job("stall", tunnel.way, size=_GIGABYTE, seconds=_SECONDS)
     with Load(ground.near, job) as load:
@@ -69,5 +90,5 @@ def _stall(ground: Ground, tunnel: Tunnel) -> StallSample:
         while time.monotonic() < end:
             highest = max(highest, resident_bytes(tunnel.server))
             time.sleep(_LOOK_S)
-        sent = load.result()["sent"]
-    return StallSample(before, highest, sent)
+        found = load.result()
+    return StallSample(before, highest, found["sent"], found["window"])

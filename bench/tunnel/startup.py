@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from bench.tunnel import errand
@@ -47,29 +48,52 @@ def python_alone() -> Command:
 
 
 def measure(
-    place: Place, commands: Sequence[Command], *, rounds: int, tell: Callable[[str], None]
+    place: Place,
+    commands: Sequence[Command],
+    cache: Path,
+    *,
+    rounds: int,
+    tell: Callable[[str], None],
 ) -> dict[str, list[StartSample]]:
-    """Start every command in each round, in a new random order."""
+    """Start every command in each round, in a new random order.
+
+    Args:
+        place: Where they run.
+        commands: What is started.
+        cache: A directory for bytecode. A package manager compiles what it installs; in a work
+            tree nothing may have been compiled, and compiling would be most of what is measured.
+        rounds: Starts of each command.
+        tell: For progress.
+    """
     samples: dict[str, list[StartSample]] = {command.label: [] for command in commands}
     for number in range(rounds + 1):
         if number % 10 == 1:
             tell(f"startup: round {number} of {rounds}")
         for command in secrets.SystemRandom().sample(commands, len(commands)):
-            sample = _start(place, command)
-            # The first round fills the page cache.
+            sample = _start(place, command, cache)
+            # The first round fills the caches.
             if number:
                 samples[command.label].append(sample)
     return samples
 
 
-def _start(place: Place, command: Command) -> StartSample:
+def _python(cache: Path) -> dict[str, str]:
+    """The environment of an installed Python program, whatever the developer's is."""
+    return {
+        "PYTHONPYCACHEPREFIX": str(cache),
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONUNBUFFERED": "",
+    }
+
+
+def _start(place: Place, command: Command, cache: Path) -> StartSample:
     before = time.perf_counter()
     process = subprocess.Popen(
         list(command.words),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, **command.environment},
+        env={**os.environ, **_python(cache), **command.environment},
         preexec_fn=lambda: os.sched_setaffinity(0, {place.core}),
     )
     assert process.stdin is not None

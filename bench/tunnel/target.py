@@ -5,6 +5,7 @@ One thread on epoll that copies nothing: its CPU is not counted, but it shares t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import select
 import socket
@@ -106,10 +107,8 @@ class _Stream:
             return
         if not self._echo:
             # The usual case: it goes out as it came.
-            try:
+            with contextlib.suppress(BlockingIOError):
                 data = data[self._sock.send(data) :]
-            except BlockingIOError:
-                pass
         self._echo += data
         self._watch_echo()
 

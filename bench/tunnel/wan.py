@@ -74,9 +74,7 @@ def measure(
     return samples
 
 
-def rates(
-    floods: Sequence[dict[str, Any]], begin: float, end: float
-) -> tuple[float, ...]:
+def rates(floods: Sequence[dict[str, Any]], begin: float, end: float) -> tuple[float, ...]:
     """Mbit/s of each flood between two moments, from what the target noted of it."""
     found = []
     for flood in sorted(floods, key=lambda flood: int(flood["tag"])):

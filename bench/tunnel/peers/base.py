@@ -13,7 +13,7 @@ from bench.tunnel.stream import Way
 __all__ = ["Missing", "Start", "Tunnel"]
 
 
-class Missing(Exception):
+class Missing(Exception):  # noqa: N818 - not a failure: the peer is left out
     """This peer is not installed here; the text says what is missing."""
 
 

@@ -90,9 +90,7 @@ def start_forward(ground: Ground) -> Tunnel:
     heim = open_heim(ground, "heim-forward")
     local = free_port()
     command, environment = heim.client("forward", f"{local}:{HOST}")
-    client = ground.near.start(
-        command, heim.room / "client.output", local, environment=environment
-    )
+    client = ground.near.start(command, heim.room / "client.output", local, environment=environment)
     return Tunnel("heim-tunnel forward", Way(local), heim.server, client)
 
 
@@ -154,6 +152,7 @@ def _document(ground: Ground, room: Path, port: int) -> dict[str, Any]:
         "domain": DOMAIN,
         "listeners": {
             "https": {"address": f"{ground.far.address}:{port}"},
+            "http": None,
             "admin": {"address": f"unix:{room / 'admin.sock'}"},
         },
         "tls": {

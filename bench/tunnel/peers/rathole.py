@@ -15,7 +15,7 @@ _TRANSPORT = '[{side}.transport]\ntype = "tls"\n[{side}.transport.tls]\n'
 
 
 def start(ground: Ground) -> Tunnel:
-    """Users enter at the near end, which is rathole's server; its agent stands beside the target."""
+    """Users enter at the near end, rathole's server; its agent stands beside the target."""
     program = find("rathole")
     room = ground.room("rathole")
     port, local = free_port(), free_port()

@@ -1,4 +1,4 @@
-"""`ssh -L`: OpenSSH at both ends with keys that live as long as the run; one connection, channels."""
+"""`ssh -L`: OpenSSH at both ends with keys of the run; one connection, a channel per stream."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ MaxSessions 1000
     server = ground.far.start([str(_SSHD), "-D", "-e", "-f", str(config)], room / "output", port)
     forward = f"127.0.0.1:{local}:127.0.0.1:{ground.target_port}"
     known = room / "known"
-    known.write_text(
-        f"[{ground.far.address}]:{port} {host_key.with_suffix('.pub').read_text()}"
-    )
+    known.write_text(f"[{ground.far.address}]:{port} {host_key.with_suffix('.pub').read_text()}")
     command = ["ssh", "-F", "none", "-N", "-T", "-L", forward, "-i", str(user_key), "-p", str(port)]
     for option in (
         f"UserKnownHostsFile={known}",

@@ -1,0 +1,1 @@
+"""The tunnels that are compared, each started with an ordinary configuration."""
