@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heim_proxy.portal.destination import Goal, goal_of, page_of
+from heim_proxy.portal.destination import Goal, goal_of, own_page, page_of
 
 APP1 = "app1.example.test"
 HOSTS = {APP1: f"https://{APP1}", "app2.example.test": "https://app2.example.test:8443"}
@@ -153,3 +153,54 @@ def test_a_page_is_on_a_backends_host_in_its_canonical_form(host: str | None) ->
 def test_a_page_keeps_its_query() -> None:
     assert page_of(APP1, "/x?y=/z", origin_of=HOSTS.get) == Goal(APP1, "/x?y=/z")
     assert page_of(APP1, None, origin_of=HOSTS.get) is None
+
+
+OWN = [
+    "/.heim/device",
+    "/.heim/cli/authorize",
+    "/.heim/cli/authorize?redirect_uri=http%3A%2F%2F127.0.0.1%3A1%2Fcallback&state=a-b_c.d~e",
+]
+
+
+@pytest.mark.parametrize("rd", OWN)
+def test_own_pages_are_where_people_may_come_back_to(rd: str) -> None:
+    assert goal_of(None, rd, BINDING, origin_of=HOSTS.get) == Goal(None, rd)
+    assert own_page(rd) == rd
+
+
+@pytest.mark.parametrize("rd", OWN)
+def test_an_applications_host_cannot_send_people_to_them(rd: str) -> None:
+    assert goal_of(APP1, rd, BINDING, origin_of=HOSTS.get) == Goal(APP1, "/", BINDING)
+    assert goal_of("evil.test", rd, BINDING, origin_of=HOSTS.get) == Goal()
+    assert page_of(APP1, rd, origin_of=HOSTS.get) is None
+
+
+@pytest.mark.parametrize(
+    "rd",
+    [
+        *HOSTILE.values(),
+        "/.heim/logout",
+        "/.heim/me",
+        "/.heim/cli/token",
+        "/.heim/cli/authorize/",
+        "/.heim/cli/authorizex",
+        "/.heim/cli//authorize",
+        "/.heim/cli/authorize/../../login",
+        "/.heim/cli/authorize#x",
+        "/.heim/cli/authorize?x#y",
+        "/.heim/cli/authorize?x\r\nLocation: //evil.test",
+        "/.heim/cli/authorize?x y",
+        "/.heim/cli/authorize?x\\y",
+        "/.heim/cli/authorize;x",
+        "/.HEIM/device",
+        "/.heim/%64evice",
+        "/.heim/device\n",
+        "/.heim/devicé",
+        "https://auth.example.test/.heim/device",
+        "//auth.example.test/.heim/device",
+        "/.heim/device?" + "x" * 2048,
+    ],
+)
+def test_nothing_else_is_an_own_page(rd: str) -> None:
+    assert own_page(rd) is None
+    assert goal_of(None, rd, None, origin_of={}.get) == Goal()

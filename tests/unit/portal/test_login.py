@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
@@ -303,3 +303,29 @@ async def test_g18_anonymous_visitors_leave_nothing_in_memory(stand: PortalStand
     assert stand.store.sessions == {}
     assert stand.store.burned == {}
     assert len(stand.stage.sessions) == 0
+
+
+OWN_PAGE = "/.heim/cli/authorize?state=abc&device=x"
+
+
+async def test_people_come_back_to_a_page_of_the_login_host(stand: PortalStand) -> None:
+    browser = stand.browser()
+    callback = await browser.to_callback(f"/.heim/login?{urlencode({'rd': OWN_PAGE})}")
+    reply = await browser.get(callback)
+    assert (reply.status, reply.location) == (303, f"https://{LOGIN}{OWN_PAGE}")
+
+
+async def test_whoever_is_signed_in_goes_to_the_page_at_once(stand: PortalStand) -> None:
+    browser = stand.browser()
+    await browser.open(APP1)
+    reply = await browser.get(f"/.heim/login?{urlencode({'rd': '/.heim/device'})}")
+    assert reply.location == f"https://{LOGIN}/.heim/device"
+
+
+async def test_a_failed_sign_in_offers_the_same_page_again(stand: PortalStand) -> None:
+    browser = stand.browser()
+    callback = await browser.to_callback(f"/.heim/login?{urlencode({'rd': OWN_PAGE})}")
+    denied = callback.replace("code=", "error=access_denied&x=")
+    page = await browser.get(denied, Accept="text/html")
+    assert page.status == 400
+    assert f'href="/.heim/login?{urlencode({"rd": OWN_PAGE})}"'.replace("&", "&amp;") in page.text
