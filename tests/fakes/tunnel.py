@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
+import struct
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from heim_proxy.access.subject import Subject
@@ -24,19 +28,23 @@ from heim_wire.errors import WireError
 from heim_wire.events import Data, Ended, Event, GoAway, Notice, Ready, Reset
 from heim_wire.session import Session as WireSession
 from heim_wire.websocket import Close, WebSocket
-from tests.fakes.heim import DOMAIN, Answer, Heim, Wire
+from tests.fakes.heim import DOMAIN, Answer, Heim, Wire, user
+from tests.fakes.sessions import ManualClock
 
 __all__ = [
     "PATH",
     "Login",
     "TcpServer",
     "TunnelClient",
+    "TunnelSite",
     "cli_login",
     "refused",
+    "rst",
     "service_token",
     "tcp_backend",
     "tunnel_head",
     "tunnel_role",
+    "tunnel_site",
 ]
 
 PATH = "/.heim/tunnel/connect"
@@ -102,7 +110,7 @@ class Login:
         access = AccessTokens(
             lambda: proxy._snapshot.signing_keys, lambda: proxy._snapshot.login_url
         )
-        issued = access.issue(self.session, time.time() if now is None else now)
+        issued = access.issue(self.session, proxy._clock.now() if now is None else now)
         return issued.text.reveal()
 
 
@@ -111,8 +119,9 @@ async def cli_login(heim: Heim, who: Subject, *, auth_time: float | None = None)
     sessions = heim.proxy._sessions
     assert sessions is not None
     browser = await heim.session(who, auth_time=auth_time)
-    row, _ = begin(time.time())
-    session = await sessions.create_cli(browser, label="test", refresh=row, now=time.time())
+    now = heim.proxy._clock.now()
+    row, _ = begin(now)
+    session = await sessions.create_cli(browser, label="test", refresh=row, now=now)
     return Login(heim, session)
 
 
@@ -188,6 +197,8 @@ class TunnelClient:
         if not silent:
             client.flush()
         client._task = asyncio.get_running_loop().create_task(client._read())
+        if not silent:
+            await client.until(lambda: client.readies)
         return client
 
     # -- what it says -----------------------------------------------------------------------
@@ -354,3 +365,88 @@ class TcpServer:
             writer.write(data)
             await writer.drain()
         self.ended = "eof"
+
+
+def rst(writer: asyncio.StreamWriter) -> None:
+    """Close a TCP connection with a reset."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+@dataclass
+class TunnelSite:
+    """A proxy with `web1` in front of `upstream`, which alice may use, and her login."""
+
+    heim: Heim
+    upstream: TcpServer
+    clock: ManualClock
+    login: Login
+    clients: list[TunnelClient] = field(default_factory=list)
+
+    async def connect(self, **keys: Any) -> TunnelClient:
+        token = keys.pop("token", None) or self.login.token()
+        client = await TunnelClient.connect(self.heim, token, **keys)
+        self.clients.append(client)
+        return client
+
+    async def later(self, seconds: float) -> None:
+        """Let time pass for the proxy, and let it look at its clock."""
+        self.clock.time += seconds
+        sessions, edge = self.heim.proxy._sessions, self.heim.proxy._edge
+        assert sessions is not None
+        assert edge is not None
+        await sessions.tick(self.clock.now())
+        edge.live.expire(self.clock.now())
+        edge.door.tick(self.clock.now())
+
+    async def change(self, **keys: Any) -> None:
+        """Change the configuration, without waiting for the next look at it."""
+        before = self.heim.generation
+        self.heim.document.update(keys)
+        self.heim.write()
+        self.heim.proxy._hang_up()
+        await self.heim.until(lambda: self.heim.generation > before)
+
+    @property
+    def live(self) -> int:
+        return len(self.heim.proxy._live)
+
+    async def line(self, request_id: str) -> dict[str, Any]:
+        """The access-log line of a request, once it is written."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            lines = self.heim.log.read_text().splitlines() if self.heim.log.exists() else []
+            found[:] = [one for one in map(json.loads, lines) if one["id"] == request_id]
+            return bool(found)
+
+        await self.heim.until(look)
+        assert len(found) == 1
+        return found[0]
+
+
+@asynccontextmanager
+async def tunnel_site(
+    directory: Path, *, backend: dict[str, Any] | None = None, **more: Any
+) -> AsyncIterator[TunnelSite]:
+    """A running site. `backend` are further keys of web1's, `more` of the configuration."""
+    upstream = await TcpServer().start()
+    clock = ManualClock(time.time())
+    backends = more.pop("backends", [])
+    roles = more.pop("roles", [tunnel_role("ops", "web1")])
+    heim = await Heim.start(
+        directory,
+        backends=[tcp_backend("web1", upstream.address, **(backend or {})), *backends],
+        roles=roles,
+        clock=clock,
+        **more,
+    )
+    site = TunnelSite(heim, upstream, clock, await cli_login(heim, user("alice")))
+    try:
+        yield site
+    finally:
+        for client in site.clients:
+            client.abort()
+        await heim.stop()
+        await upstream.stop()

@@ -47,8 +47,7 @@ class Terms:
         # Bytes that had been relayed at the last check, and when they last became more.
         self._moved = 0
         self._moved_at = opened
-        # A stream that lives shorter than the notice is not worth one: it was to be expected.
-        self._told_age = (target.max_duration or math.inf) <= NOTICE_S
+        self._told_age = False
         self._told_login = False
         self.due = -math.inf
 
@@ -71,18 +70,22 @@ class Terms:
         if target.idle is not None and now - self._moved_at >= target.idle:
             limit = span(target.idle)
             return [], Stop(Code.IDLE, "idle_timeout", f"closed after {limit} without data")
-        age_end = self._opened + (target.max_duration or math.inf)
-        if now >= age_end:
-            limit = span(age_end - self._opened)
+        age = target.max_duration or math.inf
+        if now >= self._opened + age:
+            limit = span(age)
             reason = f"closed after {limit}, the limit that is set for {target.backend.name}"
             return [], Stop(Code.MAX_DURATION, "max_duration", reason)
-        notices = self._notices(now, age_end, login_end)
-        self._plan(now, age_end, login_end)
+        notices = self._notices(now, age, login_end)
+        self._plan(now, age, login_end)
         return notices, None
 
-    def _notices(self, now: float, age_end: float, login_end: float) -> list[str]:
+    def _notices(self, now: float, age: float, login_end: float) -> list[str]:
         notices: list[str] = []
-        if not self._told_age and now >= age_end - NOTICE_S:
+        age_end = self._opened + age
+        if age <= NOTICE_S or now < age_end - NOTICE_S:
+            # A life that is shorter than the notice was to be expected.
+            self._told_age = age <= NOTICE_S
+        elif not self._told_age:
             self._told_age = True
             notices.append(f"this connection ends at {_clock(age_end)}, as old as it may become")
         if now < login_end - NOTICE_S:
@@ -92,12 +95,12 @@ class Terms:
             notices.append(f"your login ends at {_clock(login_end)}; run: heim-tunnel login")
         return notices
 
-    def _plan(self, now: float, age_end: float, login_end: float) -> None:
+    def _plan(self, now: float, age: float, login_end: float) -> None:
         if self._target.idle is not None:
             # Silence is found by looking.
             self.due = now
             return
-        self.due = age_end if self._told_age else age_end - NOTICE_S
+        self.due = self._opened + age - (0.0 if self._told_age else NOTICE_S)
         if not self._told_login:
             self.due = min(self.due, login_end - NOTICE_S)
 
