@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from heim_proxy.demo.loopback import free_port
 from tests.fakes.heim import DOMAIN, authority
@@ -135,23 +135,34 @@ async def forward(site: TunnelSite, name: str) -> AsyncIterator[int]:
 
 async def run(
     *command: str,
-    stdin: bytes = b"",
+    stdin: bytes | Path = b"",
     env: dict[str, str] | None = None,
-    cwd: Path | None = None,
     within_s: float = 25.0,
 ) -> Run:
-    """Run a program to its end with these bytes on its standard input."""
+    """Run a program to its end with these bytes, or this file, as its standard input."""
+    if isinstance(stdin, Path):
+        with stdin.open("rb") as file:
+            return await _finish(command, file, None, env, within_s)
+    return await _finish(command, asyncio.subprocess.PIPE, stdin, env, within_s)
+
+
+async def _finish(
+    command: tuple[str, ...],
+    stdin: IO[bytes] | int,
+    said: bytes | None,
+    env: dict[str, str] | None,
+    within_s: float,
+) -> Run:
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=asyncio.subprocess.PIPE,
+        stdin=stdin,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, **(env or {})},
-        cwd=cwd,
     )
     try:
         async with asyncio.timeout(within_s):
-            out, err = await process.communicate(stdin)
+            out, err = await process.communicate(said)
     except TimeoutError:
         process.kill()
         _, err = await process.communicate()
