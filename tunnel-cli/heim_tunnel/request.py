@@ -52,7 +52,7 @@ class Reply:
         """
         try:
             found = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             kind = clean(self.fields.get("content-type", "nothing"), 60)
