@@ -186,6 +186,11 @@ class Pump:
         until = min(self._session.deadline, now + LOOK_S)
         if self._until is not None:
             until = min(until, self._until)
+        # Told to stop: what is in the pipe now is the last of it. Asked before poll, since a signal
+        # after it has seen nothing.
+        last = self._stopping and not self._source.ended and not self._stream.full
+        if last:
+            until = now
         ready = dict(self._poll.poll(max(0, (until - now) * 1000)))
         if self._wake_read in ready:
             self._woken()
@@ -195,8 +200,7 @@ class Pump:
             self._output_ready(ready[self._sink.fd])
         if self._source.fd in ready and not self._source.ended:
             self._read_input()
-        elif self._stopping and not self._source.ended and not self._stream.full:
-            # What was in the pipe has been read: that was the last of it.
+        elif last:
             self._end_input()
         self._handle(self._session.tick(time.monotonic(), time.time()))
 
