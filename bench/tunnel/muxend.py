@@ -21,7 +21,7 @@ import uvloop
 from bench.tunnel.ground import HOST
 from heim_runtime.tasks import spawn
 from heim_wire.aio.channel import Channel
-from heim_wire.aio.connection import READ_BYTES, Connection, serve, upgrade
+from heim_wire.aio.connection import Connection, serve, upgrade
 from heim_wire.aio.relay import Relay
 from heim_wire.errors import Code
 from heim_wire.events import Event, Opened
@@ -37,8 +37,6 @@ _PATH: Final = "/.heim/tunnel/agent"
 _UPGRADE_S: Final = 10.0
 _BACKLOG: Final = 1024
 _STREAMS: Final = 4096
-# Of the one loop that this process has.
-_BUFFER: Final = memoryview(bytearray(READ_BYTES))
 
 
 class _Near:
@@ -74,9 +72,7 @@ class _Far:
                 await asyncio.get_running_loop().create_connection(lambda: relay, *self._target)
         except OSError as error:
             stream.reset(Code.DIAL_REFUSED, str(error))
-        else:
-            stream.accept()
-        channel.wake()
+            channel.wake()
 
 
 class _Accept(asyncio.Protocol):
@@ -102,14 +98,14 @@ class _Accept(asyncio.Protocol):
         session = Session(
             initiator=False, now=time.monotonic(), settings=Settings(max_streams=_STREAMS)
         )
-        serve(self._transport, session, self._handler, early=rest, buffer=_BUFFER)
+        serve(self._transport, session, self._handler, early=rest)
 
 
 async def _near(args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     context = ssl.create_default_context(cafile=args.authority)
     _, connection = await loop.create_connection(
-        lambda: Connection(_BUFFER),
+        Connection,
         args.server,
         args.server_port,
         ssl=context,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from heim_wire.aio.buffers import read_buffer
 from heim_wire.aio.channel import Channel
 from heim_wire.aio.gate import ReadGate, turn_bytes
 from heim_wire.aio.sockets import tune_carriage
@@ -23,11 +24,8 @@ if TYPE_CHECKING:
     from heim_wire.handshake import Upgrade
     from heim_wire.session import Session
 
-__all__ = ["READ_BYTES", "Connection", "serve", "upgrade"]
+__all__ = ["Connection", "serve", "upgrade"]
 
-# What a connection reads into: four TLS records, taken by the session in one piece. Without a
-# buffer of ours both loops make 256 KiB of bytes for every TLS record.
-READ_BYTES: Final = 64 * 1024
 # Reads above this are charged to the turn's budget.
 _BULK_BYTES: Final = 16 * 1024
 # A reason not to read: the answer is there, the channel is not.
@@ -43,14 +41,9 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = ("_answered", "_buffer", "_channel", "_early", "_gate", "_request", "transport")
 
-    def __init__(self, buffer: memoryview | None = None) -> None:
-        """Wait for `connection_made`.
-
-        Args:
-            buffer: Read into; may be shared by all connections of one loop, since what is read is
-                taken at once. None is 64 KiB of its own.
-        """
-        self._buffer = memoryview(bytearray(READ_BYTES)) if buffer is None else buffer
+    def __init__(self) -> None:
+        """Wait for `connection_made`; in the loop's own thread."""
+        self._buffer = read_buffer()
         self.transport: asyncio.Transport | None = None
         self._gate: ReadGate | None = None
         self._channel: Channel | None = None
@@ -168,7 +161,6 @@ def serve(
     early: bytes = b"",
     single: bool = False,
     lost: int = Code.PEER_LOST,
-    buffer: memoryview | None = None,
 ) -> Channel:
     """Take over a server's transport right after its 101 was written.
 
@@ -181,9 +173,8 @@ def serve(
         early: What came behind the request's head.
         single: See `Channel`.
         lost: See `Channel`.
-        buffer: See `Connection`.
     """
-    connection = Connection(buffer)
+    connection = Connection()
     transport.set_protocol(connection)
     connection.connection_made(transport)
     channel = Channel(

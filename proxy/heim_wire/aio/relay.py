@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 
+from heim_wire.aio.buffers import read_buffer
 from heim_wire.aio.gate import ReadGate, turn_bytes
 from heim_wire.aio.sockets import reset_on_close, tune
 from heim_wire.errors import Code
@@ -35,7 +36,7 @@ _FULL: Final = 1
 _UNJOINED: Final = 2
 
 
-class Relay(asyncio.Protocol):
+class Relay(asyncio.BufferedProtocol):
     """One local connection and, once `join`ed, one stream; it closes both.
 
     Attributes:
@@ -45,6 +46,7 @@ class Relay(asyncio.Protocol):
     """
 
     __slots__ = (
+        "_buffer",
         "_channel",
         "_early",
         "_gate",
@@ -73,6 +75,7 @@ class Relay(asyncio.Protocol):
         self.received = 0
         self.over = False
         self._over = over
+        self._buffer = read_buffer()
         self._transport: asyncio.Transport | None = None
         self._gate: ReadGate | None = None
         self._channel: Channel | None = None
@@ -110,7 +113,7 @@ class Relay(asyncio.Protocol):
             self._accept()
         early, self._early = self._early, []
         for data in early:
-            self.data_received(data)
+            self._read(data)
         if self._local_ended:
             self._end_stream()
         if self._gate is not None:
@@ -153,8 +156,16 @@ class Relay(asyncio.Protocol):
         if self._peer_ended:
             self._end_local()
 
-    def data_received(self, data: bytes) -> None:
-        """asyncio: bytes from the local side."""
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """asyncio: where to read to."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """asyncio: bytes are in the buffer."""
+        self._read(bytes(self._buffer[:nbytes]))
+
+    def _read(self, data: bytes) -> None:
+        """Bytes from the local side."""
         stream = self._stream
         if stream is None:
             self._early.append(data)

@@ -13,16 +13,13 @@ from heim_wire.errors import Code
 from heim_wire.events import Hello
 from heim_wire.handshake import Upgrade, answer_upgrade
 from heim_wire.problem import Refused
-from heim_wire.session import Session
 from tests.fakes.loops import LOOPS, run_on
 from tests.unit.wire.passages import (
     Watcher,
     client_context,
-    drain,
     eventually,
     server_context,
     sessions,
-    tcp_pair,
 )
 
 ON_BOTH_LOOPS = pytest.mark.parametrize("loop", LOOPS)
@@ -215,30 +212,3 @@ def test_a_connection_that_breaks_right_after_the_101_ends_its_channel(loop: str
         assert meeting.watcher.ends[0][0] == Code.PEER_LOST
 
     meet(loop, scenario, answer)
-
-
-@ON_BOTH_LOOPS
-def test_connections_of_one_loop_may_share_a_buffer(loop: str) -> None:
-    async def scenario() -> None:
-        buffer = memoryview(bytearray(4096))
-        running = asyncio.get_running_loop()
-        ends, watchers = [], []
-        for number in range(3):
-            near, local = tcp_pair()
-            connection = Connection(buffer)
-            await running.connect_accepted_socket(lambda made=connection: made, local)
-            assert connection.transport is not None
-            watcher, session = Watcher(), Session(initiator=False, now=0.0)
-            channel = serve(connection.transport, session, watcher, buffer=buffer)
-            ends.append((near, channel))
-            watchers.append(watcher)
-            near.send(
-                b"\x88\x86aaaa" + bytes(b ^ 97 for b in b"\x03\xe8bye" + str(number).encode())
-            )
-        await eventually(lambda: all(watcher.ends for watcher in watchers))
-        assert [watcher.ends[0][1] for watcher in watchers] == ["bye0", "bye1", "bye2"]
-        for near, _ in ends:
-            assert b"\x88\x02\x03\xe8" in await drain(near)
-            near.close()
-
-    run_on(loop, scenario())
