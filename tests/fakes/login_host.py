@@ -13,6 +13,7 @@ import hashlib
 import json
 import secrets
 import ssl
+import sys
 import tempfile
 import threading
 import time
@@ -27,7 +28,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.fakes.certificates import CA_PEM, Pair, make_pair
 
-__all__ = ["Asked", "Canned", "LoginHost", "login_host"]
+__all__ = ["Asked", "Canned", "LoginHost", "browser_script", "login_host", "short"]
 
 
 @dataclass
@@ -189,6 +190,36 @@ class LoginHost:
         self._server.server_close()
 
 
+# What a person's browser does, for names that no resolver knows.
+_BROWSER = """\
+#!{python}
+import os, socket, ssl, sys, urllib.request
+real = socket.getaddrinfo
+def find(name, *rest, **more):
+    return real("127.0.0.1" if name.endswith(".localhost") else name, *rest, **more)
+socket.getaddrinfo = find
+with open({directory!r} + "/opened", "a") as opened:
+    opened.write(sys.argv[1] + "\\n")
+print("browsers talk a lot")
+context = ssl.create_default_context(cafile={ca_file!r})
+page = urllib.request.urlopen(sys.argv[1], context=context, timeout=10).read()
+fresh = {directory!r} + "/page.new"
+with open(fresh, "wb") as shown:
+    shown.write(page)
+os.replace(fresh, {directory!r} + "/page")
+"""
+
+
+def browser_script(directory: Path, ca_file: Path) -> Path:
+    """A program for $BROWSER: notes the address in `opened`, follows it, keeps the last `page`."""
+    script = directory / "browser"
+    script.write_text(
+        _BROWSER.format(python=sys.executable, directory=str(directory), ca_file=str(ca_file))
+    )
+    script.chmod(0o755)
+    return script
+
+
 def _handler(host: LoginHost) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -242,3 +273,10 @@ def login_host(
     finally:
         host.close()
         thread.join()
+
+
+def short(value: object) -> str:
+    """A test's id for a canned answer."""
+    if isinstance(value, Canned):
+        return f"{value.status} {str(value.body)[:40]}"
+    return str(value)[:40]

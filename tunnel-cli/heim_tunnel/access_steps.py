@@ -52,9 +52,8 @@ def rights(case: Case) -> list[Finding]:
     user, listed = backends(case.login.login_host, case.login.access_token, case.way)
     tcp = [one for one in listed if one.kind == "tcp"]
     if case.backend is None:
-        return [
-            Finding("ok", "rights", f"{user} may reach {len(tcp)} tcp backends of {len(listed)}")
-        ]
+        text = f"{user} may reach {len(listed)} backends, {len(tcp)} of them by tunnel"
+        return [Finding("ok", "rights", text)]
     if any(case.backend in (one.host, one.name) for one in tcp):
         return [Finding("ok", "rights", f"{user} may reach {case.backend}")]
     return [

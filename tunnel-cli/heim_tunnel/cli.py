@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -9,8 +10,9 @@ from collections.abc import Sequence
 from types import FrameType
 
 from heim_tunnel.arguments import build_parser
-from heim_tunnel.complaints import FAILED, INTERRUPTED, Complaint, say
+from heim_tunnel.complaints import FAILED, INTERRUPTED, SOFTWARE, Complaint, say
 from heim_tunnel.dial import Endpoint, Way
+from heim_tunnel.stdio import fill_standard
 
 __all__ = ["main"]
 
@@ -24,8 +26,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status; usage errors and `--help` leave by SystemExit, as argparse does it.
     """
+    fill_standard()
+    if sys.stdout is None:
+        # Closed when we were started; whatever is printed goes nowhere, as it was asked for.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
     args = build_parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return _run(args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(args: argparse.Namespace) -> int:
     verbose = getattr(args, "verbose", False)
     try:
         way = Way(
@@ -49,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # it flushes standard output at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except Exception as error:
+        if verbose:
+            raise
+        say(None, f"this is a bug: {type(error).__name__}: {error}; -v shows where, please report")
+        return SOFTWARE
     return status
 
 
