@@ -46,7 +46,7 @@ def create_token(args: argparse.Namespace) -> int:
         now = time.time()
         row, token = service_tokens.issue(args.account, now=now, expires=now + lifetime)
         await store.create_session(row)
-        _audit("token.created", row)
+        _audit().emit("token.created", **_facts(row))
         print("this is shown once; keep it in a file that only the program reads", file=sys.stderr)
         print(token.reveal())
         return 0
@@ -78,7 +78,7 @@ def revoke_tokens(args: argparse.Namespace) -> int:
         ended = 0
         for row in found:
             if await store.end_session(row.sid, reason=EndReason.REVOKED.value, now=time.time()):
-                _audit("token.revoked", row)
+                _audit().emit("token.revoked", **_facts(row))
                 ended += 1
         print(f"{ended} {'token' if ended == 1 else 'tokens'} revoked", file=sys.stderr)
         return 0 if ended else 1
@@ -98,8 +98,15 @@ def _columns(row: SessionRow, known: set[str]) -> tuple[str, ...]:
     )
 
 
-def _audit(event: str, row: SessionRow) -> None:
+def _audit() -> Audit:
     configure()
-    Audit().emit(
-        event, sid=row.sid, account=row.subject, expires=when(row.expires), uid=os.getuid()
-    )
+    return Audit()
+
+
+def _facts(row: SessionRow) -> dict[str, str | int]:
+    return {
+        "sid": row.sid,
+        "account": row.subject,
+        "expires": when(row.expires),
+        "uid": os.getuid(),
+    }
