@@ -20,7 +20,7 @@ DOWN: Final = b"D"
 ECHO: Final = b"E"
 # Read until the end and note in the log how much had arrived when.
 FLOOD: Final = b"F"
-# Never read another byte.
+# Read `size` bytes, answer ACK, and never read another byte.
 STALL: Final = b"S"
 
 ACK: Final = b"k"

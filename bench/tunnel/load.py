@@ -30,6 +30,8 @@ _OPENERS: Final = 8
 _KEYS_S: Final = 0.02
 _PROBE_S: Final = 0.5
 _CHECKED: Final = 300_000
+# What a reader takes before it stops.
+_MOVING: Final = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +99,15 @@ def _download(job: Job, streams: list[Stream]) -> dict[str, Any]:
 
 
 def _stall(job: Job, streams: list[Stream]) -> dict[str, Any]:
-    """Push at a reader that never reads, for as long as is said."""
+    """Upload, then push on at a reader that has stopped, for as long as is said."""
     stream = streams[0]
-    # A window that has grown would be kept when the reader stops: this is about the rest.
+    # A window that has grown is kept when the reader stops: this is about the rest.
     stream.codec.answers = False
-    stream.begin_endless(errand.STALL)
+    stream.begin_upload(_MOVING, errand.STALL)
+    _drive(streams)
+    print("moved", flush=True)
+    sys.stdin.readline()
+    stream.go_on()
     _drive(streams, until=time.monotonic() + job.seconds, limit=job.size)
     return {"sent": stream.sent, "window": stream.codec.most}
 
@@ -187,7 +193,7 @@ def _first_byte(way: Way) -> float:
 def _flood(job: Job, streams: list[Stream]) -> dict[str, Any]:
     """Uploads as fast as they go, for as long as is said; the target notes what arrives when."""
     for tag, stream in enumerate(streams):
-        stream.begin_endless(errand.FLOOD, tag)
+        stream.begin_flood(tag)
     _drive(streams, until=time.monotonic() + job.seconds)
     return {}
 

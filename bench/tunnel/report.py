@@ -133,12 +133,14 @@ def start_table(samples: Mapping[str, list[StartSample]]) -> str:
 def stall_table(samples: Mapping[str, list[StallSample]]) -> str:
     """Memory of a server whose reader stopped."""
     columns = (
-        "tunnel", "resident MiB before", "growth KiB", "most", "window KiB", "load got rid of MB",
+        "tunnel", "resident MiB before", "KiB more while it moves", "KiB more when it stops",
+        "most", "window KiB", "load got rid of MB",
     )  # fmt: skip
     rows = [
         (
             label,
             f"{median(sample.before for sample in found) / 1024 / 1024:.0f}",
+            f"{median(sample.moving - sample.before for sample in found) / 1024:.0f}",
             f"{median(sample.growth_kib for sample in found):.0f}",
             f"{max(sample.growth_kib for sample in found):.0f}",
             f"{max(sample.window for sample in found) / 1024:.0f}" if found[0].window else "",
@@ -146,7 +148,7 @@ def stall_table(samples: Mapping[str, list[StallSample]]) -> str:
         )
         for label, found in _by(samples, lambda sample: sample.growth_kib)
     ]
-    return _titled("1 GB for a reader that never reads (stalled)", samples, columns, rows)
+    return _titled("1 GB for a reader that stops reading (stalled)", samples, columns, rows)
 
 
 def wan_table(samples: Mapping[str, list[WanSample]]) -> str:

@@ -1,4 +1,4 @@
-"""A gigabyte for a reader that never reads: what the server's memory grows by."""
+"""A gigabyte for a reader that stops reading: what the server's memory grows by."""
 
 from __future__ import annotations
 
@@ -28,17 +28,20 @@ _PAGE: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class StallSample:
-    """Bytes: resident memory (all processes of the server), what the load got rid of, and the most
-    that it was ever allowed to send at once (0: the tunnel does not say)."""
+    """Bytes: resident memory of all processes of the server before the upload, while the reader
+    read, and the highest since it stopped; what the load got rid of then, and the most that it was
+    ever allowed to send at once (0: the tunnel does not say)."""
 
     before: int
+    moving: int
     highest: int
     sent: int
     window: int
 
     @property
     def growth_kib(self) -> float:
-        return (self.highest - self.before) / 1024
+        """What the stop cost, beyond what an upload that moves costs."""
+        return (self.highest - self.moving) / 1024
 
 
 def measure(
@@ -82,13 +85,16 @@ def _sample(ground: Ground, tunnel: Tunnel) -> StallSample:
             load.go()
             load.result()
     time.sleep(_CALM_S)
-    before = highest = resident_bytes(tunnel.server)
+    before = resident_bytes(tunnel.server)
     job = Job("stall", tunnel.way, size=_GIGABYTE, seconds=_SECONDS)
     with Load(ground.near, job) as load:
+        load.go()
+        load.expect("moved")
+        moving = highest = resident_bytes(tunnel.server)
         load.go()
         end = time.monotonic() + _SECONDS
         while time.monotonic() < end:
             highest = max(highest, resident_bytes(tunnel.server))
             time.sleep(_LOOK_S)
         found = load.result()
-    return StallSample(before, highest, found["sent"], found["window"])
+    return StallSample(before, moving, highest, found["sent"], found["window"])

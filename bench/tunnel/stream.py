@@ -86,15 +86,19 @@ class Stream:
 
     # Driven by epoll: bulk.
 
-    def begin_upload(self, size: int) -> None:
-        """Prepare to upload `size` bytes that are acknowledged at the end."""
-        self._begin(errand.pack(errand.UP, size))
+    def begin_upload(self, size: int, kind: bytes = errand.UP) -> None:
+        """Prepare to upload `size` bytes that are acknowledged at the end (UP, or a STALL)."""
+        self._begin(errand.pack(kind, size))
         self._left = size
         self._wanted = len(errand.ACK)
 
-    def begin_endless(self, kind: bytes, tag: int = 0) -> None:
-        """Prepare to upload until somebody stops pumping: a FLOOD, or into a STALL."""
-        self._begin(errand.pack(kind, tag=tag))
+    def begin_flood(self, tag: int) -> None:
+        """Prepare to upload until somebody stops pumping."""
+        self._begin(errand.pack(errand.FLOOD, tag=tag))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Have more to upload, without an end."""
         self._left = _ENDLESS
 
     def begin_download(self, size: int) -> None:

@@ -68,18 +68,19 @@ class _Stream:
             self._kind, self._left, self._tag = errand.unpack(self._head)
             if self._kind == errand.DOWN:
                 self._service.watch(self._sock, _READ | _WRITE)
-            elif self._kind == errand.STALL:
-                self._service.ignore(self._sock)
 
     def _swallow(self) -> None:
-        count = self._sock.recv_into(self._service.buffer)
+        most = self._left - self._arrived if self._kind == errand.STALL else 0
+        count = self._sock.recv_into(self._service.buffer, min(most, _CHUNK))
         self._arrived += count
         if self._kind == errand.FLOOD:
             self._note(final=count == 0)
         if count == 0:
             self._service.forget(self._sock)
-        elif self._kind == errand.UP and self._arrived == self._left:
+        elif self._arrived == self._left and self._kind in (errand.UP, errand.STALL):
             self._sock.send(errand.ACK)
+            if self._kind == errand.STALL:
+                self._service.ignore(self._sock)
 
     def _note(self, *, final: bool) -> None:
         now = time.monotonic()
