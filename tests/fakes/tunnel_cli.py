@@ -17,7 +17,7 @@ __all__ = ["Cli", "write_login"]
 DEADLINE_S = 15.0
 
 # Nothing of the machine's own way to the world may reach a test.
-_HIDDEN = ("proxy", "ssl_cert", "heim_")
+_HIDDEN = ("proxy", "ssl_cert", "heim_", "ssh_", "display", "browser", "xdg_")
 
 
 def environment(home: Path) -> dict[str, str]:

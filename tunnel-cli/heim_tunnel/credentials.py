@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import stat
+import time
 
 from heim_tunnel.complaints import AUTH, FAILED, Complaint, UsageError, clean, say
 
@@ -34,6 +35,9 @@ __all__ = [
 
 FILE_BYTES: Final = 64 * 1024
 """A login is one or two kilobytes, a service token a hundred bytes; more is another file."""
+
+QUIET_S: Final = 1.0
+"""How long another process may hold a lock before it is said that we wait."""
 
 _SUFFIX: Final = ".json"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -288,9 +292,9 @@ def service_token(path: str) -> Secret:
 class locked:  # noqa: N801 - used as a statement: `with locked(login_host):`
     """Only one process at a time changes a login: `with locked(login_host): …`.
 
-    An flock on a file beside the login's, so it ends with the process however that ends. While
-    another process holds it, `waiting` is said once on standard error. There is no deadline here:
-    whoever holds it has one for everything it does.
+    An flock on a file beside the login's, so it ends with the process however that ends. When
+    another process holds it for longer than a renewal takes, `waiting` is said once on standard
+    error. There is no deadline here: whoever holds it has one for everything it does.
     """
 
     __slots__ = ("_descriptor", "_path", "_waiting")
@@ -306,14 +310,24 @@ class locked:  # noqa: N801 - used as a statement: `with locked(login_host):`
             self._descriptor = os.open(
                 self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not self._taken_soon():
                 if self._waiting is not None:
                     say(None, self._waiting)
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         except OSError as e:
             raise Complaint(f"cannot lock {self._path}: {e.strerror}", FAILED) from e
+
+    def _taken_soon(self) -> bool:
+        until = time.monotonic() + QUIET_S
+        while True:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    return False
+                time.sleep(0.02)
+            else:
+                return True
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)
