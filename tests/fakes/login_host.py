@@ -62,6 +62,9 @@ class LoginHost:
         self.backends: list[dict[str, str]] = []
         self.asked: list[Asked] = []
         self.approves = True
+        # The person: cleared, they take their time.
+        self.decided = threading.Event()
+        self.decided.set()
         self.access_s = 900
         self.tokens: dict[str, str] = {}
         self.revoked: list[str] = []
@@ -109,6 +112,7 @@ class LoginHost:
 
     def _authorize(self, asked: Asked) -> Canned:
         """As if the person had pressed the button at once."""
+        self.decided.wait(10)
         form = asked.form
         found = {"state": form["state"]}
         if self.approves:

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from heim_tunnel import loginhost
 from heim_tunnel.complaints import FAILED, OK, Complaint, UsageError, clean, say
-from heim_tunnel.credentials import load
 from heim_tunnel.dial import Endpoint, Way, dial
 from heim_tunnel.listing import ask
-from heim_tunnel.login import chosen_host, sign_in, until, with_authorities
+from heim_tunnel.login import chosen_host, readable, sign_in, until, with_authorities
 from heim_tunnel.loginhost import Backend
 from heim_tunnel.sshconfig import block, patterns, proxy_command, write
 
@@ -24,7 +23,7 @@ __all__ = ["command", "wildcard_advice"]
 def command(args: argparse.Namespace, way: Way) -> int:
     """Check, sign in, show, offer; every step says what it did on standard error."""
     login_host = _login_host(args.login_host)
-    login = load(login_host)
+    login = readable(login_host)
     way = with_authorities(way, login)
     loginhost.recognise(login_host, way)
     say(login_host, "is a Heim login host, and its certificate is trusted")

@@ -7,11 +7,11 @@ import os
 import time
 
 from heim_tunnel import authorize, device
-from heim_tunnel.complaints import UsageError, clean, say
+from heim_tunnel.complaints import Complaint, UsageError, clean, say
 from heim_tunnel.credentials import Login, known, load, locked, save
 from heim_tunnel.dial import Endpoint, Way
 
-__all__ = ["chosen_host", "command", "run", "sign_in", "until", "with_authorities"]
+__all__ = ["chosen_host", "command", "readable", "run", "sign_in", "until", "with_authorities"]
 
 
 def run(login_host: str, way: Way, *, with_device: bool = False, browser: bool = True) -> Login:
@@ -45,15 +45,23 @@ def command(args: argparse.Namespace, way: Way) -> int:
 
 def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> Login:
     """Sign in and store it; whoever waited for another process's sign-in takes that one."""
-    before = load(login_host)
+    before = readable(login_host)
     with locked(login_host, waiting="waiting for another heim-tunnel that is signing in"):
-        now = load(login_host)
+        now = readable(login_host)
         if now is not None and (before is None or now.access_token != before.access_token):
             return now
         way = with_authorities(way, now)
         login = run(login_host, way, with_device=with_device, browser=browser)
         save(login)
     return login
+
+
+def readable(login_host: str) -> Login | None:
+    """The stored login; None also when its file is damaged, since a new one replaces that."""
+    try:
+        return load(login_host)
+    except Complaint:
+        return None
 
 
 def chosen_host(typed: str | None) -> str:

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heim_tunnel.complaints import FAILED, NO_HOST, OK, Complaint, UsageError, clean, say
-from heim_tunnel.credentials import load
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.listing import ask
-from heim_tunnel.login import chosen_host
+from heim_tunnel.login import chosen_host, readable
 from heim_tunnel.loginhost import Backend
 from heim_tunnel.sshfile import SshConfigError, effective, write_block
 
@@ -86,10 +85,7 @@ def proxy_command(login_host: str, way: Way) -> str:
 
 def _is_stored(ca_file: str, login_host: str) -> bool:
     """Whether `proxy` will find these authorities by itself, beside the tokens."""
-    try:
-        login = load(login_host)
-    except Complaint:
-        return False
+    login = readable(login_host)
     return login is not None and login.ca_file == os.path.abspath(ca_file)
 
 

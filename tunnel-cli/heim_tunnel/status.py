@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from heim_tunnel.complaints import FAILED, OK, Complaint, clean, say
-from heim_tunnel.credentials import Login, home, stored
+from heim_tunnel.credentials import Login, home, known, load
 from heim_tunnel.dial import Way
 from heim_tunnel.listing import columns
 from heim_tunnel.login import until
@@ -39,12 +39,7 @@ ENVIRONMENT: Final = (
 def command(args: argparse.Namespace, way: Way) -> int:
     """Print it on standard output; FAILED when nobody is signed in."""
     now = time.time()
-    try:
-        logins = stored()
-    except Complaint as complaint:
-        # The rest is what helps to find out why.
-        say(None, complaint.text)
-        logins = []
+    logins = list(_logins())
     for login in logins:
         sys.stdout.write(f"{clean(login.login_host, 255)}\n")
         sys.stdout.write(columns([("", name, text) for name, text in _facts(login, now)]))
@@ -59,6 +54,18 @@ def command(args: argparse.Namespace, way: Way) -> int:
     settings = [("", name, text) for name, text in _settings(os.environ)]
     sys.stdout.write("environment\n" + columns(settings))
     return OK if good or token_file else FAILED
+
+
+def _logins() -> Iterator[Login]:
+    """Every login that can be read; about the others a line is said."""
+    for login_host in known():
+        try:
+            login = load(login_host)
+        except Complaint as complaint:
+            say(None, complaint.text)
+        else:
+            if login is not None:
+                yield login
 
 
 def _facts(login: Login, now: float) -> Iterator[tuple[str, str]]:
