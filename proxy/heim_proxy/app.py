@@ -175,17 +175,45 @@ class Proxy:
         store = SqliteStore(config.state.path)
         stack.push_async_callback(store.close)
         await store.open()
+        context = self._identity(prepared, store)
+        access_log = self._access_log = AccessLog(self._access_log_to)
+        stack.callback(access_log.close)
+        portal = await self._open_portal(context)
+        tunnel = Tunnel(bearers=context.programs.bearers, audit=self._audit)
+        edge = self._edge = Edge(
+            snapshot,
+            sessions=context.sessions,
+            live=self._live,
+            portal=portal,
+            door=tunnel,
+            access_log=access_log,
+            audit=self._audit,
+            metrics=self._metrics,
+            clock=self._clock,
+        )
+        admission = Admission(Limits.for_process())
+        self._expose_tunnel(tunnel)
+        await self._open_admin(config, edge, admission, access_log)
+        self._listen(config, edge, admission)
+        self._background("edge.sweep", edge.sweep)
+        self._background("sessions.tick", partial(self._tick, context.sessions))
+        self._background("certs.watch", self._watcher.run)
+        self._background("config.watch", self._reloader.run)
+
+    def _identity(self, prepared: _Prepared, store: SqliteStore) -> PortalContext:
+        """Everything by which people and programs prove who they are."""
+        session = prepared.snapshot.config.session
         sealer = Sealer(prepared.ring)
         sessions = self._sessions = Sessions(
             store,
             sealer,
             self._live,
-            lifetime=config.session.lifetime,
-            idle=config.session.idle,
+            lifetime=session.lifetime,
+            idle=session.idle,
             clock=self._clock,
         )
         fetcher = Fetcher()
-        stack.push_async_callback(fetcher.close)
+        self._stack.push_async_callback(fetcher.close)
         login = OidcLogin(
             fetcher,
             self._clock,
@@ -200,43 +228,19 @@ class Proxy:
             accounts=lambda: [one.name for one in self._snapshot.config.service_accounts],
             clock=self._clock,
         )
-        access_log = self._access_log = AccessLog(self._access_log_to)
-        stack.callback(access_log.close)
-        portal = await self._open_portal(
-            PortalContext(
-                settings=self._portal_settings,
-                sessions=sessions,
-                sealer=sealer,
-                tickets=Tickets(sealer, store),
-                store=store,
-                login=login,
-                programs=programs,
-                keys=lambda: self._snapshot.signing_keys,
-                audit=self._audit,
-                clock=self._clock,
-                count_login=self._metrics.logins.add,
-            )
-        )
-        tunnel = Tunnel(bearers=programs.bearers, audit=self._audit)
-        edge = self._edge = Edge(
-            snapshot,
+        return PortalContext(
+            settings=self._portal_settings,
             sessions=sessions,
-            live=self._live,
-            portal=portal,
-            door=tunnel,
-            access_log=access_log,
+            sealer=sealer,
+            tickets=Tickets(sealer, store),
+            store=store,
+            login=login,
+            programs=programs,
+            keys=lambda: self._snapshot.signing_keys,
             audit=self._audit,
-            metrics=self._metrics,
             clock=self._clock,
+            count_login=self._metrics.logins.add,
         )
-        admission = Admission(Limits.for_process())
-        self._expose_tunnel(tunnel)
-        await self._open_admin(config, edge, admission, access_log)
-        self._listen(config, edge, admission)
-        self._background("edge.sweep", edge.sweep)
-        self._background("sessions.tick", partial(self._tick, sessions))
-        self._background("certs.watch", self._watcher.run)
-        self._background("config.watch", self._reloader.run)
 
     async def _open_portal(self, context: PortalContext) -> InProcessDialer:
         runner = portal_runner(build_portal(context))

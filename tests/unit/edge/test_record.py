@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from heim_proxy.access.policy import Allow
+from heim_proxy.edge.connection import Front
+from heim_proxy.edge.record import Streamed
+from heim_proxy.edge.responses import Refusal
 from heim_proxy.live import EndReason
 from heim_proxy.observe.audit import AUDIT_LOGGER
 from tests.fakes.sessions import BOB
@@ -228,3 +232,83 @@ async def test_a_session_that_ended_is_the_reason_in_the_log(stage: Theatre) -> 
     await stage.asked(client)
     await stage.stage.sessions.end(stage.alice.sid, EndReason.REVOKED, stage.stage.now)
     assert entries(stage)[-1]["end"] == "revoked"
+
+
+@pytest.fixture
+async def guest(stage: Theatre) -> Front:
+    """A connection with a tunnel request."""
+    client = stage.client()
+    await client.send(head_bytes("/.heim/tunnel/connect?token=secret"))
+    return client.front
+
+
+def streamed(stage: Theatre, **keys: Any) -> Streamed:
+    facts: dict[str, Any] = {
+        "session": stage.alice,
+        "allow": Allow("ssh", "role ops: ssh tcp"),
+        "backend": "ssh",
+        "upstream": "tcp://10.0.0.5:22",
+        "request_id": b"0123456789abcdef",
+        "bytes_in": 11,
+        "bytes_out": 22,
+        "duration": 1.5,
+        "end": "",
+        **keys,
+    }
+    return Streamed(**facts)
+
+
+class TestStreams:
+    async def test_one_that_ended_is_one_line(self, stage: Theatre, guest: Front) -> None:
+        stage.edge.recorder.streamed(guest, streamed(stage))
+        (line,) = entries(stage)
+        assert (line["status"], line["bytes_in"], line["bytes_out"]) == (101, 11, 22)
+        assert (line["user"], line["backend"]) == ("alice@example.test", "ssh")
+        assert (line["decision"], line["rule"]) == ("allow", "role ops: ssh tcp")
+        assert (line["upstream"], line["end"]) == ("tcp://10.0.0.5:22", None)
+        assert line["duration_ms"] == 1500
+        assert line["path"] == "/.heim/tunnel/connect"
+        assert "secret" not in stage.lines()[0]
+        stats = stage.edge.metrics.backend("ssh")
+        assert (stats.classes[1], stats.up, stats.down) == (1, 11, 22)
+        assert not stage.edge.metrics.ended.read()
+
+    async def test_why_it_ended_is_told_and_counted(self, stage: Theatre, guest: Front) -> None:
+        stage.edge.recorder.streamed(guest, streamed(stage, end="revoked"))
+        assert entries(stage)[0]["end"] == "revoked"
+        assert stage.edge.metrics.ended.read() == {"revoked": 1}
+
+    async def test_a_refusal_is_counted_by_its_code_alone(
+        self, stage: Theatre, guest: Front, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with caplog.at_level(logging.INFO, AUDIT_LOGGER):
+            stage.edge.recorder.tunnel_refused(guest, Refusal(401, "unauthenticated", "x"), 100)
+        (line,) = entries(stage)
+        assert (line["status"], line["decision"]) == (401, "deny:unauthenticated")
+        assert "secret" not in stage.lines()[0]
+        assert stage.edge.metrics.tunnel_refused.read() == {"unauthenticated": 1}
+        assert not stage.edge.metrics.rejected.read()
+        assert not stage.edge.metrics.denied.read()
+        assert not caplog.records
+
+    async def test_a_denial_is_an_audit_event_like_any(
+        self, stage: Theatre, guest: Front, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        denial = Refusal(403, "forbidden", "no", backend="ssh", user="alice@example.test")
+        with caplog.at_level(logging.INFO, AUDIT_LOGGER):
+            stage.edge.recorder.tunnel_refused(guest, denial, 100)
+        (record,) = [one for one in caplog.records if one.name == AUDIT_LOGGER]
+        facts = vars(record)
+        assert record.message == "request.denied"
+        assert (facts["user"], facts["backend"]) == ("alice@example.test", "ssh")
+        assert (facts["reason"], facts["path"]) == ("forbidden", "/.heim/tunnel/connect")
+
+    async def test_breaking_the_glass_is_told_once(
+        self, stage: Theatre, guest: Front, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        allow = Allow("ssh", "role oncall: break-glass", break_glass=True)
+        with caplog.at_level(logging.INFO, AUDIT_LOGGER):
+            for _ in range(3):
+                stage.edge.recorder.break_glass(guest, stage.alice, allow, b"r1")
+        told = [one.message for one in caplog.records if one.name == AUDIT_LOGGER]
+        assert told == ["access.break_glass"]

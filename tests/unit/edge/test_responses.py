@@ -62,6 +62,20 @@ def test_somebody_who_may_not_is_offered_to_be_somebody_else(
     assert (b'href="/.heim/logout?rd=/a%3Fb%3Dc%26d%3D%22e%22"' in page) is offered
 
 
+def test_programs_are_told_where_to_log_in_and_when_to_try_again() -> None:
+    answer = Refusal(401, "x", "y", login_url="https://auth.example.test", retry_after=5)
+    _, fields, body = divided(answered(answer))
+    assert "Retry-After: 5" in fields
+    problem = json.loads(body)
+    assert problem["login_url"] == "https://auth.example.test"
+    assert problem["retry_after"] == 5
+
+
+def test_everybody_is_told_when_to_try_again() -> None:
+    _, fields, _ = divided(answered(Refusal(503, "x", "y", retry_after=5), page=True))
+    assert "Retry-After: 5" in fields
+
+
 def test_an_empty_hint_is_left_out() -> None:
     answer = Refusal(404, "not_found", "nothing here")
     assert "hint" not in json.loads(divided(answered(answer))[2])
