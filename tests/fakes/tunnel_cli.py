@@ -61,10 +61,22 @@ class Cli:
         stdin: Any = subprocess.PIPE,
         stdout: Any = subprocess.PIPE,
         redirect: str = "",
+        program: tuple[str, ...] = ("-m", "heim_tunnel"),
         **more: Any,
     ) -> None:
-        """Start it; `redirect` is written as in a shell: `<&-` closes its standard input."""
-        command = [sys.executable, "-m", "heim_tunnel", "proxy", *arguments]
+        """Start it.
+
+        Args:
+            home: The directory of its logins.
+            arguments: What follows `proxy`.
+            env: More for its environment.
+            stdin: As for Popen.
+            stdout: As for Popen.
+            redirect: As written in a shell: `<&-` closes its standard input.
+            program: What the interpreter runs.
+            more: As for Popen.
+        """
+        command = [sys.executable, *program, "proxy", *arguments]
         if redirect:
             command = ["sh", "-c", f'exec "$@" {redirect}', "sh", *command]
         self.process = subprocess.Popen(

@@ -75,6 +75,7 @@ class Pump:
         sink: Sink,
         *,
         target: str,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over a link after its 101; `run` closes it.
 
@@ -83,16 +84,16 @@ class Pump:
             source: Standard input.
             sink: Standard output.
             target: What lines on standard error are about.
+            clock: Gives the seconds that deadlines are counted in.
         """
         self.request_id = ""
         self.on_ready: Callable[[Message], None] | None = None
         self._target = target
+        self._clock = clock
         self._link = link
         self._source = source
         self._sink = sink
-        self._session = Session(
-            initiator=True, now=time.monotonic(), settings=Settings(max_streams=0)
-        )
+        self._session = Session(initiator=True, now=clock(), settings=Settings(max_streams=0))
         self._stream = self._session.adopt()
         self._websocket = WebSocket(client=True)
         self._poll = select.poll()
@@ -155,7 +156,7 @@ class Pump:
 
     def _over(self) -> bool:
         """Whether there is nothing left to do or to wait for."""
-        if self._until is not None and time.monotonic() >= self._until:
+        if self._until is not None and self._clock() >= self._until:
             return True
         if self._failure is not None:
             # What came before the failure belongs to the reader still.
@@ -182,7 +183,7 @@ class Pump:
         if self._over():
             return
         self._set_watches()
-        now = time.monotonic()
+        now = self._clock()
         until = min(self._session.deadline, now + LOOK_S)
         if self._until is not None:
             until = min(until, self._until)
@@ -202,7 +203,7 @@ class Pump:
             self._read_input()
         elif last:
             self._end_input()
-        self._handle(self._session.tick(time.monotonic(), time.time()))
+        self._handle(self._session.tick(self._clock(), time.time()))
 
     def _set_watches(self) -> None:
         link = self._link
@@ -235,7 +236,7 @@ class Pump:
         while self._tokens:
             self._session.auth({"kind": "bearer", "token": self._tokens.pop(0)})
         if self._stopping and self._until is None:
-            self._until = time.monotonic() + GOODBYE_S
+            self._until = self._clock() + GOODBYE_S
 
     # Towards the proxy.
 
@@ -289,7 +290,7 @@ class Pump:
         try:
             for piece in pieces:
                 for payload in websocket.receive(piece):
-                    self._handle(session.receive(payload, time.monotonic()))
+                    self._handle(session.receive(payload, self._clock()))
         except WireError as e:
             session.goaway(e.code, e.reason)
             self._send()
@@ -388,4 +389,4 @@ class Pump:
 
     def _hurry(self, within_s: float = GOODBYE_S) -> None:
         if self._until is None:
-            self._until = time.monotonic() + within_s
+            self._until = self._clock() + within_s

@@ -20,7 +20,14 @@ ANSWER_S: Final = 30.0
 """The proxy dials before it answers (10 s for it), and may ask an identity provider before that."""
 
 
-def upgrade(link: Link, endpoint: Endpoint, *, token: str, backend: str | None) -> bytes:
+def upgrade(
+    link: Link,
+    endpoint: Endpoint,
+    *,
+    token: str,
+    backend: str | None = None,
+    within_s: float = ANSWER_S,
+) -> bytes:
     """Upgrade a link to a tunnel session; what followed the 101.
 
     Args:
@@ -28,6 +35,7 @@ def upgrade(link: Link, endpoint: Endpoint, *, token: str, backend: str | None) 
         endpoint: The host that was dialled; it is the request's Host.
         token: The bearer token; "" asks without one, to be told where to sign in.
         backend: The backend's name or host where `endpoint` is the login host, else None.
+        within_s: How long to wait for the answer, seconds.
 
     Raises:
         Refused: The proxy, or something on the way, answered otherwise.
@@ -35,7 +43,7 @@ def upgrade(link: Link, endpoint: Endpoint, *, token: str, backend: str | None) 
     """
     headers = (("Heim-Backend", backend),) if backend is not None else ()
     request = Upgrade(str(endpoint), token=token, headers=headers)
-    deadline = time.monotonic() + ANSWER_S
+    deadline = time.monotonic() + within_s
     try:
         link.send(request.request, deadline)
         # While the answer travels.
@@ -48,6 +56,6 @@ def upgrade(link: Link, endpoint: Endpoint, *, token: str, backend: str | None) 
             if early is not None:
                 return early
     except TimeoutError as e:
-        raise Complaint(f"{endpoint.host} does not answer within {ANSWER_S:.0f} s") from e
+        raise Complaint(f"{endpoint.host} does not answer within {within_s:.0f} s") from e
     except Lost as e:
         raise Complaint(f"{endpoint.host} broke the connection off: {e}") from e
