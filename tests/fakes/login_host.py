@@ -50,6 +50,11 @@ class Asked:
     bearer: str | None
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: clients that do not like the certificate leave in the middle."""
+
+
 class LoginHost:
     """What the login host knows and was asked."""
 
@@ -73,7 +78,7 @@ class LoginHost:
         self._devices: dict[str, int] = {}
         self._scripts: dict[str, list[Canned]] = defaultdict(list)
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         with tempfile.TemporaryDirectory() as temporary:

@@ -42,6 +42,8 @@ def sign_in(
     Raises:
         Complaint: It was refused or not finished in time, or the login host cannot be reached.
     """
+    # A mistyped name is told now, and not by a browser that waits for five minutes.
+    loginhost.recognise(login_host, way)
     state, verifier = secrets.token_urlsafe(24), secrets.token_urlsafe(48)
     try:
         loopback = Loopback(state)

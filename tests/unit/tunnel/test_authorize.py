@@ -105,6 +105,17 @@ def test_a_failure_behind_the_browser_is_told_in_both_places(
     assert text in page
 
 
+def test_a_mistyped_login_host_is_told_before_a_browser_opens(
+    host: LoginHost, way: Way, browser: Path
+) -> None:
+    host.script("/.heim/cli/backends", Canned(200, b"<html>"))
+    with pytest.raises(Complaint, match="not a Heim login host"):
+        authorize.sign_in(host.name, way, patience_s=5)
+    with pytest.raises(Complaint, match="nowhere"):
+        authorize.sign_in("auth.nowhere.invalid", way, patience_s=5)
+    assert not (browser / "opened").exists()
+
+
 def test_the_patience_ends(host: LoginHost, way: Way) -> None:
     with pytest.raises(Complaint, match=f"run: heim-tunnel login {host.name}") as caught:
         authorize.sign_in(host.name, way, browser=False, patience_s=0.05)

@@ -1,0 +1,91 @@
+"""`list`: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heim_tunnel.listing import columns
+from tests.fakes.login_host import LoginHost, browser_script
+from tests.unit.tunnel.conftest import Run
+
+BACKENDS = [
+    {"name": "web", "kind": "tcp", "host": "web.ssh.localhost", "url": ""},
+    {"name": "wiki", "kind": "http", "host": "wiki.localhost", "url": "https://wiki.localhost/"},
+]
+
+
+@pytest.fixture
+def signed_in(host: LoginHost, home: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> LoginHost:
+    monkeypatch.setenv("BROWSER", str(browser_script(home, host.ca_file)))
+    host.backends = list(BACKENDS)
+    assert run("login", host.name).status == 0
+    return host
+
+
+def test_people_get_an_aligned_table(signed_in: LoginHost, run: Run) -> None:
+    done = run("list")
+    assert done.status == 0
+    assert done.out == (
+        "NAME  KIND  HOST               TRY\n"
+        "web   tcp   web.ssh.localhost  heim-tunnel forward web\n"
+        "wiki  http  wiki.localhost     https://wiki.localhost/\n"
+    )
+    assert done.err == ""
+
+
+def test_programs_get_json(signed_in: LoginHost, run: Run) -> None:
+    done = run("list", "--json")
+    assert done.status == 0
+    assert json.loads(done.out) == {
+        "login_host": signed_in.name,
+        "user": "alice@example.com",
+        "backends": BACKENDS,
+    }
+
+
+def test_nothing_to_reach_is_explained(signed_in: LoginHost, run: Run) -> None:
+    signed_in.backends = []
+    done = run("list")
+    assert (done.status, done.out) == (0, "")
+    assert "alice@example.com may reach nothing yet" in done.err
+
+
+def test_who_is_not_signed_in_is_asked_to(
+    host: LoginHost, home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROWSER", str(browser_script(home, host.ca_file)))
+    host.backends = list(BACKENDS)
+    done = run("list", host.name)
+    assert done.status == 0
+    assert "not signed in; signing in at" in done.err
+    assert done.out.startswith("NAME")
+
+
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_a_service_token_opens_no_browser(
+    way: str, host: LoginHost, home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BROWSER", str(browser_script(home, host.ca_file)))
+    token = home / "token"
+    token.write_text("heim_st_1_secret\n")
+    token.chmod(0o600)
+    host.tokens["service"] = "heim_st_1_secret"
+    words = ["list", host.name]
+    if way == "option":
+        words += ["--token-file", str(token)]
+    else:
+        monkeypatch.setenv("HEIM_TOKEN_FILE", str(token))
+    assert run(*words).status == 0
+    assert host.asked[-1].bearer == "heim_st_1_secret"
+    host.tokens.clear()
+    done = run(*words)
+    assert done.status == 77
+    assert "secret" not in done.err
+    assert not (home / "opened").exists()
+
+
+def test_columns_are_as_wide_as_they_must_be() -> None:
+    assert columns([("a", "b"), ("long", ""), ("", "x")]) == "a     b\nlong\n      x\n"
