@@ -22,8 +22,10 @@ HELLO_WITHIN: Final = 5.0
 # More than a loop is ever busy; less than somebody who opens a laptop will wait.
 JUMP: Final = 5.0
 PROBE: Final = 3.0
-# How long an estimate of the round trip is good for.
-_RTT_AGE: Final = 10.0
+# How long a measured round trip is good for, while credit is granted. An upload doubles it by
+# filling the queues on the way, and a window that is told the idle one stops growing too early:
+# then windows share the link, not the sender's fair queue.
+_RTT_AGE: Final = 0.25
 
 
 class Liveness:
@@ -31,7 +33,7 @@ class Liveness:
 
     Attributes:
         now: The latest time that anybody told us, in monotonic seconds.
-        rtt: Smoothed round trip in seconds (RFC 6298, 2: one eighth of each new sample).
+        rtt: Round trip in seconds, as it was measured last.
         greeted: Whether HELLO came.
     """
 
@@ -94,9 +96,8 @@ class Liveness:
         if payload != self._ping:
             return
         self._ping = None
-        sample = max(self.now - self._pinged_at, 0.0)
         self._measured_at = self.now
-        self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
+        self.rtt = max(self.now - self._pinged_at, 0.0)
 
     def _send(self, now: float) -> bytes:
         self._ping = self._entropy(8)

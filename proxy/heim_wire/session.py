@@ -90,7 +90,7 @@ class Session:
 
     @property
     def rtt(self) -> float | None:
-        """Smoothed round trip in seconds; None before the first PONG."""
+        """Round trip in seconds, as it was measured last; None before the first PONG."""
         return self._liveness.rtt
 
     @property
