@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sqlite3
 import time
@@ -15,7 +16,7 @@ import pytest
 from heim_proxy.identity.keys import KeyRing
 from heim_proxy.identity.session_cookie import new_sid
 from heim_proxy.identity.signing import SigningKeys
-from tests.fakes.heim import Heim, user
+from tests.fakes.heim import LOGIN_HOST, Heim, user
 from tests.fakes.upstream import Upstream
 from tests.integration.process import HEIM_PROXY, HeimProcess, heim_proxy, running
 from tests.integration.setup import APP, OPEN, alice_only, app_backend, public_backend
@@ -276,11 +277,54 @@ async def test_sessions_are_listed_and_revoked_beside_a_running_proxy(heim: Heim
     only_live = await heim_proxy("session", "list", *where)
     assert [line.split("\t")[0] for line in only_live.out.splitlines()] == [bob.sid]
     every = await heim_proxy("session", "list", *where, "--all", "--user", "alice@example.com")
-    assert every.out.rstrip("\n").endswith("ended: revoked")
+    assert every.out.rstrip("\n").split("\t")[5:] == ["ended: revoked", "browser", "-"]
     everybody = await heim_proxy("session", "revoke", *where, "--everybody")
     assert (everybody.status, everybody.err) == (0, "1 session revoked\n")
     nobody = await heim_proxy("session", "list", *where)
     assert (nobody.status, nobody.out, nobody.err) == (0, "", "nobody is signed in\n")
+
+
+async def test_a_token_works_and_ends_beside_a_running_proxy(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    async with running(
+        tmp_path,
+        backends=[app_backend(upstream.url)],
+        roles=alice_only(),
+        service_accounts=[{"name": "backup"}],
+    ) as heim:
+
+        async def status(token: str) -> int:
+            bearer = (("Authorization", f"Bearer {token}"),)
+            answer = await heim.request("/.heim/cli/backends", host=LOGIN_HOST, headers=bearer)
+            return answer.status
+
+        where = ("--config", str(heim.config_file))
+        made = await heim_proxy("token", "create", "backup", *where, "--expires", "1h")
+        token = made.out.rstrip("\n")
+        assert (made.status, token.startswith("heim_st_")) == (0, True)
+        assert token not in made.err
+        assert json.loads(made.err.splitlines()[0])["event"] == "token.created"
+        assert await status(token) == 200
+
+        listed = await heim_proxy("token", "list", *where)
+        (row,) = [line.split("\t") for line in listed.out.splitlines()]
+        assert (row[1], row[5]) == ("backup", "live")
+        revoked = await heim_proxy("token", "revoke", *where, row[0])
+        assert (revoked.status, revoked.out) == (0, "")
+        assert revoked.err.endswith("1 token revoked\n")
+        async with asyncio.timeout(2):
+            while await status(token) != 401:
+                await asyncio.sleep(0.05)
+        again = await heim_proxy("token", "revoke", *where, "--account", "backup")
+        assert (again.status, again.err) == (1, "0 tokens revoked\n")
+        assert token[33:] not in heim.log_file.read_text()
+
+
+async def test_a_token_of_nobody_is_wrong_usage(heim: HeimProcess) -> None:
+    found = await heim_proxy("token", "create", "nobody", "--config", str(heim.config_file))
+    assert (found.status, found.out) == (2, "")
+    assert "service_accounts" in found.err
 
 
 def test_no_session_id_looks_like_an_option() -> None:
