@@ -59,7 +59,7 @@ class Endpoint:
             port = port if found else str(HTTPS_PORT)
             valid = True
         # What is put into a request head must be a host: no blanks, controls, path or user.
-        valid = valid and host.isascii() and host.isprintable() and not set(host) & set(" /@?#\\")
+        valid = valid and rest.isascii() and host.isprintable() and not set(host) & set(" /@?#\\")
         if not (valid and host and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
             raise UsageError(f"{what}: {text!r} is not a host or host:port")
         return cls(host.lower().rstrip("."), int(port))

@@ -42,10 +42,11 @@ class Link:
     """A TLS connection. The link owns the socket; `close` it.
 
     Attributes:
-        ended: The peer will send no more: a close_notify or a FIN was read.
+        ended: Nothing more will come: a close_notify or a FIN was read, or what is no TLS.
+        problem: Why, if that was no proper end, else "".
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_problem", "_sock", "_tls", "_unsent", "ended")
+    __slots__ = ("_incoming", "_outgoing", "_sock", "_tls", "_unsent", "ended", "problem")
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
         sock.setblocking(False)
@@ -57,8 +58,8 @@ class Link:
             self._incoming, self._outgoing, server_hostname=host.encode("ascii")
         )
         self._unsent = memoryview(b"")
-        self._problem: Lost | None = None
         self.ended = False
+        self.problem = ""
 
     def __repr__(self) -> str:
         return f"<Link fd={self.fileno()}{' ended' if self.ended else ''}>"
@@ -85,13 +86,11 @@ class Link:
     # For a poll loop.
 
     def read(self) -> list[bytes]:
-        """Everything that has arrived, decrypted; [] when that is nothing yet.
+        """Everything that has arrived, decrypted; [] when that is nothing yet. Look at `ended`.
 
         Raises:
-            Lost: The connection was reset, or what arrived is not our TLS.
+            Lost: The connection was reset.
         """
-        if self._problem is not None:
-            raise self._problem
         try:
             data = self._sock.recv(READ_BYTES)
         except (BlockingIOError, InterruptedError):
@@ -120,9 +119,9 @@ class Link:
             # its own EOF frame to say, and middleboxes drop close_notify.
             self.ended = True
         except ssl.SSLError as e:
-            self._problem = Lost(f"TLS failed: {e.reason or e}")
-            if not pieces:
-                raise self._problem from e
+            # What came before it is good still.
+            self.ended = True
+            self.problem = f"TLS failed: {e.reason or e}"
         return pieces
 
     def write(self, data: bytes | memoryview) -> None:
@@ -182,6 +181,8 @@ class Link:
             self._wait(select.POLLIN, deadline)
             if pieces := self.read():
                 return b"".join(pieces)
+        if self.problem:
+            raise Lost(self.problem)
         return b""
 
     def finish(self) -> None:

@@ -283,7 +283,7 @@ class Pump:
             return
         self._unpack(pieces)
         if self._link.ended:
-            self._lost("")
+            self._lost(self._link.problem)
 
     def _unpack(self, pieces: Iterable[bytes]) -> None:
         websocket, session = self._websocket, self._session

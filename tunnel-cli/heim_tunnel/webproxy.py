@@ -80,7 +80,9 @@ def _parse(name: str, url: str) -> WebProxy:
         port = port.removeprefix(":")
     elif ":" in authority:
         host, _, port = authority.partition(":")
-    if not host or (port and not (port.isdecimal() and 0 < int(port) < 65536)):
+    if port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+        host = ""
+    if not host:
         raise UsageError(f"{name} is not a URL such as http://proxy.example.com:3128")
     return WebProxy(scheme, host, int(port) if port else _PORTS[scheme], auth)
 
@@ -92,9 +94,10 @@ def _unquote(text: str) -> str:
     first, *rest = text.encode().split(b"%")
     decoded = first
     for part in rest:
-        try:
-            decoded += bytes.fromhex(part[:2].decode()) + part[2:]
-        except ValueError:
+        digits = part[:2]
+        if len(digits) == 2 and not digits.strip(b"0123456789abcdefABCDEF"):
+            decoded += bytes((int(digits, 16),)) + part[2:]
+        else:
             decoded += b"%" + part
     return decoded.decode("utf-8", "replace")
 

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from heim_tunnel.complaints import (
+    Complaint,
+    UsageError,
+    clean,
+    refusal,
+    reset,
+    say,
+    with_id,
+)
+from heim_wire.errors import FAILURES, Code
+from heim_wire.events import Reset
+from heim_wire.problem import Refused
+from heim_wire.session import Session
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("plain", "plain"),
+        ("two\nlines\r\n", "two lines"),
+        ("\x1b]0;title\x07\x1b[31mred", "]0;title [31mred"),
+        ("right\u202eto left", "right to left"),
+        ("  much \t blank  ", "much blank"),
+        ("ümlaut …", "ümlaut …"),
+    ],
+)
+def test_text_from_elsewhere_becomes_one_harmless_line(text: str, line: str) -> None:
+    assert clean(text) == line
+
+
+def test_a_long_text_is_cut() -> None:
+    assert len(clean("x" * 10_000)) <= 600
+    assert clean("ä" * 10, 5) == "ää"
+
+
+def test_a_line_says_who_speaks_and_about_what(capfd: pytest.CaptureFixture[str]) -> None:
+    say("web1\n", "it\x07 is away")
+    say(None, "hello")
+    assert capfd.readouterr().err == "heim-tunnel: web1: it is away\nheim-tunnel: hello\n"
+
+
+def test_a_usage_error_is_a_complaint_with_status_2() -> None:
+    assert isinstance(UsageError("x"), Complaint)
+    assert UsageError("x").status == 2
+    assert Complaint("x").status == 69
+
+
+@pytest.mark.parametrize(
+    ("refused", "status", "text"),
+    [
+        (Refused(403, "forbidden", "no", hint="ask", request_id="1"), 77, "no; ask (request 1)"),
+        (Refused(429, "busy", "full", retry_after=5.0), 75, "full; retry in 5 s"),
+        (Refused(503, "", "a load balancer's"), 75, "a load balancer's"),
+        (Refused(502, "", "a load balancer's"), 69, "a load balancer's"),
+        (Refused(0, "", "no HTTP"), 69, "no HTTP"),
+    ],
+    ids=["code", "retry", "503", "502", "no http"],
+)
+def test_a_refusal_has_its_text_and_status(refused: Refused, status: int, text: str) -> None:
+    complaint = refusal(refused)
+    assert (complaint.status, complaint.text) == (status, text)
+
+
+@pytest.mark.parametrize("code", FAILURES, ids=lambda code: FAILURES[code].slug)
+def test_every_reset_has_a_text_and_its_status(code: int) -> None:
+    stream = Session(initiator=True, now=0.0).adopt()
+    assert reset(Reset(stream, code, "as told"), "").text == "as told"
+    silent = reset(Reset(stream, code, ""), "7")
+    assert silent.text == f"{FAILURES[code].meaning} (request 7)"
+    assert silent.status == FAILURES[code].exit_status
+
+
+def test_a_reset_of_a_later_version_is_not_a_crash() -> None:
+    stream = Session(initiator=True, now=0.0).adopt()
+    assert reset(Reset(stream, 999, ""), "").text == "ended with code 999"
+    assert reset(Reset(stream, 999, ""), "").status == 69
+
+
+def test_an_unknown_request_id_is_left_out() -> None:
+    assert with_id("x", "") == "x"
+    assert Code.PROTOCOL in FAILURES
