@@ -31,6 +31,7 @@ __all__ = ["Forward", "command"]
 
 # As many as the proxy allows one person unless it is told otherwise.
 MAX_CONNECTIONS: Final = 256
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # For RESET frames and close frames to leave when everything is stopped.
 _GOODBYE_S: Final = 1.0
 
@@ -41,19 +42,22 @@ def command(args: argparse.Namespace, way: Way) -> int:
     target = _target(wish.backend, way, token_file=args.token_file)
     entrance = Entrance(Invocation(target, way, token_file=args.token_file))
     sock, local = listen(wish.local)
-    with sock:
-        if not local.is_private:
-            say(target, f"everybody who reaches {local} acts as you")
-        # Standard output is for the program that started us: where to connect.
-        sys.stdout.write(f"{local}\n")
-        sys.stdout.flush()
-        say(target, f"listening on {local}; Ctrl-C ends it")
-        try:
+    # Until the loop listens for them: a Ctrl-C while it starts would leave it half made.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        with sock:
+            if not local.is_private:
+                say(target, f"everybody who reaches {local} acts as you")
+            say(target, f"listening on {local}; Ctrl-C ends it")
+            # Standard output is for the program that started us: where to connect, from now on.
+            sys.stdout.write(f"{local}\n")
+            sys.stdout.flush()
             return asyncio.run(Forward(entrance).run(sock))
-        finally:
-            if local.path is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(local.path)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+        if local.path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(local.path)
 
 
 def _target(backend: str, way: Way, *, token_file: str | None) -> str:
@@ -96,8 +100,9 @@ class Forward:
         """Serve a listening socket until SIGINT, SIGTERM or SIGHUP; 128 + its number."""
         loop = asyncio.get_running_loop()
         stopped: asyncio.Future[int] = loop.create_future()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _STOPPING:
             loop.add_signal_handler(number, _settle, stopped, int(number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         make = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
         server = await make(self.accept, sock=sock)
         try:

@@ -78,6 +78,9 @@ def echo(peer: Peer) -> None:
     done = 0
     while not peer.saw(events.Ended):
         peer.step()
+        if peer.saw(events.Reset):
+            peer.until(lambda: peer.websocket.closed is not None)
+            return
         if len(peer.received) > done:
             peer.stream.send(bytes(peer.received[done:]))
             done = len(peer.received)

@@ -1,0 +1,41 @@
+"""What the doctor knows while it looks."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from heim_tunnel.dial import Endpoint, Way
+from heim_tunnel.finding import Case, milliseconds
+from heim_tunnel.invocation import Invocation
+from heim_tunnel.webproxy import WebProxy
+from tests.unit.tunnel.test_status import store
+
+
+@pytest.mark.parametrize(
+    ("way", "proxied", "hop"),
+    [
+        (Way(), None, ("web.test", 443)),
+        (Way(connect_to=Endpoint("127.0.0.1", 8443)), None, ("127.0.0.1", 8443)),
+        (Way(), WebProxy("http", "proxy.test", 3128, None), ("proxy.test", 3128)),
+        (Way(connect_to=Endpoint("127.0.0.1", 8443)), WebProxy("http", "proxy.test", 3128, None),
+         ("proxy.test", 3128)),
+    ],
+    ids=["directly", "detour", "web proxy", "detour through a web proxy"],
+)  # fmt: skip
+def test_the_first_hop_is_where_our_connection_goes(
+    way: Way, proxied: WebProxy | None, hop: tuple[str, int]
+) -> None:
+    case = Case(Invocation("web.test", way, environ={}), "web.test", proxied=proxied)
+    assert case.first_hop == hop
+    assert case.host == "web.test"
+
+
+def test_authorities_of_the_login_are_used(home: object) -> None:
+    case = Case(Invocation("web.test", Way(), environ={}), "web.test", login=store())
+    assert case.way.ca_file == "/ca.pem"
+
+
+def test_times_are_in_milliseconds() -> None:
+    assert milliseconds(time.monotonic() - 1.5).startswith("150")
