@@ -41,8 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Pump"]
 
-BATCH_BYTES: Final = 65_535 + 8
-"""Encrypted at once: one full frame. What is encrypted cannot be overtaken by a PONG."""
+BATCH_BYTES: Final = 65_528
+"""Encrypted at once: four TLS records, less the WebSocket head of 8 (a few bytes more would be a
+fifth record). What is encrypted cannot be overtaken by a PONG."""
 
 BATCHES: Final = 8
 """Sent in one turn before the other direction gets its own."""
