@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from typing import Final
 
 from heim_tunnel import credentials, tokens
 from heim_tunnel.complaints import clean
@@ -12,8 +14,12 @@ from heim_tunnel.finding import Case, Finding, milliseconds
 from heim_tunnel.login import until
 from heim_tunnel.loginhost import backends
 from heim_wire.errors import Code
+from heim_wire.events import Ended, Event, Reset
 
 __all__ = ["identity", "rights", "tunnel"]
+
+# For the RESET to leave and the proxy to close.
+_GOODBYE_S: Final = 2.0
 
 
 def identity(case: Case) -> list[Finding]:
@@ -77,16 +83,21 @@ class _Watch:
     """Owner of a channel that is only watched."""
 
     def __init__(self) -> None:
+        # The backend or something on the way ended it; the connection is gone.
         self.over = asyncio.Event()
+        self.gone = asyncio.Event()
         self.reason = ""
 
-    def event(self, channel: object, event: object) -> None:
-        """See `Handler.event`: what the backend says first is of no interest."""
+    def event(self, channel: object, event: Event) -> None:
+        """See `Handler.event`: what the backend says is of no interest, but that it leaves is."""
+        if isinstance(event, Ended | Reset):
+            self.over.set()
 
     def closed(self, channel: object, code: int, reason: str) -> None:
         """See `Handler.closed`."""
         self.reason = reason
         self.over.set()
+        self.gone.set()
 
 
 async def _try_tunnel(entrance: Entrance, idle_s: float) -> list[Finding]:
@@ -94,30 +105,42 @@ async def _try_tunnel(entrance: Entrance, idle_s: float) -> list[Finding]:
     began = time.monotonic()
     channel, stream = await entrance.open(watch)
     findings = [Finding("ok", "tunnel", f"open in {milliseconds(began)}")]
-    opened = time.monotonic()
     try:
         if idle_s:
-            async with asyncio.timeout(idle_s):
-                await watch.over.wait()
-            lasted = time.monotonic() - opened
-            findings.append(
-                Finding(
-                    "fail",
-                    "idle",
-                    f"cut after {lasted:.0f} s: {clean(watch.reason)}",
-                    "the backend's own limit, or something on the way that counts no WebSocket "
-                    "frames as traffic: raise its idle timeout above 30 s",
-                )
-            )
-    except TimeoutError:
-        findings.append(Finding("ok", "idle", f"still open after {idle_s:.0f} s"))
+            findings.append(await _keep_idle(watch, idle_s))
     finally:
         if not channel.over:
             stream.reset(Code.GOING_AWAY, "heim-tunnel doctor is done")
             channel.finish()
-            try:
-                async with asyncio.timeout(2):
-                    await watch.over.wait()
-            except TimeoutError:
-                channel.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_GOODBYE_S):
+                await watch.gone.wait()
+        channel.abort()
+        # The loop ends with us: the transport closes in its last turns.
+        for _ in range(3):
+            await asyncio.sleep(0)
     return findings
+
+
+async def _keep_idle(watch: _Watch, idle_s: float) -> Finding:
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(idle_s):
+            await watch.over.wait()
+    except TimeoutError:
+        return Finding("ok", "idle", f"still open after {idle_s:.0f} s")
+    lasted = f"{time.monotonic() - began:.0f} s"
+    if not watch.gone.is_set():
+        return Finding(
+            "warn",
+            "idle",
+            f"the backend ended it after {lasted}",
+            "servers end connections that do not say anything; heim-tunnel cannot change that",
+        )
+    return Finding(
+        "fail",
+        "idle",
+        f"cut after {lasted}: {clean(watch.reason)}",
+        "something on the way ends connections although heim-tunnel pings every 15 s: raise the "
+        "idle timeout of load balancers and web proxies above 30 s",
+    )
