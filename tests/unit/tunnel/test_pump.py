@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from heim_tunnel import trust
+from heim_tunnel.complaints import Complaint
+from heim_tunnel.link import Link
+from heim_tunnel.pump import Pump
+from heim_tunnel.stdio import Sink, Source
+from heim_wire import events
+from heim_wire.errors import Code
+from tests.fakes.tunnel_server import TARGET, Peer, Script, TunnelServer
+
+
+class Clock:
+    """Seconds that run as they do, and jump when told."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+class Running:
+    """A pump between two pipes, in a thread."""
+
+    def __init__(self, server: TunnelServer) -> None:
+        self.clock = Clock()
+        self.input_end, self.input = os.pipe()
+        self.output, self.output_end = os.pipe()
+        sock = socket.create_connection(("127.0.0.1", server.port))
+        link = Link(sock, trust.context(str(server.ca_file)), TARGET)
+        link.handshake(time.monotonic() + 5)
+        link.send(b"GET / HTTP/1.1\r\nSec-WebSocket-Key: AAAA\r\n\r\n", time.monotonic() + 5)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += link.receive(time.monotonic() + 5)
+        self.readies: list[dict[str, Any]] = []
+        self.pump = Pump(
+            link, Source(self.input_end), Sink(self.output_end), target="db", clock=self.clock
+        )
+        self.pump.on_ready = self.readies.append
+        self.failure: Complaint | None = None
+        early = answer.partition(b"\r\n\r\n")[2]
+        self.thread = threading.Thread(target=self._run, args=(early,), daemon=True)
+        self.thread.start()
+
+    def _run(self, early: bytes) -> None:
+        try:
+            self.pump.run(early)
+        except Complaint as complaint:
+            self.failure = complaint
+
+    def end(self) -> Complaint | None:
+        """Wait for the end of `run`; what it complained about."""
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+        return self.failure
+
+    def close(self) -> None:
+        for end in (self.input, self.input_end, self.output, self.output_end):
+            try:
+                os.close(end)
+            except OSError:
+                continue
+
+
+@contextmanager
+def pumping(script: Script) -> Iterator[Running]:
+    with TunnelServer(script) as server:
+        running = Running(server)
+        try:
+            yield running
+        finally:
+            running.close()
+
+
+def silent(peer: Peer) -> None:
+    """Greet, and then nothing for ever, as a machine that lost its power."""
+    peer.request()
+    peer.upgrade()
+    peer.stream.send(b"x")
+    peer.flush()
+    peer.wait_closed()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_41_a_peer_that_falls_silent_is_left_after_25_s() -> None:
+    with pumping(silent) as running:
+        assert os.read(running.output, 1) == b"x"
+        for _ in range(9):
+            running.clock.ahead += 3
+            running.pump.offer("wake")
+            time.sleep(0.02)
+        failure = running.end()
+    assert failure is not None
+    assert failure.status == 69
+    assert failure.text.startswith("the connection to the proxy was lost: ")
+
+
+def test_23_after_a_suspend_the_peer_is_asked_at_once_and_left_if_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ten minutes of the wall's clock in a moment of ours."""
+    wall = time.time
+    asleep = 0.0
+    monkeypatch.setattr("time.time", lambda: wall() + asleep)
+    with pumping(silent) as running:
+        assert os.read(running.output, 1) == b"x"
+        running.pump.offer("wake")
+        time.sleep(0.02)
+        asleep = 600.0
+        running.pump.offer("wake")
+        time.sleep(0.02)
+        assert running.thread.is_alive()
+        running.clock.ahead += 3.1
+        running.pump.offer("wake")
+        failure = running.end()
+    assert failure is not None
+    assert failure.status == 69
+
+
+def test_23_a_peer_that_answers_after_a_suspend_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    wall = time.time
+    asleep = 0.0
+    monkeypatch.setattr("time.time", lambda: wall() + asleep)
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.upgrade()
+        peer.stream.send(b"x")
+        peer.until(lambda: peer.received == b"still here")
+        peer.goodbye()
+
+    with pumping(script) as running:
+        assert os.read(running.output, 1) == b"x"
+        asleep = 600.0
+        running.pump.offer("wake")
+        time.sleep(0.1)
+        running.clock.ahead += 3.1
+        os.write(running.input, b"still here")
+        os.close(running.input)
+        assert running.end() is None
+
+
+def test_ready_is_passed_on_and_a_token_sent_in_band() -> None:
+    tokens: list[object] = []
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.upgrade(ready={"expires": 12345})
+        peer.until(lambda: peer.saw(events.Auth))
+        tokens.extend(e.message["token"] for e in peer.events if isinstance(e, events.Auth))
+        peer.session.ready({"expires": 99999})
+        peer.goodbye()
+
+    with pumping(script) as running:
+        until(lambda: running.readies)
+        running.pump.offer("next")
+        until(lambda: len(running.readies) == 2)
+        os.close(running.input)
+        assert running.end() is None
+        assert [ready["expires"] for ready in running.readies] == [12345, 99999]
+        assert running.pump.request_id == "01JTEST"
+    assert tokens == ["next"]
+
+
+def test_stop_sends_what_was_read_and_ends() -> None:
+    got = bytearray()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.upgrade()
+        peer.stream.send(b"x")
+        peer.until(lambda: peer.saw(events.Ended))
+        got.extend(peer.received)
+        peer.goodbye()
+
+    with pumping(script) as running:
+        assert os.read(running.output, 1) == b"x"
+        os.write(running.input, b"last words")
+        running.pump.stop()
+        assert running.end() is None
+    assert got == b"last words"
+
+
+def test_a_reset_is_raised_after_its_last_bytes() -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.upgrade()
+        peer.stream.send(b"last")
+        peer.flush()
+        peer.stream.reset(Code.REVOKED, "access was withdrawn")
+        peer.flush()
+        peer.wait_closed()
+
+    with pumping(script) as running:
+        failure = running.end()
+        assert os.read(running.output, 10) == b"last"
+    assert failure is not None
+    assert (failure.status, failure.text) == (77, "access was withdrawn (request 01JTEST)")
+
+
+def test_6_input_is_not_read_faster_than_the_peer_allows() -> None:
+    """A peer that allows nothing more stops the reading, at the credit and one queue."""
+    granted = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.upgrade()
+        # No WINDOW, ever: what comes is not consumed.
+        granted.wait(5)
+
+    with pumping(script) as running:
+        os.set_blocking(running.input, False)
+        sent = 0
+        quiet = 0
+        while quiet < 20:
+            try:
+                sent += os.write(running.input, bytes(65_536))
+                quiet = 0
+            except BlockingIOError:
+                quiet += 1
+                time.sleep(0.01)
+        granted.set()
+        running.end()
+    # The pipe (1 MiB at most), the queue (128 KiB and a read), the first credit, the kernel's.
+    assert sent <= (1024 + 192 + 256 + 128) * 1024
