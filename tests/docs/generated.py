@@ -8,16 +8,17 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from heim_proxy.access.patterns import compile_pattern
 from heim_proxy.cli.main import build_parser
 from heim_proxy.identity.dialects import DIALECTS
 from heim_proxy.identity.families import FAMILIES as IDENTITY_FAMILIES
 from heim_proxy.observe.metrics import FAMILIES as METRIC_FAMILIES
+from heim_tunnel.arguments import build_parser as build_tunnel_parser
 from tests.docs.pages import HANDWRITTEN
 
-__all__ = ["BLOCKS", "commands", "rewritten"]
+__all__ = ["BLOCKS", "commands", "rewritten", "tunnel_commands"]
 
 _BLOCK = re.compile(
     r"(<!-- begin generated: (\w+) -->\n).*?(<!-- end generated: \2 -->)", re.DOTALL
@@ -32,6 +33,11 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     yield from _below(build_parser())
 
 
+def tunnel_commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """The same of heim-tunnel."""
+    yield from _below(build_tunnel_parser())
+
+
 def _below(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     groups = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
     if not groups:
@@ -41,15 +47,17 @@ def _below(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Argu
             yield from _below(sub)
 
 
-def _command_table() -> str:
+def _command_table(found: Iterable[tuple[str, argparse.ArgumentParser]]) -> str:
     rows = ["| command | argument | environment | default | |", "| --- | --- | --- | --- | --- |"]
-    for name, parser in commands():
+    for name, parser in found:
         shown = f"`{name}`"
         for action in parser._actions:
             if action.dest == "help":
                 continue
             rows.append(f"| {shown} | {_argument_cells(action)} |")
             shown = ""
+        if shown:
+            rows.append(f"| {shown} |  |  |  |  |")
     return "\n".join(rows)
 
 
@@ -114,11 +122,12 @@ def _pattern_table() -> str:
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
-    "commands": _command_table,
+    "commands": lambda: _command_table(commands()),
     "dialects": _dialect_table,
     "families": _family_table,
     "metrics": _metric_table,
     "patterns": _pattern_table,
+    "tunnel_commands": lambda: _command_table(tunnel_commands()),
 }
 
 

@@ -16,26 +16,28 @@ from tests.docs.pages import PAGES, page
 _SEPARATORS = frozenset("|&;()<>$")
 
 
-def invocations(text: str) -> Iterator[list[str]]:
-    """The arguments of every heim-proxy command in shell text."""
+def invocations(text: str, program: str = "heim-proxy") -> Iterator[list[str]]:
+    """The arguments of every command of a program in shell text."""
     for line in text.replace("\\\n", " ").split("\n"):
         words = shlex.shlex(line, posix=True, punctuation_chars=True)
         words.whitespace_split = True
         command: list[str] = []
         for word in (*words, ";"):
             if set(word) <= _SEPARATORS:
-                yield from _arguments(command)
+                yield from _arguments(command, program)
                 command = []
             else:
                 command.append(word)
 
 
-def _arguments(command: list[str]) -> Iterator[list[str]]:
+def _arguments(command: list[str], program: str) -> Iterator[list[str]]:
     if command[:2] == ["sudo", "-u"]:
         command = command[3:]
     elif command[:1] == ["sudo"]:
         command = command[1:]
-    if command and PurePath(command[0]).name == "heim-proxy":
+    while command and re.match(r"\w+=", command[0]):
+        command = command[1:]
+    if command and PurePath(command[0]).name == program:
         yield command[1:]
 
 

@@ -74,6 +74,10 @@ def proxy_command(login_host: str, way: Way) -> str:
     """The command that ssh hands to the shell, with the options that were needed to get here."""
     port = Endpoint.parse(login_host).port
     words = [*program(), "proxy"]
+    if detour := os.environ.get("HEIM_PROXY"):
+        # Editors start ssh without the environment of this terminal.
+        words[:0] = ["env", f"HEIM_PROXY={Endpoint.parse(detour, what='HEIM_PROXY')}"]
+        port = 443
     if way.connect_to is not None:
         words += ["--connect-to", str(way.connect_to)]
     if way.ca_file is not None and not _is_stored(way.ca_file, login_host):

@@ -24,6 +24,7 @@ ENVIRONMENT: Final = (
     "HEIM_TOKEN_FILE",
     "HEIM_CA_FILE",
     "HEIM_TUNNEL_HOME",
+    "HEIM_WEB_PROXY_HEADER_FILE",
     "HTTPS_PROXY",
     "https_proxy",
     "ALL_PROXY",

@@ -74,6 +74,14 @@ def test_the_command_carries_what_was_needed(
     assert sshconfig.proxy_command(login_host, way) == f"{started_as} {tail}"
 
 
+def test_a_detour_of_this_terminal_is_written_down(
+    home: Path, started_as: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEIM_PROXY", "auth.x.example.com:8443")
+    command = sshconfig.proxy_command("auth.x.example.com:8443", Way())
+    assert command == f"env HEIM_PROXY=auth.x.example.com:8443 {started_as} proxy %h"
+
+
 def test_a_program_found_by_name_is_written_with_its_path(
     started_as: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
