@@ -94,7 +94,7 @@ def _load(name: str) -> ModuleType | None:
 
 
 def _xor(data: bytes | memoryview, key: bytes) -> bytes:
-    """XOR by big integers, in blocks that stay in the processor's cache: twice as fast as in one."""
+    """XOR by big integers, in blocks that stay in the cache: twice as fast as in one."""
     size = len(data)
     whole = size - size % _BLOCK
     if not whole:

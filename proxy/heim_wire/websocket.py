@@ -146,6 +146,11 @@ class WebSocket:
         self._pong = None
         return self._control(_PONG, payload)
 
+    @property
+    def owes(self) -> bool:
+        """Whether `replies` has something."""
+        return self._pong is not None or bool(self._unsaid)
+
     def frame(self, parts: list[bytes | memoryview], total: int) -> bytes:
         """One binary frame around `parts`, `total` bytes together, as one piece."""
         head = _head(_FIN | _BINARY, self._mask_bit, total)

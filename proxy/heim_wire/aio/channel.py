@@ -175,7 +175,7 @@ class Channel:
             return
         if websocket.closed is not None:
             self._peer_closed()
-        else:
+        elif self.session.wants_write or websocket.owes:
             self.wake()
 
     def eof(self) -> None:

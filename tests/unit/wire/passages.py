@@ -69,7 +69,7 @@ async def drain(sock: socket.socket) -> bytes:
     return b"".join(pieces)
 
 
-async def eventually(condition: Callable[[], object], limit_s: float = 4.0) -> None:
+async def eventually(condition: Callable[[], object], limit_s: float = 8.0) -> None:
     """Wait until `condition` holds."""
     async with asyncio.timeout(limit_s):
         while not condition():
@@ -87,7 +87,10 @@ def server_context() -> ssl.SSLContext:
 
 def client_context() -> ssl.SSLContext:
     """Trusts `server_context`."""
-    return ssl.create_default_context(cadata=CA_PEM)
+    context = ssl.create_default_context(cadata=CA_PEM)
+    # Python 3.13 wants extensions that the certificates of our tests do not have.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    return context
 
 
 @dataclass

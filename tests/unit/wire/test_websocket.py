@@ -235,8 +235,11 @@ def test_nearly_right_frames_are_payload_or_an_error(frames: list[bytes], step: 
 @ROLES
 def test_a_ping_is_answered_with_its_payload(client: bool) -> None:
     ours, theirs = ends(client)
+    assert not ours.owes
     ours.receive(theirs.ping(b"are you there?"))
+    assert ours.owes
     pong = ours.replies()
+    assert not ours.owes
     assert pong[0] == 0x8A
     assert theirs.receive(pong) == []
     assert pong.endswith(b"are you there?") is not client
