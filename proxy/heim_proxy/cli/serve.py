@@ -23,6 +23,7 @@ from heim_proxy.store.base import StoreUnavailable
 from heim_runtime.allocator import return_large_blocks
 from heim_runtime.logs import configure
 from heim_runtime.signals import handling
+from heim_wire.mask import use_fast_mask
 
 __all__ = ["demo", "program", "run", "run_loop", "tunnel"]
 
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
     configure(args.log_level)
     _raise_descriptor_limit()
     return_large_blocks()
+    use_fast_mask()
     access_log: int | Path = 1 if args.access_log == "-" else Path(args.access_log)
     return run_loop(_serve(Path(args.config), access_log))
 
