@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from heim_wire.events import Auth
 from tests.fakes.certificates import make_pair
 from tests.fakes.login_host import Canned, LoginHost, browser_script, login_host
 from tests.fakes.tunnel_cli import Cli, write_login
@@ -187,6 +188,30 @@ def test_a_token_that_the_proxy_refuses_is_renewed_once(place: Place, tmp_path: 
         with place.cli() as cli:
             assert cli.finish() == (0, b"", "")
     assert len(seen) == len(set(seen)) == 2
+
+
+def test_42_a_token_is_renewed_in_band_before_it_ends(place: Place) -> None:
+    """Several times in the life of one stream; each is sent inside it, to the proxy alone."""
+    offered: list[object] = []
+
+    def auths(peer: Peer) -> list[object]:
+        return [event.message for event in peer.events if isinstance(event, Auth)]
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.upgrade(ready={"expires": time.time() + 1})
+        peer.until(lambda: len(auths(peer)) == 2)
+        offered.extend(auths(peer))
+        peer.goodbye()
+
+    place.server._script = script
+    place.auth.access_s = 1
+    place.login(access_expires=time.time() - 1)
+    with place.cli() as cli:
+        assert cli.finish() == (0, b"", "")
+    granted = list(place.auth.tokens.values())
+    assert place.bearers() == [f"Bearer {granted[1]}"]
+    assert offered == [{"kind": "bearer", "token": token} for token in granted[2:4]]
 
 
 # Signing in on the way.

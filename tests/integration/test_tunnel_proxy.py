@@ -14,10 +14,9 @@ import socket
 import subprocess
 import termios
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
 
@@ -608,20 +607,3 @@ def test_41_pings_are_answered_and_sent(home: Path) -> None:
     with TunnelServer(script) as server, Cli.to(server, home) as cli:
         assert cli.finish()[0] == 69
     assert pong == b"are you there"
-
-
-def test_a_token_that_ends_soon_is_replaced_in_band(home: Path) -> None:
-    write_login(home, access_expires=time.time() + 3600)
-    offered: list[Any] = []
-
-    def script(peer: Peer) -> None:
-        peer.request()
-        peer.upgrade(ready={"expires": time.time() + 0.6})
-        peer.until(lambda: peer.saw(events.Auth))
-        offered.extend(event.message for event in peer.events if isinstance(event, events.Auth))
-        peer.session.ready({"expires": time.time() + 3600})
-        peer.goodbye()
-
-    with TunnelServer(script) as server, Cli.to(server, home, stdin=subprocess.DEVNULL) as cli:
-        assert cli.finish() == (0, b"", "")
-    assert offered == [{"kind": "bearer", "token": "token-one"}]

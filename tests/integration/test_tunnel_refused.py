@@ -98,7 +98,7 @@ STRANGERS = {
     ),
     "a web server without Heim": (
         "HTTP/1.1 404 Not Found\nContent-Length: 0\n\n",
-        69,
+        68,
         "there is no tunnel at this address",
     ),
     "a load balancer without a server": (

@@ -24,6 +24,7 @@ __all__ = [
     "NO_HOST",
     "OK",
     "PROTOCOL",
+    "SOFTWARE",
     "TRY_LATER",
     "UNAVAILABLE",
     "USAGE",
@@ -49,6 +50,8 @@ PROTOCOL = 76
 AUTH = 77
 """sysexits EX_NOPERM: not signed in, or not allowed."""
 INTERRUPTED = 130
+
+_BY_HTTP = {401: AUTH, 403: AUTH, 404: NO_HOST, 429: TRY_LATER, 503: TRY_LATER}
 
 LINE_BYTES = 600
 """Longer texts are cut: a captive portal must not fill the terminal."""
@@ -99,7 +102,7 @@ def refusal(refused: Refused) -> Complaint:
         status = failure.exit_status
     else:
         # Not the proxy's words: a load balancer that is overloaded, a captive portal, another site.
-        status = TRY_LATER if refused.status in (429, 503) else UNAVAILABLE
+        status = _BY_HTTP.get(refused.status, UNAVAILABLE)
     return Complaint(with_id(text, refused.request_id), status, detail=f"status {refused.status}")
 
 

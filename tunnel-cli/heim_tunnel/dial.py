@@ -106,6 +106,12 @@ class Way:
         """The way the environment asks for: HEIM_CA_FILE."""
         return cls(ca_file=os.environ.get("HEIM_CA_FILE") or None)
 
+    def with_authorities(self, ca_file: str | None) -> Way:
+        """This way with the authorities a login was made with, unless others were asked for."""
+        if self.ca_file is not None or ca_file is None:
+            return self
+        return Way(ca_file=ca_file, connect_to=self.connect_to, verbose=self.verbose)
+
     def tell(self, text: str) -> None:
         """Say a step when the person asked for them."""
         if self.verbose:

@@ -87,9 +87,7 @@ def chosen_host(typed: str | None) -> str:
 
 def with_authorities(way: Way, login: Login | None) -> Way:
     """The way with the authorities that a login was made with, unless others were asked for."""
-    if way.ca_file is not None or login is None or login.ca_file is None:
-        return way
-    return Way(ca_file=login.ca_file, connect_to=way.connect_to, verbose=way.verbose)
+    return way if login is None else way.with_authorities(login.ca_file)
 
 
 def until(when: float, now: float | None = None) -> str:

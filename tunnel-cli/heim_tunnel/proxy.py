@@ -11,7 +11,7 @@ import os
 import signal
 
 from heim_tunnel import credentials
-from heim_tunnel.complaints import AUTH, INTERRUPTED, OK, Complaint, refusal, say
+from heim_tunnel.complaints import AUTH, INTERRUPTED, OK, SOFTWARE, Complaint, refusal, say
 from heim_tunnel.dial import Way, dial
 from heim_tunnel.invocation import Invocation, read
 from heim_tunnel.pump import Pump
@@ -47,6 +47,13 @@ def main(arguments: Sequence[str]) -> int:
         if e.detail and target is not None and invocation.way.verbose:
             say(target, e.detail)
         return e.status
+    except Exception as e:  # noqa: BLE001 - the root: a person gets a line, not a traceback
+        say(target, f"internal error: {type(e).__name__}: {e}; please report it, with -v")
+        if "-v" in arguments or "--verbose" in arguments:
+            import traceback
+
+            traceback.print_exc()
+        return SOFTWARE
     return OK
 
 
@@ -69,7 +76,7 @@ def run(invocation: Invocation) -> None:
         _join(invocation, link, early, None)
         return
     login = login_for(invocation)
-    way = _way(invocation, login)
+    way = invocation.way.with_authorities(login.ca_file)
     try:
         link, early = _open(invocation, way, login.access_token)
     except Refused as e:
@@ -94,7 +101,9 @@ def login_for(invocation: Invocation) -> Login:
     host = invocation.dialled.host
     login = credentials.for_host(host)
     if login is not None:
-        return _current(invocation, login.login_host, _way(invocation, login))
+        return _current(
+            invocation, login.login_host, invocation.way.with_authorities(login.ca_file)
+        )
     if invocation.backend is not None:
         # HEIM_PROXY is the login host that the person named.
         return _current(invocation, str(invocation.dialled), invocation.way)
@@ -109,29 +118,21 @@ def login_for(invocation: Invocation) -> Login:
     else:
         link.close()
         raise Complaint(f"{host} opens tunnels for everybody; that is no Heim proxy")
-    login = _current(invocation, login_host, invocation.way)
-    if not login.covers(host):
-        raise Complaint(
-            f"{login_host} does not vouch for {host}; nothing was sent to it",
-            AUTH,
-        )
-    return login
+    return _current(invocation, login_host, invocation.way)
 
 
 def _current(
     invocation: Invocation, login_host: str, way: Way, *, refused: str | None = None
 ) -> Login:
+    """A login with a good token, which may be sent to the host that is dialled."""
     from heim_tunnel.tokens import current
 
-    return current(login_host, way, target=invocation.target, refused=refused)
-
-
-def _way(invocation: Invocation, login: Login) -> Way:
-    """The way that was asked for, with the authorities that were right when signing in."""
-    way = invocation.way
-    if way.ca_file is None and login.ca_file is not None:
-        return Way(ca_file=login.ca_file, connect_to=way.connect_to, verbose=way.verbose)
-    return way
+    login = current(login_host, way, target=invocation.target, refused=refused)
+    # Asked of the newest answer: a login host may have stopped vouching for a host.
+    host = invocation.dialled.host
+    if not login.covers(host):
+        raise Complaint(f"{login_host} does not vouch for {host}; nothing was sent to it", AUTH)
+    return login
 
 
 def _open(invocation: Invocation, way: Way, token: str) -> tuple[Link, bytes]:
@@ -150,14 +151,12 @@ def _join(invocation: Invocation, link: Link, early: bytes, login: Login | None)
     if login is not None:
         from heim_tunnel.renewal import Renewal
 
-        renewal = Renewal(
-            login.login_host, _way(invocation, login), target=invocation.target, offer=pump.offer
-        )
+        way = invocation.way.with_authorities(login.ca_file)
+        renewal = Renewal(login, way, target=invocation.target, offer=pump.offer)
 
         def accepted(message: Message) -> None:
-            expires = message.get("expires")
-            if isinstance(expires, int | float) and not isinstance(expires, bool):
-                renewal.accepted(float(expires))
+            if message.get("expires") is not None:
+                renewal.start()
 
         pump.on_ready = accepted
     _watch_signals(pump)

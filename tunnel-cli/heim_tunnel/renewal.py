@@ -1,6 +1,8 @@
 """Fetch a new token while a session runs, before the proxy would have to end it.
 
-A thread of its own with a socket of its own: the stream must not wait for the login host.
+A thread of its own with a socket of its own: the stream must not wait for the login host. When it
+is time is counted by our clock, from what the login host said that the token has left: the proxy's
+clock may be another.
 """
 
 from __future__ import annotations
@@ -8,8 +10,8 @@ from __future__ import annotations
 import _thread
 import time
 
-from heim_tunnel import tokens
 from heim_tunnel.complaints import AUTH, Complaint, say
+from heim_tunnel.tokens import current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
     from typing import Final
 
     from heim_tunnel.dial import Way
+    from heim_tunnel.grant import Login
 
 __all__ = ["Renewal"]
 
 PART: Final = 2 / 3
-"""When a token is replaced: so much of what it had left when it was accepted."""
+"""When a token is replaced: so much of what it had left when it was first used."""
 
 RETRY_S: Final = 30.0
 """Between attempts while the login host cannot be reached."""
@@ -31,76 +34,75 @@ NAP_S: Final = 30.0
 
 
 class Renewal:
-    """Renews one session's token; `accepted` starts it and tells it of each new end."""
+    """Renews one session's token for as long as the process lives."""
 
     def __init__(
         self,
-        login_host: str,
+        login: Login,
         way: Way,
         *,
         target: str,
         offer: Callable[[str], None],
-        fetch: Callable[..., str] | None = None,
+        fetch: Callable[[Login], Login] | None = None,
     ) -> None:
-        """Prepare; nothing runs yet.
+        """Prepare; `start` it when the proxy has accepted the token.
 
         Args:
-            login_host: Where the token comes from.
-            way: How that is reached.
+            login: What the session began with.
+            way: How its login host is reached.
             target: What lines on standard error are about.
             offer: Given each new token, on the thread.
-            fetch: Gets a token that has so many seconds left; by default from `tokens.current`.
+            fetch: Gets a login with another token than this one's; from `tokens.current` if None.
         """
-        self._login_host = login_host
+        self._login = login
         self._way = way
         self._target = target
         self._offer = offer
         self._fetch = fetch or self._from_login_host
-        self._expires = 0.0
-        self._due = 0.0
         self._running = False
-        self._news = _thread.allocate_lock()
-        self._news.acquire()
 
-    def accepted(self, expires: float) -> None:
-        """The proxy took a token whose word ends at `expires` (epoch seconds)."""
-        if expires == self._expires:
-            return
-        now = time.time()
-        self._expires = expires
-        self._due = now + (expires - now) * PART
+    def start(self) -> None:
+        """Start the thread; again is fine."""
         if not self._running:
             self._running = True
             _thread.start_new_thread(self._run, ())
-        elif self._news.locked():
-            self._news.release()
 
     def _run(self) -> None:
+        used = time.time()
+        due = used + (self._login.access_expires - used) * PART
         warned = False
         while True:
-            wait = self._due - time.time()
+            wait = due - time.time()
             if wait > 0:
-                self._news.acquire(timeout=min(wait, NAP_S))
+                time.sleep(min(wait, NAP_S))
                 continue
             try:
-                token = self._fetch(self._expires - time.time() + 1)
+                login = self._fetch(self._login)
             except Complaint as e:
                 if not warned:
                     warned = True
-                    end = time.strftime("%H:%M", time.localtime(self._expires))
-                    say(self._target, f"{e.text} (this connection may end at {end})")
-                if e.status == AUTH or time.time() > self._expires:
-                    # Only the person can do something about it, or it is too late.
+                    self._warn(e.text)
+                if e.status == AUTH:
+                    # Only the person can do something about it.
                     return
-                self._due = time.time() + RETRY_S
+                due = time.time() + RETRY_S
                 continue
             warned = False
-            # Until READY says otherwise; an offer that is refused must not become a storm.
-            self._due = time.time() + RETRY_S
-            self._offer(token)
+            self._login = login
+            used = time.time()
+            # Not at once again, whatever the login host says: that would be a storm.
+            due = used + max(1.0, (login.access_expires - used) * PART)
+            self._offer(login.access_token)
 
-    def _from_login_host(self, left_s: float) -> str:
-        login = tokens.current(
-            self._login_host, self._way, target=self._target, sign_in=False, left_s=left_s
+    def _warn(self, why: str) -> None:
+        end = time.strftime("%H:%M", time.localtime(self._login.access_expires))
+        say(self._target, f"{why} (this connection may end at {end})")
+
+    def _from_login_host(self, login: Login) -> Login:
+        return current(
+            login.login_host,
+            self._way,
+            target=self._target,
+            sign_in=False,
+            refused=login.access_token,
         )
-        return login.access_token

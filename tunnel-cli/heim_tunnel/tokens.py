@@ -95,7 +95,7 @@ def _sign_in(
     say(target, f"{why}; signing in at {login_host}")
     from heim_tunnel.login import run
 
-    return run(login_host, _for(login, way) if login is not None else way)
+    return run(login_host, way.with_authorities(login.ca_file) if login is not None else way)
 
 
 def refreshed(login: Login, way: Way) -> Login | None:
@@ -106,7 +106,7 @@ def refreshed(login: Login, way: Way) -> Login | None:
     """
     from heim_tunnel.request import post
 
-    way = _for(login, way)
+    way = way.with_authorities(login.ca_file)
     form = {"grant_type": "refresh_token", "refresh_token": login.refresh_token}
     reply = post(login.login_url + _TOKEN_PATH, form, way)
     if reply.status == 200:
@@ -121,9 +121,3 @@ def refreshed(login: Login, way: Way) -> Login | None:
         f"{clean(str(error), 60)}); try again",
         TRY_LATER,
     )
-
-
-def _for(login: Login, way: Way) -> Way:
-    if way.ca_file is not None or login.ca_file is None:
-        return way
-    return Way(ca_file=login.ca_file, connect_to=way.connect_to, verbose=way.verbose)
