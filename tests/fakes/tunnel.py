@@ -166,6 +166,8 @@ class TunnelClient:
     # While set, nothing that comes is credited: the local side does not read.
     stalled: bool = False
     owed: int = 0
+    # While set, the session says nothing by itself: what a test writes is all there is.
+    mute: bool = False
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _task: asyncio.Task[None] | None = None
 
@@ -181,7 +183,7 @@ class TunnelClient:
         early: bytes = b"",
         silent: bool = False,
     ) -> TunnelClient:
-        """A running stream; fails when it is refused. `silent` sends no HELLO."""
+        """A running stream; fails when it is refused. `silent` sends no HELLO, and no answers."""
         wire = await heim.connect(host.partition(":")[0])
         wire.send(tunnel_head(token, host=host, backend=backend, extra=extra) + early)
         async with asyncio.timeout(5):
@@ -194,6 +196,7 @@ class TunnelClient:
             WebSocket(client=True),
         )
         client.stream = client.session.adopt()
+        client.mute = silent
         if not silent:
             client.flush()
         client._task = asyncio.get_running_loop().create_task(client._read())
@@ -276,7 +279,7 @@ class TunnelClient:
                 self.close = self.websocket.closed
                 for event in self.session.events():
                     self._note(event)
-                if self.websocket.closing or not self.wire.writer.is_closing():
+                if not self.mute and not self.wire.writer.is_closing():
                     self.flush()
                 self._changed.set()
         except (ConnectionError, ssl.SSLError, WireError):

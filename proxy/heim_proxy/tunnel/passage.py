@@ -51,6 +51,10 @@ ENDINGS: Final = {
 _TOKEN_OVER: Final = Ending(
     Code.EXPIRED, EndReason.EXPIRED.value, f"the access token was not renewed in time; {_AGAIN}"
 )
+# The store has been away for longer than sessions in memory are believed.
+_UNCHECKED: Final = Ending(
+    Code.BUSY, EndReason.EXPIRED.value, "your login cannot be checked just now; try again later"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -116,9 +120,11 @@ class Passage:
         return None
 
     def ending(self, reason: EndReason, snapshot: Snapshot, now: float) -> Ending:
-        """What its end means. "Expired" may be the login, its age for the backend, or the token."""
+        """What its end means: "expired" may be said of the login, of its age, or of the token."""
         ending = ENDINGS[reason]
         if reason is EndReason.EXPIRED and now < self.session.expires:
-            late = now >= self.login_end(snapshot)
-            ending = ENDINGS[EndReason.SESSION_TOO_OLD] if late else _TOKEN_OVER
+            if now >= self.login_end(snapshot):
+                ending = ENDINGS[EndReason.SESSION_TOO_OLD]
+            else:
+                ending = _TOKEN_OVER if now >= self.valid_until(snapshot) else _UNCHECKED
         return Ending(ending.code, ending.end, ending.words.format(backend=self.backend.name))

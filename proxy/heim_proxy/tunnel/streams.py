@@ -47,14 +47,20 @@ GOODBYE_S: Final = 0.5
 _SETTINGS: Final = Settings(max_streams=0)
 # HELLO, READY and a WINDOW are some 300 bytes.
 _FIRST_BYTES: Final = 16 * 1024
+# What logs call an end that is not our decision. A client may send any number in a RESET; it must
+# not make the log say that access was withdrawn.
+_ENDS: Final = {
+    code: FAILURES[code].slug
+    for code in (Code.PROTOCOL, Code.FLOW, Code.INTERNAL, Code.CONNECTION_RESET)
+}
 
 
 class TunnelStream:
     """Owns a client connection (`edge.door.Occupant`) and its channel, from `open` to `_finish`."""
 
     __slots__ = (
-        "_channel", "_front", "_passage", "_refreshing", "_relay", "_running", "_terms", "_tunnel",
-        "_wire", "end_reason", "over", "started", "upstream_name",
+        "_channel", "_front", "_leaving", "_passage", "_refreshing", "_relay", "_running", "_terms",
+        "_tunnel", "_wire", "end_reason", "over", "started", "upstream_name",
     )  # fmt: skip
 
     _channel: Channel
@@ -69,6 +75,8 @@ class TunnelStream:
         self._passage = passage
         # From `open` until both its sides are done with; then only goodbyes are left.
         self._running = False
+        # It was ended, and the client has until a deadline to close.
+        self._leaving = False
         self._refreshing = False
         self.upstream_name = str(passage.target.endpoint)
         self.started = monotonic()
@@ -199,8 +207,7 @@ class TunnelStream:
             return
         self._running = False
         if code:
-            lost = code == Code.PEER_LOST
-            self.end_reason = self.end_reason or ("client_gone" if lost else FAILURES[code].slug)
+            self.end_reason = self.end_reason or _ENDS.get(code, "client_gone")
         self._channel.finish()
 
     # -- while it runs ----------------------------------------------------------------------
@@ -282,7 +289,10 @@ class TunnelStream:
             self.end_reason = end
             # Calls `relay_over`.
             self._relay.end(code, reason)
-        self._front.expect(GOODBYE_S, "goodbye")
+        if not self._leaving:
+            # Once: the registry says "expired" with every sweep, and must not move the deadline.
+            self._leaving = True
+            self._front.expect(GOODBYE_S, "goodbye")
 
     def abort(self) -> None:
         """End without a word."""

@@ -121,6 +121,9 @@ class TestEnding:
     async def test_expired_says_what_it_was_that_expired(self, stage: Stage) -> None:
         strict = built(tcp("web1", max_session_age="1h"))
         passage = await passage_of(stage, strict)
+        store = passage.ending(EndReason.EXPIRED, strict, stage.now + 100)
+        assert (store.code, store.end) == (Code.BUSY, "expired")
+        assert "cannot be checked" in store.words
         token = passage.ending(EndReason.EXPIRED, strict, stage.now + 1000)
         age = passage.ending(EndReason.EXPIRED, strict, stage.now + 3600)
         login = passage.ending(EndReason.EXPIRED, strict, stage.now + 10_000)

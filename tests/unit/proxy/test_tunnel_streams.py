@@ -4,12 +4,14 @@ import asyncio
 import hashlib
 import logging
 import random
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from heim_proxy.edge.limits import SWEEP_S
 from heim_proxy.live import EndReason
 from heim_proxy.observe.audit import AUDIT_LOGGER
 from heim_proxy.tunnel.passage import TOKEN_GRACE_S
@@ -18,6 +20,7 @@ from heim_proxy.tunnel.terms import NOTICE_S
 from heim_wire.errors import Code
 from heim_wire.frames import Type, plain_frame
 from heim_wire.liveness import HELLO_WITHIN
+from heim_wire.websocket import WebSocket
 from tests.fakes.heim import user
 from tests.fakes.tunnel import (
     TcpServer,
@@ -27,6 +30,7 @@ from tests.fakes.tunnel import (
     rst,
     service_token,
     tcp_backend,
+    tunnel_head,
     tunnel_role,
     tunnel_site,
 )
@@ -194,6 +198,19 @@ class TestResets:
         await site.heim.until(lambda: site.upstream.open == 0)
         assert site.upstream.ended == "reset"
 
+    @pytest.mark.parametrize("code", [Code.REVOKED, Code.EXPIRED, Code.GOING_AWAY, 9999])
+    async def test_no_number_of_a_clients_puts_words_into_our_log(
+        self, site: TunnelSite, code: int
+    ) -> None:
+        faults: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+        client = await site.connect()
+        client.cut(code)
+        await client.over()
+        assert (await site.line(client.readies[0]["request_id"]))["end"] == "client_gone"
+        assert site.live == 0
+        assert not faults
+
     async def test_a_client_that_vanishes_is_no_clean_end_to_the_upstream(
         self, site: TunnelSite
     ) -> None:
@@ -360,6 +377,14 @@ class TestTime:
         await client.over()
         await site.heim.until(lambda: site.live == 0)
 
+    async def test_a_client_that_acknowledges_nothing_is_given_up_by_the_kernel(
+        self, site: TunnelSite
+    ) -> None:
+        await site.connect()
+        sock = streams(site)[0]._front.transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
     async def test_a_client_that_fell_silent_is_found_out(self, site: TunnelSite) -> None:
         client = await site.connect()
         client.send(b"ping")
@@ -499,6 +524,22 @@ class TestPermission:
         assert sessions is not None
         await sessions.end(site.login.session.sid, EndReason.REVOKED, site.clock.now())
         await site.heim.until(lambda: site.live == 0 and site.upstream.open == 0, PROMISE_S)
+
+    async def test_a_client_that_answers_nothing_is_cut_when_its_token_is_over(
+        self, site: TunnelSite
+    ) -> None:
+        wire = await site.heim.connect("web1.example.test")
+        wire.send(tunnel_head(site.login.token(), host="web1.example.test"))
+        assert (await wire.answer()).status == 101
+        hello = plain_frame(Type.HELLO, 0, b'{"v":[1]}')
+        wire.send(WebSocket(client=True).frame([hello], len(hello)))
+        await site.heim.until(lambda: site.upstream.open == 1)
+        # The sweep finds it over again and again until the connection is gone.
+        site.clock.time += 900 + TOKEN_GRACE_S + 1
+        try:
+            await site.heim.until(lambda: site.live == 0, PROMISE_S + SWEEP_S)
+        finally:
+            wire.close()
 
     async def test_the_login_that_expires_announces_it(self, tmp_path: Path) -> None:
         async with tunnel_site(tmp_path, session={"lifetime": "20m", "idle": "20m"}) as site:
