@@ -167,7 +167,7 @@ def join(sock: socket.socket, proxy: WebProxy, target: str, port: int, *, deadli
                 raise answer.eof()
             rest = answer.receive(data)
     except Refused as e:
-        raise refusal(e) from e
+        raise Complaint(refusal(e).text, detail=f"status {e.status}") from e
     except OSError as e:
         raise Complaint(f"web proxy {proxy}: {e.strerror or e}") from e
     if rest:
