@@ -103,7 +103,7 @@ class _Watch:
 async def _try_tunnel(entrance: Entrance, idle_s: float) -> list[Finding]:
     watch = _Watch()
     began = time.monotonic()
-    channel, stream = await entrance.open(watch)
+    channel, stream, _ = await entrance.open(watch)
     findings = [Finding("ok", "tunnel", f"open in {milliseconds(began)}")]
     try:
         if idle_s:

@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from heim_tunnel import credentials, tokens, trust
-from heim_tunnel.complaints import Complaint, refusal
+from heim_tunnel.complaints import AUTH, Complaint, refusal
 from heim_tunnel.dial import TLS_S, connect
+from heim_tunnel.grant import Login
 from heim_tunnel.invocation import Invocation
 from heim_tunnel.login import with_authorities
 from heim_tunnel.proxy import login_for
@@ -35,11 +36,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from heim_wire.aio.channel import Handler
 
-__all__ = ["Entrance", "in_thread"]
+__all__ = ["Entrance", "Opened", "in_thread"]
 
 T = TypeVar("T")
 
 _UNAUTHENTICATED: Final = 401
+
+
+class Opened(NamedTuple):
+    """A tunnel that is open: its channel, its only stream, and the login that opened it, if any."""
+
+    channel: Channel
+    stream: Stream
+    login: Login | None
 
 
 class Entrance:
@@ -59,52 +68,57 @@ class Entrance:
             self.login_host = login.login_host
             self._way = with_authorities(invocation.way, login)
         else:
-            credentials.service_token(invocation.token_file)
+            self._service_token()
         # The whole bundle: 18 ms once, and no second attempt where the directory has no hashes.
         self._context = trust.context(self._way.ca_file, bundle=True)
 
-    def token(
-        self, *, refused: str | None = None, left_s: float = tokens.LEFT_S, sign_in: bool = True
-    ) -> str:
-        """A token that has `left_s` seconds left, other than a `refused` one; blocks.
+    def login(self, *, refused: str | None = None, sign_in: bool = True) -> Login | None:
+        """The login whose token opens tunnels; None where a service token does. Blocks.
+
+        Args:
+            refused: A token that is not good any more, or not for much longer: another is fetched.
+            sign_in: False to complain instead of opening a browser.
 
         Raises:
-            Complaint: There is none.
+            Complaint: There is none that may be sent there.
         """
         if self.login_host is None:
-            assert self.invocation.token_file is not None
-            return credentials.service_token(self.invocation.token_file)
+            return None
+        invocation = self.invocation
         login = tokens.current(
-            self.login_host,
-            self._way,
-            target=self.invocation.target,
-            refused=refused,
-            left_s=left_s,
-            sign_in=sign_in,
+            self.login_host, self._way, target=invocation.target, refused=refused, sign_in=sign_in
         )
-        return login.access_token
+        # Asked of the newest answer: a login host may have stopped vouching for a host.
+        if not login.covers(invocation.dialled.host):
+            raise Complaint(
+                f"{self.login_host} does not vouch for {invocation.dialled.host}; nothing was "
+                "sent to it",
+                AUTH,
+            )
+        return login
 
-    async def open(self, handler: Handler) -> tuple[Channel, Stream]:
+    async def open(self, handler: Handler) -> Opened:
         """Open one tunnel. What the proxy sends right away may reach `handler` before this returns.
 
         Raises:
             Complaint: It could not be opened; the text says at which step and what to do.
         """
-        token = await in_thread(self.token)
+        login = await in_thread(self.login)
         try:
-            return await self._attempt(token, handler)
+            return await self._attempt(login, handler)
         except Refused as refused:
-            if refused.status != _UNAUTHENTICATED or self.login_host is None:
+            if refused.status != _UNAUTHENTICATED or login is None:
                 raise refusal(refused) from refused
         # The token's time is not over, but its session is.
-        token = await in_thread(partial(self.token, refused=token))
+        login = await in_thread(partial(self.login, refused=login.access_token))
         try:
-            return await self._attempt(token, handler)
+            return await self._attempt(login, handler)
         except Refused as refused:
             raise refusal(refused) from refused
 
-    async def _attempt(self, token: str, handler: Handler) -> tuple[Channel, Stream]:
+    async def _attempt(self, login: Login | None, handler: Handler) -> Opened:
         invocation = self.invocation
+        token = self._service_token() if login is None else login.access_token
         sock = await in_thread(partial(connect, invocation.dialled, self._way))
         connection = await self._secure(sock, invocation.dialled.host)
         backend = invocation.backend
@@ -120,7 +134,12 @@ class Entrance:
             raise Complaint(
                 f"{invocation.dialled.host} does not answer within {ANSWER_S:.0f} s"
             ) from error
-        return channel, stream
+        return Opened(channel, stream, login)
+
+    def _service_token(self) -> str:
+        """Read anew each time: whoever mounts it may replace it."""
+        assert self.invocation.token_file is not None
+        return credentials.service_token(self.invocation.token_file)
 
     async def _secure(self, sock: socket.socket, host: str) -> Connection:
         """TLS on a connection from `connect`; the socket is closed on failure."""

@@ -9,20 +9,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from heim_runtime.tasks import spawn
-from heim_tunnel.complaints import Complaint, clean
+from heim_tunnel.complaints import AUTH, Complaint, clean
 from heim_tunnel.entrance import in_thread
 from heim_wire.aio.relay import Relay
 from heim_wire.errors import Code
-from heim_wire.events import Data, Ended, Event, GoAway, Notice, Ready, Reset
+from heim_wire.events import Data, Ended, Event, GoAway, Notice, Reset
 
 if TYPE_CHECKING:
     from heim_tunnel.entrance import Entrance
+    from heim_tunnel.grant import Login
     from heim_wire.aio.channel import Channel
 
 __all__ = ["Passage"]
 
-# When a token is replaced: so much of what it had left when the proxy accepted it.
+# When a token is replaced: so much of what it had left when it was first used.
 _RENEW_PART: Final = 2 / 3
+# Between attempts while the login host cannot be reached, and between renewals at least.
+_RETRY_S: Final = 30.0
+_PAUSE_S: Final = 1.0
 # The longest sleep: monotonic clocks stand still while a laptop sleeps, a token's time does not.
 _NAP_S: Final = 30.0
 
@@ -53,8 +57,10 @@ class Passage(Relay):
     async def run(self) -> None:
         """Open the tunnel and stay until both sides are done with."""
         try:
-            channel, stream = await self._entrance.open(self)
+            channel, stream, login = await self._entrance.open(self)
             self._tunnel = channel
+            if login is not None and not channel.over:
+                self._renewal = spawn("renewal", self._renew(channel, login))
             if stream.context is None:
                 self.join(channel, stream)
             if self.over:
@@ -84,11 +90,7 @@ class Passage(Relay):
 
     def event(self, channel: Channel, event: Event) -> None:
         """See `Handler.event`."""
-        if isinstance(event, Ready):
-            expires = event.message.get("expires")
-            if isinstance(expires, int | float) and not isinstance(expires, bool):
-                self._renew_before(channel, float(expires))
-        elif isinstance(event, Notice):
+        if isinstance(event, Notice):
             self._say(clean(event.text))
         elif isinstance(event, GoAway):
             self._say(
@@ -125,24 +127,34 @@ class Passage(Relay):
 
     # -- the token ----------------------------------------------------------------------------
 
-    def _renew_before(self, channel: Channel, expires: float) -> None:
-        if self._renewal is not None:
-            self._renewal.cancel()
-        self._renewal = spawn("renewal", self._renew(channel, expires))
+    async def _renew(self, channel: Channel, login: Login) -> None:
+        """Send new tokens in band before the proxy would have to end the tunnel.
 
-    async def _renew(self, channel: Channel, expires: float) -> None:
-        """Send a new token in band before the proxy would have to end the tunnel."""
-        now = time.time()
-        due = now + (expires - now) * _RENEW_PART
-        while (left := due - time.time()) > 0:  # noqa: ASYNC110 - a clock gives no event
-            await asyncio.sleep(min(left, _NAP_S))
-        try:
-            token = await in_thread(
-                partial(self._entrance.token, left_s=expires - time.time() + 1, sign_in=False)
-            )
-        except Complaint as complaint:
-            end = time.strftime("%H:%M", time.localtime(expires))
-            self._say(f"{complaint.text} (a connection may end at {end})")
-            return
-        channel.session.auth({"kind": "bearer", "token": token})
-        channel.wake()
+        When it is time is counted by our clock, from what the login host said that the token has
+        left: the proxy's clock may be another.
+        """
+        used = time.time()
+        due = used + (login.access_expires - used) * _RENEW_PART
+        warned = False
+        while True:
+            while (left := due - time.time()) > 0:  # noqa: ASYNC110 - a clock gives no event
+                await asyncio.sleep(min(left, _NAP_S))
+            call = partial(self._entrance.login, refused=login.access_token, sign_in=False)
+            try:
+                fresh = await in_thread(call)
+            except Complaint as complaint:
+                if not warned:
+                    warned = True
+                    end = time.strftime("%H:%M", time.localtime(login.access_expires))
+                    self._say(f"{complaint.text} (a connection may end at {end})")
+                if complaint.status == AUTH:
+                    # Only the person can do something about it.
+                    return
+                due = time.time() + _RETRY_S
+                continue
+            assert fresh is not None
+            warned, login, used = False, fresh, time.time()
+            # Not at once again, whatever the login host says: that would be a storm.
+            due = used + max(_PAUSE_S, (login.access_expires - used) * _RENEW_PART)
+            channel.session.auth({"kind": "bearer", "token": login.access_token})
+            channel.wake()

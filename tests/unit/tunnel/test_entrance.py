@@ -62,7 +62,7 @@ def greeting(peer: Peer) -> None:
 
 async def opened(entrance: Entrance, watch: Watch) -> Channel:
     async with asyncio.timeout(5):
-        channel, stream = await entrance.open(watch)
+        channel, stream, _ = await entrance.open(watch)
     stream.end()
     channel.wake()
     return channel
@@ -134,6 +134,21 @@ async def test_a_refusal_is_told_in_the_proxys_words(
         assert len(server.peers) == 1
     assert caught.value.text == "the reason; do this (request 01JTEST)"
     assert caught.value.status == exit_status
+
+
+async def test_a_login_host_that_stops_vouching_gets_nothing_sent(home: Path, watch: Watch) -> None:
+    write_login(home / "heim")
+
+    def script(peer: Peer) -> None:
+        assert peer.request().startswith("POST /.heim/cli/token")
+        peer.token_answer("token-two", domains=["elsewhere.test"])
+
+    with TunnelServer(script) as server:
+        entrance = entrance_to(server)
+        write_login(home / "heim", access_expires=1)
+        with pytest.raises(Complaint, match=f"does not vouch for {TARGET}") as caught:
+            await entrance.open(watch)
+    assert caught.value.status == 77
 
 
 async def test_a_service_token_is_not_tried_twice(home: Path, watch: Watch) -> None:

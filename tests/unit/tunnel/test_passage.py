@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -50,12 +49,17 @@ class Local:
 
 
 @asynccontextmanager
-async def passage(server: TunnelServer, home: Path) -> AsyncIterator[Local]:
+async def passage(
+    server: TunnelServer, home: Path, *, token_file: Path | None = None, **login: object
+) -> AsyncIterator[Local]:
     """A TCP connection that goes through a passage to the scripted proxy."""
-    write_login(home / "heim", access_expires=time.time() + 3600)
     way = Way(ca_file=str(server.ca_file), connect_to=Endpoint("127.0.0.1", server.port))
-    entrance = Entrance(Invocation(TARGET, way, environ={}))
+    if token_file is None:
+        write_login(home / "heim", **login)
+    file = str(token_file) if token_file is not None else None
     loop = asyncio.get_running_loop()
+    invocation = Invocation(TARGET, way, token_file=file, environ={})
+    entrance = await loop.run_in_executor(None, Entrance, invocation)
     said: list[str] = []
     one = Passage(entrance, said.append)
     listener = socket.create_server(("127.0.0.1", 0))
@@ -252,44 +256,52 @@ async def test_notices_reach_the_person_clean(home: Path) -> None:
             ]
 
 
-async def test_a_token_is_renewed_in_band(home: Path) -> None:
-    offered: list[object] = []
+async def test_tokens_are_renewed_in_band(home: Path) -> None:
+    """One that lives for a second is replaced after two thirds of it, and that one again."""
+    # The first is for finding the login, the second opens the tunnel.
+    names = iter(["token-two", "token-three", "token-four", "token-five"])
 
     def script(peer: Peer) -> None:
         if peer.request().startswith("POST /.heim/cli/token"):
-            peer.token_answer("token-two")
+            peer.token_answer(next(names), expires_in=1)
             return
-        # What the file holds is as old as what the proxy has.
-        write_login(home / "heim", access_expires=time.time() + 0.3)
-        peer.upgrade(ready={"expires": time.time() + 0.3})
-        peer.until(lambda: peer.saw(events.Auth))
-        offered.extend(one.message for one in peer.events if isinstance(one, events.Auth))
-        peer.session.ready({"user": "alice", "backend": "ssh", "expires": time.time() + 900})
+        assert peer.fields["authorization"] == "Bearer token-three"
+        peer.upgrade()
+        peer.until(lambda: len(offered(peer)) == 2)
         peer.goodbye()
 
     with TunnelServer(script) as server:
-        async with passage(server, home) as local:
+        async with passage(server, home, access_expires=1) as local:
             local.sock.shutdown(socket.SHUT_WR)
             await local.read()
             await local.over()
             assert local.said == []
-    assert offered == [{"kind": "bearer", "token": "token-two"}]
+    (carriage,) = (one for one in server.peers if hasattr(one, "session"))
+    assert offered(carriage) == ["token-four", "token-five"]
+
+
+def offered(peer: Peer) -> list[object]:
+    return [one.message["token"] for one in peer.events if isinstance(one, events.Auth)]
 
 
 async def test_a_token_that_cannot_be_renewed_is_told_with_the_time(home: Path) -> None:
+    refused: list[bytes] = []
+
     def script(peer: Peer) -> None:
         if peer.request().startswith("POST /.heim/cli/token"):
-            peer.json({"error": "invalid_grant"}, "400 Bad Request")
+            if len(server.peers) < 3:
+                peer.token_answer("token-two", expires_in=1)
+            else:
+                refused.append(peer.body)
+                peer.json({"error": "invalid_grant"}, "400 Bad Request")
             return
-        # What the file holds is as old as what the proxy has.
-        write_login(home / "heim", access_expires=time.time() + 0.3)
-        peer.upgrade(ready={"expires": time.time() + 0.3})
-        peer.until(lambda: len(server.peers) > 1)
+        peer.upgrade()
+        peer.until(lambda: refused)
         peer.until(lambda: peer.saw(events.Ended))
         peer.goodbye()
 
     with TunnelServer(script) as server:
-        async with passage(server, home) as local:
+        async with passage(server, home, access_expires=1) as local:
             async with asyncio.timeout(5):
                 while not local.said:
                     await asyncio.sleep(0.01)
@@ -299,6 +311,20 @@ async def test_a_token_that_cannot_be_renewed_is_told_with_the_time(home: Path) 
             (line,) = local.said
             assert "run: heim-tunnel login" in line
             assert "may end at" in line
+    assert len(refused) == 1
+
+
+async def test_a_service_token_is_not_renewed(home: Path) -> None:
+    token = home / "token"
+    token.write_text("heim_st_1_secret")
+    token.chmod(0o600)
+    with TunnelServer(echo) as server:
+        async with passage(server, home, token_file=token) as local:
+            local.sock.shutdown(socket.SHUT_WR)
+            assert await local.read() == b""
+            await local.over()
+            assert local.said == []
+        assert len(server.peers) == 1
 
 
 async def test_stopping_cuts_both_sides_quietly(home: Path) -> None:
