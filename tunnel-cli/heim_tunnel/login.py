@@ -6,7 +6,7 @@ import argparse
 import os
 import time
 
-from heim_tunnel import authorize, device
+from heim_tunnel import attempt, authorize, device
 from heim_tunnel.complaints import Complaint, UsageError, clean, say
 from heim_tunnel.credentials import Login, known, load, locked, save
 from heim_tunnel.dial import Endpoint, Way
@@ -14,7 +14,14 @@ from heim_tunnel.dial import Endpoint, Way
 __all__ = ["chosen_host", "command", "readable", "run", "sign_in", "until", "with_authorities"]
 
 
-def run(login_host: str, way: Way, *, with_device: bool = False, browser: bool = True) -> Login:
+def run(
+    login_host: str,
+    way: Way,
+    *,
+    with_device: bool = False,
+    browser: bool = True,
+    since: float | None = None,
+) -> Login:
     """Sign in at a login host. Neither locks nor saves; nothing is written to standard output.
 
     Args:
@@ -22,13 +29,22 @@ def run(login_host: str, way: Way, *, with_device: bool = False, browser: bool =
         way: How it is reached.
         with_device: Show a code to be typed on another machine, instead of using a browser here.
         browser: False to print the address without opening it.
+        since: When the wait for the login host's lock began (epoch seconds): a sign-in that
+            another process failed at since then is not tried again. None tries in any case.
 
     Raises:
         Complaint: It was refused or not finished in time, or the login host cannot be reached.
     """
-    if with_device:
-        return device.sign_in(login_host, way)
-    return authorize.sign_in(login_host, way, browser=browser)
+    failed = None if since is None else attempt.failed_since(login_host, since)
+    if failed is not None:
+        raise failed
+    try:
+        if with_device:
+            return device.sign_in(login_host, way)
+        return authorize.sign_in(login_host, way, browser=browser)
+    except Complaint as complaint:
+        attempt.remember(login_host, complaint)
+        raise
 
 
 def command(args: argparse.Namespace, way: Way) -> int:
@@ -45,13 +61,13 @@ def command(args: argparse.Namespace, way: Way) -> int:
 
 def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> Login:
     """Sign in and store it; whoever waited for another process's sign-in takes that one."""
-    before = readable(login_host)
+    since, before = time.time(), readable(login_host)
     with locked(login_host, waiting="waiting for another heim-tunnel that is signing in"):
         now = readable(login_host)
         if now is not None and (before is None or now.access_token != before.access_token):
             return now
         way = with_authorities(way, now)
-        login = run(login_host, way, with_device=with_device, browser=browser)
+        login = run(login_host, way, with_device=with_device, browser=browser, since=since)
         save(login)
     return login
 

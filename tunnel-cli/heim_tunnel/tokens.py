@@ -56,6 +56,7 @@ def current(
     login = load(login_host)
     if login is not None and _good(login, left_s, refused):
         return login
+    since = time.time()
     waiting = f"waiting for another heim-tunnel that is signing in at {login_host}"
     with locked(login_host, waiting=waiting):
         # Whoever held the lock until now has probably done the work.
@@ -64,7 +65,9 @@ def current(
             return login
         fresh = _refresh(login, way, refused) if login is not None else None
         if fresh is None:
-            fresh = _sign_in(login_host, login, way, target=target, allowed=sign_in)
+            if not sign_in:
+                raise Complaint(f"{_why(login)}; run: heim-tunnel login {login_host}", AUTH)
+            fresh = _sign_in(login_host, login, way, target=target, since=since)
         save(fresh)
     return fresh
 
@@ -86,16 +89,18 @@ def _refresh(login: Login, way: Way, refused: str | None) -> Login | None:
         raise
 
 
+def _why(login: Login | None) -> str:
+    return "not signed in" if login is None else "the session has ended"
+
+
 def _sign_in(
-    login_host: str, login: Login | None, way: Way, *, target: str | None, allowed: bool
+    login_host: str, login: Login | None, way: Way, *, target: str | None, since: float
 ) -> Login:
-    why = "not signed in" if login is None else "the session has ended"
-    if not allowed:
-        raise Complaint(f"{why}; run: heim-tunnel login {login_host}", AUTH)
-    say(target, f"{why}; signing in at {login_host}")
+    say(target, f"{_why(login)}; signing in at {login_host}")
     from heim_tunnel.login import run
 
-    return run(login_host, way.with_authorities(login.ca_file) if login is not None else way)
+    way = way.with_authorities(login.ca_file) if login is not None else way
+    return run(login_host, way, since=since)
 
 
 def refreshed(login: Login, way: Way) -> Login | None:

@@ -90,6 +90,30 @@ def test_five_at_once_need_one_browser(host: LoginHost, browser: Path) -> None:
     assert len(host.of(TOKEN)) == 1
 
 
+@pytest.mark.parametrize("command", ["login", "list"])
+def test_who_waited_for_a_refused_sign_in_is_not_asked_again(
+    command: str, host: LoginHost, browser: Path, run: Run
+) -> None:
+    host.approves = False
+    host.decided.clear()
+    running = [process(command, host.name) for _ in range(3)]
+    for one in running:
+        assert one.stderr is not None
+        assert "sign" in one.stderr.readline()
+    host.decided.set()
+    told = []
+    for one in running:
+        _, err = one.communicate(timeout=20)
+        assert one.returncode == 77
+        told.append(err.splitlines()[-1])
+    assert sum("heim-tunnel: the sign-in was refused in the browser" in line for line in told) == 1
+    assert sum("that this waited for failed: the sign-in was refused" in line for line in told) == 2
+    assert len((browser / "opened").read_text().splitlines()) == 1
+    # Later, it is asked anew.
+    host.approves = True
+    assert run(command, host.name).status == 0
+
+
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["TERM", "INT"]
 )
