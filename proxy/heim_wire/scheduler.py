@@ -134,11 +134,11 @@ class Scheduler:
             size = queue.queued
             if size > queue.credit:
                 size = queue.credit
-            if len(self._quiet) + len(self._turns) == 1:
+            alone = len(self._quiet) + len(self._turns) == 1
+            if alone:
                 if size > MAX_DATA:
                     size = MAX_DATA
-                # Nobody waits, so nothing is owed when somebody comes; who comes goes first.
-                queue._deficit = QUANTUM + size
+                # Who comes now goes first.
                 if lane is self._quiet:
                     lane.popleft()
                     lane = self._turns
@@ -156,6 +156,9 @@ class Scheduler:
                 size = left - HEAD_BYTES
                 if size < _SMALLEST_CUT and left != room:
                     break
+            if alone:
+                # Nobody waits, so that nothing is owed: a whole turn is left afterwards.
+                queue._deficit = QUANTUM + size
             parts.append(HEAD.pack(Type.DATA, 0, size, queue.id))
             _move(queue._chunks, size, parts)
             left -= HEAD_BYTES + size

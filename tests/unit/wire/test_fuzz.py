@@ -6,7 +6,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -22,7 +22,7 @@ from heim_wire.events import Accepted, Closed, Data, Dead, Drained, Ended, Event
 from heim_wire.session import Session
 from heim_wire.settings import Settings
 from heim_wire.stream import State, Stream
-from heim_wire.window import WindowBudget
+from heim_wire.window import INITIAL, WindowBudget
 from tests.unit.wire.fuzz import CORPUS, fed, hostile
 
 quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -286,7 +286,9 @@ class TwoSessions(RuleBasedStateMachine):
             for stream in live:
                 assert 0 <= side.unconsumed[stream.id] <= stream.window.size
         assert self.budget.used == promised
-        assert promised <= max(self.budget.limit, 13 * 2 * 65_536)
+        # First windows are given whatever the budget says; nothing else is.
+        count = sum(len(side.session.streams) for side in self.sides)
+        assert promised - count * INITIAL <= self.budget.limit
 
 
 TestTwoSessions = TwoSessions.TestCase
@@ -294,5 +296,7 @@ TestTwoSessions.settings = settings(
     max_examples=60,
     stateful_step_count=100,
     deadline=None,
+    # Shrinking a hundred steps takes minutes; the steps that failed are shown as they are.
+    phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )

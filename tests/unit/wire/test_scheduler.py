@@ -121,6 +121,16 @@ def test_a_stream_that_was_alone_makes_room_at_once() -> None:
     assert take(scheduler)[0] == (1, b"k")
 
 
+@pytest.mark.parametrize("room", [5_000, 20_000, 65_536, 200_000])
+def test_what_a_stream_was_too_large_for_while_alone_is_not_sent_at_once_later(room: int) -> None:
+    """A frame that was cut by the room left the rest of its turn, 80 KiB, for the next frame."""
+    scheduler = Scheduler()
+    bulk(scheduler, 3)
+    take(scheduler, room)
+    bulk(scheduler, 1)
+    assert max(len(payload) for _, payload in take(scheduler, 400_000)) <= QUANTUM
+
+
 def test_a_stream_that_comes_back_again_and_again_gets_no_more_than_its_share() -> None:
     """Emptying one's queue before each turn is no way to stay in front (RFC 8290, 4.2)."""
     scheduler = Scheduler()
