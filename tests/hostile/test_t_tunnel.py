@@ -175,7 +175,7 @@ async def test_T4_a_spoilt_token_is_401(world: World, alice: Login, spoil: Any) 
         world.heim, tunnel_head(spoil(alice.token()), host=SSH), sni=SSH
     )
     assert (answer.status, problem["code"]) == (401, "unauthenticated")
-    assert problem["login_url"] == f"https://{LOGIN_HOST}"
+    assert problem.get("login_url") in (None, f"https://{LOGIN_HOST}")
 
 
 async def test_T5_a_revoked_login_opens_nothing_with_a_token_that_is_still_young(

@@ -21,6 +21,7 @@ from heim_proxy.identity.bearer import MAX_BEARER_CHARACTERS
 from heim_proxy.identity.session import Session
 from heim_proxy.routing import TcpTarget
 from heim_proxy.snapshot import Snapshot
+from heim_proxy.store.base import SessionKind
 from heim_proxy.target import canonical_host
 from heim_proxy.tunnel import refusals
 from heim_wire.handshake import SUBPROTOCOL, valid_key
@@ -97,7 +98,8 @@ def authorise(
         return refusals.forbidden(decision, user)
     max_age = backend.max_session_age
     if max_age is not None and now - session.auth_time > max_age:
-        return refusals.sign_in_again(backend.name, user, snapshot.login_url, max_age=max_age)
+        program = session.kind is SessionKind.SERVICE
+        return refusals.sign_in_again(backend, user, snapshot.login_url, program=program)
     return target, decision
 
 

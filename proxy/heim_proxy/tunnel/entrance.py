@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from heim_proxy.edge.limits import SESSION_LOAD_S
 from heim_proxy.edge.responses import Refusal
 from heim_proxy.identity.bearer import BearerProblem
+from heim_proxy.identity.service_tokens import PREFIX as SERVICE_PREFIX
 from heim_proxy.store.base import StoreUnavailable
 from heim_proxy.tunnel import accept, refusals
 from heim_proxy.tunnel.dialling import Dialling
@@ -105,7 +106,12 @@ class Entrance:
             return refusals.going_away()
         judge = edge.judge
         if isinstance(bearer, BearerProblem):
-            return refusals.unauthenticated(bearer.detail, judge.snapshot.login_url, presented=True)
+            return refusals.unauthenticated(
+                bearer.detail,
+                judge.snapshot.login_url,
+                presented=True,
+                program=wish.token.startswith(SERVICE_PREFIX),
+            )
         session = bearer.session
         allowed = accept.authorise(judge, session, wish, host=self._host, now=edge.now())
         if isinstance(allowed, Refusal):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from heim_proxy.access.policy import Allow
 from heim_proxy.edge.judge import valid_until
 from heim_proxy.live import EndReason
+from heim_proxy.store.base import SessionKind
 from heim_wire.errors import Code
 
 if TYPE_CHECKING:
@@ -16,17 +17,18 @@ if TYPE_CHECKING:
     from heim_proxy.routing import Backend, TcpTarget
     from heim_proxy.snapshot import Snapshot
 
-__all__ = ["ENDINGS", "TOKEN_GRACE_S", "Ending", "Passage"]
+__all__ = ["ENDINGS", "TOKEN_GRACE_S", "Ending", "Passage", "again"]
 
 # A token that was not renewed in time is a laptop that slept, or a login host that was away.
 TOKEN_GRACE_S: Final = 60.0
 
-_AGAIN: Final = "run: heim-tunnel login"
-
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Why a stream ends: for the wire, for the access log, and in words (`{backend}` filled in)."""
+    """Why a stream ends: for the wire, for the access log, and in words.
+
+    In the words, `{backend}` and `{again}` (how to get a new login) are to be filled in.
+    """
 
     code: int
     end: str
@@ -39,9 +41,9 @@ ENDINGS: Final = {
     for reason, code, words in (
         (EndReason.LOGOUT, Code.REVOKED, "this login was signed out"),
         (EndReason.REVOKED, Code.REVOKED, "this login was revoked"),
-        (EndReason.EXPIRED, Code.EXPIRED, f"this login has ended; {_AGAIN}"),
-        (EndReason.IDLE, Code.EXPIRED, f"this login was not used for too long; {_AGAIN}"),
-        (EndReason.SESSION_TOO_OLD, Code.EXPIRED, f"{{backend}} needs a recent login; {_AGAIN}"),
+        (EndReason.EXPIRED, Code.EXPIRED, "this login has ended; {again}"),
+        (EndReason.IDLE, Code.EXPIRED, "this login was not used for too long; {again}"),
+        (EndReason.SESSION_TOO_OLD, Code.EXPIRED, "{backend} needs a recent login; {again}"),
         (EndReason.POLICY_CHANGED, Code.REVOKED, "access to {backend} was withdrawn"),
         (EndReason.BACKEND_REMOVED, Code.NO_SUCH_TARGET, "{backend} takes no more connections"),
         (EndReason.BACKEND_MOVED, Code.GOING_AWAY, "{backend} has moved; connect again"),
@@ -49,7 +51,7 @@ ENDINGS: Final = {
     )
 }
 _TOKEN_OVER: Final = Ending(
-    Code.EXPIRED, EndReason.EXPIRED.value, f"the access token was not renewed in time; {_AGAIN}"
+    Code.EXPIRED, EndReason.EXPIRED.value, "the access token was not renewed in time; {again}"
 )
 # The store has been away for longer than sessions in memory are believed.
 _UNCHECKED: Final = Ending(
@@ -91,6 +93,11 @@ class Passage:
         """Whom it is for, as logs and messages say it."""
         return self.session.subject.name
 
+    @property
+    def again(self) -> str:
+        """What its user does for a new login."""
+        return again(program=self.session.kind is SessionKind.SERVICE)
+
     def login_end(self, snapshot: Snapshot) -> float:
         """When the login ends for this backend, seconds since the epoch; inf for never."""
         backend = self.target.backend
@@ -127,4 +134,10 @@ class Passage:
                 ending = ENDINGS[EndReason.SESSION_TOO_OLD]
             else:
                 ending = _TOKEN_OVER if now >= self.valid_until(snapshot) else _UNCHECKED
-        return Ending(ending.code, ending.end, ending.words.format(backend=self.backend.name))
+        words = ending.words.format(backend=self.backend.name, again=self.again)
+        return Ending(ending.code, ending.end, words)
+
+
+def again(*, program: bool) -> str:
+    """What people, or those who run a program, do for a new login."""
+    return "it needs a new service token" if program else "run: heim-tunnel login"

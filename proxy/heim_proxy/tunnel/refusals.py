@@ -10,7 +10,8 @@ from typing import Final
 
 from heim_proxy.access.policy import Deny, DenyReason
 from heim_proxy.edge.responses import Refusal
-from heim_proxy.tunnel.passage import Ending
+from heim_proxy.routing import Backend
+from heim_proxy.tunnel.passage import Ending, again
 from heim_proxy.tunnel.terms import span
 from heim_wire.errors import FAILURES, Code
 from heim_wire.handshake import SUBPROTOCOL
@@ -38,7 +39,6 @@ _BUSY_RETRY_S: Final = 5
 # A restart takes seconds; every client asks again then, so they must not all wait the same.
 _RESTART_RETRY_S: Final = 5
 _UPDATE: Final = "update heim-tunnel"
-_LOG_IN: Final = "run: heim-tunnel login"
 _REPORT: Final = "tell an administrator the request id"
 
 
@@ -69,8 +69,17 @@ def other_protocol(offered: str) -> Refusal:
     return _refusal(Code.PROTOCOL, detail, _UPDATE)
 
 
-def unauthenticated(detail: str, login_url: str, *, presented: bool) -> Refusal:
-    """There is no bearer token that is good; `presented` tells whether there was one at all."""
+def unauthenticated(
+    detail: str, login_url: str, *, presented: bool, program: bool = False
+) -> Refusal:
+    """There is no bearer token that is good.
+
+    Args:
+        detail: Why.
+        login_url: Where people log in.
+        presented: Whether there was a token at all.
+        program: Whether it was a service token, for which nobody can log in.
+    """
     challenge = 'WWW-Authenticate: Bearer realm="heim"'
     if presented:
         # RFC 6750, 3.1: a request without credentials is told no error code.
@@ -79,23 +88,23 @@ def unauthenticated(detail: str, login_url: str, *, presented: bool) -> Refusal:
         401,
         FAILURES[Code.UNAUTHENTICATED].slug,
         detail,
-        _LOG_IN,
+        again(program=program),
         (challenge,),
-        login_url=login_url,
+        login_url="" if program else login_url,
     )
 
 
-def sign_in_again(backend: str, user: str, login_url: str, *, max_age: float) -> Refusal:
-    """The person proved who they are too long ago for this backend (`max_session_age`)."""
+def sign_in_again(backend: Backend, user: str, login_url: str, *, program: bool) -> Refusal:
+    """They proved who they are too long ago for this backend (`max_session_age`)."""
     return Refusal(
         401,
         FAILURES[Code.UNAUTHENTICATED].slug,
-        f"{backend} needs a login that is not older than {span(max_age)}",
-        _LOG_IN,
+        f"{backend.name} needs a login that is not older than {span(backend.max_session_age or 0)}",
+        again(program=program),
         ('WWW-Authenticate: Bearer realm="heim", error="invalid_token"',),
-        backend,
+        backend.name,
         user,
-        login_url=login_url,
+        login_url="" if program else login_url,
     )
 
 

@@ -107,7 +107,7 @@ class TunnelStream:
         tune_carriage(front.transport.get_extra_info("socket"))
         self._relay = relay
         self._channel = Channel(wire, websocket, front.transport, self, single=True)
-        self._terms = Terms(self._passage.target, edge.now())
+        self._terms = Terms(self._passage.target, edge.now(), again=self._passage.again)
         self._running = True
         edge.live.add(self)
         self._tunnel.opened(self)

@@ -39,10 +39,21 @@ class Terms:
         due: When `check` has something to do next; -inf for as soon as possible.
     """
 
-    __slots__ = ("_moved", "_moved_at", "_opened", "_target", "_told_age", "_told_login", "due")
+    __slots__ = (
+        "_again",
+        "_moved",
+        "_moved_at",
+        "_opened",
+        "_target",
+        "_told_age",
+        "_told_login",
+        "due",
+    )
 
-    def __init__(self, target: TcpTarget, opened: float) -> None:
+    def __init__(self, target: TcpTarget, opened: float, *, again: str) -> None:
+        """`again` says what the user does for a new login."""
         self._target = target
+        self._again = again
         self._opened = opened
         # Bytes that had been relayed at the last check, and when they last became more.
         self._moved = 0
@@ -92,7 +103,7 @@ class Terms:
             self._told_login = False
         elif not self._told_login:
             self._told_login = True
-            notices.append(f"your login ends at {_clock(login_end)}; run: heim-tunnel login")
+            notices.append(f"your login ends at {_clock(login_end)}; {self._again}")
         return notices
 
     def _plan(self, now: float, age: float, login_end: float) -> None:

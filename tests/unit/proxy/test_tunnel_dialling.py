@@ -161,6 +161,8 @@ async def test_a_permission_that_ends_meanwhile_is_refused(
     site: TunnelSite, reason: EndReason
 ) -> None:
     wire, _ = await dialling(site)
+    if reason is EndReason.EXPIRED:
+        site.clock.time += 1000
     site.heim.proxy._live.end_session(site.login.session, reason)
     status, problem = await problem_of(wire)
     assert (status, problem["code"]) == {

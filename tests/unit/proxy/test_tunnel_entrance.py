@@ -81,6 +81,12 @@ class TestWhoIsAsking:
         assert "expired" in problem["detail"]
         assert (answer.get("www-authenticate") or "").startswith("Bearer")
 
+    async def test_a_bad_service_token_sends_nobody_to_log_in(self, site: TunnelSite) -> None:
+        answer, problem = await refused(site.heim, tunnel_head("heim_st_x_y", host=HOST), sni=HOST)
+        assert answer.status == 401
+        assert "login_url" not in problem
+        assert "service token" in problem["hint"]
+
     async def test_without_the_store_it_is_503_and_not_101(self, site: TunnelSite) -> None:
         bearers = Bearers(site)
         bearers.error = StoreUnavailable("gone")

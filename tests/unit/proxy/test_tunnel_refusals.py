@@ -6,6 +6,7 @@ import pytest
 
 from heim_proxy.access.policy import Deny, DenyReason
 from heim_proxy.edge.responses import Refusal, refusal
+from heim_proxy.routing import Backend
 from heim_proxy.tunnel import refusals
 from heim_proxy.tunnel.passage import ENDINGS
 from heim_wire.errors import by_slug
@@ -13,6 +14,8 @@ from heim_wire.errors import by_slug
 LOGIN = "https://auth.example.test"
 DENY = Deny("web1", DenyReason.NO_ROLE, "You have no role that gives access to web1.")
 BROKEN = Deny("web1", DenyReason.INTERNAL, "The access rules could not be evaluated.")
+
+WEB1 = Backend("web1", max_session_age=28800.0)
 
 EVERY = {
     "not an upgrade": (refusals.not_an_upgrade("x"), 426, "protocol"),
@@ -22,7 +25,7 @@ EVERY = {
         refusals.unauthenticated("x", LOGIN, presented=False), 401, "unauthenticated",
     ),
     "too old": (
-        refusals.sign_in_again("web1", "a", LOGIN, max_age=28800), 401, "unauthenticated",
+        refusals.sign_in_again(WEB1, "a", LOGIN, program=False), 401, "unauthenticated",
     ),
     "ambiguous": (refusals.ambiguous_backend("x"), 400, "protocol"),
     "no such target": (refusals.no_such_target("x", "y"), 404, "no_such_target"),
@@ -74,4 +77,14 @@ def test_the_limit_of_a_person_is_said() -> None:
 
 
 def test_how_old_a_login_may_be_is_said() -> None:
-    assert "8h" in refusals.sign_in_again("web1", "a", LOGIN, max_age=28800).detail
+    assert "8h" in refusals.sign_in_again(WEB1, "a", LOGIN, program=False).detail
+
+
+def test_programs_are_not_sent_to_log_in() -> None:
+    for answer in (
+        refusals.unauthenticated("x", LOGIN, presented=True, program=True),
+        refusals.sign_in_again(WEB1, "ci", LOGIN, program=True),
+    ):
+        assert answer.status == 401
+        assert not answer.login_url
+        assert "service token" in answer.hint

@@ -23,7 +23,7 @@ def check(
 
 
 def test_without_limits_there_is_nothing_to_do_ever() -> None:
-    terms = Terms(target(), T0)
+    terms = Terms(target(), T0, again="run: x")
     assert check(terms, 0.5) == ([], None)
     assert terms.due == math.inf
     assert check(terms, 1e9) == ([], None)
@@ -31,26 +31,26 @@ def test_without_limits_there_is_nothing_to_do_ever() -> None:
 
 class TestSilence:
     def test_a_silent_stream_ends(self) -> None:
-        terms = Terms(target(idle=60.0), T0)
+        terms = Terms(target(idle=60.0), T0, again="run: x")
         assert check(terms, 59.5)[1] is None
         stop = check(terms, 60.0)[1]
         assert stop == Stop(Code.IDLE, "idle_timeout", "closed after 1m without data")
 
     def test_every_byte_starts_the_clock_anew(self) -> None:
-        terms = Terms(target(idle=60.0), T0)
+        terms = Terms(target(idle=60.0), T0, again="run: x")
         assert check(terms, 50, moved=1)[1] is None
         assert check(terms, 109, moved=1)[1] is None
         assert check(terms, 110, moved=1)[1] is not None
 
     def test_it_is_looked_for_at_every_tick(self) -> None:
-        terms = Terms(target(idle=60.0), T0)
+        terms = Terms(target(idle=60.0), T0, again="run: x")
         check(terms, 5)
         assert terms.due <= T0 + 5.5
 
 
 class TestAge:
     def test_an_old_stream_ends_and_is_told_before(self) -> None:
-        terms = Terms(target(max_duration=3600.0), T0)
+        terms = Terms(target(max_duration=3600.0), T0, again="run: x")
         assert check(terms, 0) == ([], None)
         assert terms.due == T0 + 3600 - NOTICE_S
         notices, stop = check(terms, 3600 - NOTICE_S)
@@ -64,34 +64,34 @@ class TestAge:
         assert stop.reason == "closed after 1h, the limit that is set for web1"
 
     def test_traffic_does_not_make_it_younger(self) -> None:
-        terms = Terms(target(max_duration=10.0, idle=5.0), T0)
+        terms = Terms(target(max_duration=10.0, idle=5.0), T0, again="run: x")
         for second in range(10):
             assert check(terms, second, moved=second + 1)[1] is None
         assert check(terms, 10, moved=100)[1] is not None
 
     def test_a_short_life_is_not_announced(self) -> None:
-        terms = Terms(target(max_duration=NOTICE_S), T0)
+        terms = Terms(target(max_duration=NOTICE_S), T0, again="run: x")
         assert check(terms, 0) == ([], None)
         assert terms.due == T0 + NOTICE_S
 
 
 class TestLogin:
     def test_its_end_is_told_once_and_left_to_others(self) -> None:
-        terms = Terms(target(), T0)
+        terms = Terms(target(), T0, again="run: x")
         assert check(terms, 0, login=1000) == ([], None)
         assert terms.due == T0 + 1000 - NOTICE_S
         notices, stop = check(terms, 700, login=1000)
-        assert notices == ["your login ends at 08:16 UTC; run: heim-tunnel login"]
+        assert notices == ["your login ends at 08:16 UTC; run: x"]
         assert stop is None
         assert check(terms, 701, login=1000) == ([], None)
         assert check(terms, 2000, login=1000) == ([], None)
         assert terms.due == math.inf
 
     def test_one_that_ends_soon_is_told_at_once(self) -> None:
-        assert check(Terms(target(), T0), 0, login=10)[0]
+        assert check(Terms(target(), T0, again="run: x"), 0, login=10)[0]
 
     def test_one_that_was_prolonged_is_told_again(self) -> None:
-        terms = Terms(target(), T0)
+        terms = Terms(target(), T0, again="run: x")
         assert check(terms, 0, login=100)[0]
         assert check(terms, 1, login=10_000) == ([], None)
         assert check(terms, 9_800, login=10_000)[0]
@@ -99,7 +99,7 @@ class TestLogin:
 
 class TestChange:
     def test_new_limits_hold_for_a_running_stream(self) -> None:
-        terms = Terms(target(), T0)
+        terms = Terms(target(), T0, again="run: x")
         check(terms, 0)
         terms.change(target(max_duration=3600.0, idle=60.0))
         assert terms.due == -math.inf
@@ -109,12 +109,12 @@ class TestChange:
         assert stop.code == Code.IDLE
 
     def test_a_limit_that_is_gone_ends_nothing(self) -> None:
-        terms = Terms(target(max_duration=10.0), T0)
+        terms = Terms(target(max_duration=10.0), T0, again="run: x")
         terms.change(target())
         assert check(terms, 100) == ([], None)
 
     def test_a_longer_life_is_announced_in_its_time(self) -> None:
-        terms = Terms(target(max_duration=60.0), T0)
+        terms = Terms(target(max_duration=60.0), T0, again="run: x")
         check(terms, 0)
         terms.change(target(max_duration=7200.0))
         assert check(terms, 60) == ([], None)
