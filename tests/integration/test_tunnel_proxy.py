@@ -79,6 +79,14 @@ def test_2_half_close_from_the_server_leaves_the_other_direction(home: Path) -> 
         assert server.peers[0].received == b"and more"
 
 
+def test_by_way_of_argparse_it_is_the_same(home: Path) -> None:
+    program = ("-c", "import sys; from heim_tunnel.cli import main; sys.exit(main())")
+    with TunnelServer(echo) as server, Cli.to(server, home, "-v", program=program) as cli:
+        status, out, err = cli.finish(b"hello")
+    assert (status, out) == (0, b"hello")
+    assert "the tunnel is open" in err
+
+
 def test_3_both_ends_at_once(home: Path) -> None:
     def script(peer: Peer) -> None:
         peer.request()
@@ -371,6 +379,15 @@ def test_9_output_is_a_file_that_is_appended_to(home: Path) -> None:
     ):
         assert cli.finish(b"new")[0] == 0
     assert path.read_bytes() == b"old, new"
+
+
+def test_9_a_full_disk_is_no_quiet_end(home: Path) -> None:
+    with TunnelServer(greeter) as server, Cli.to(server, home, redirect=">/dev/full") as cli:
+        status, _, err = cli.finish(b"")
+    assert status == 1
+    assert err == (
+        "heim-tunnel: ssh.example.test: cannot write standard output: No space left on device\n"
+    )
 
 
 @pytest.mark.parametrize("redirect", ["<&-", "</dev/null", "</dev/null 2>&-", ">/dev/null"])

@@ -13,6 +13,7 @@ import select
 import time
 
 from heim_tunnel.complaints import (
+    FAILED,
     PROTOCOL,
     TRY_LATER,
     UNAVAILABLE,
@@ -246,6 +247,12 @@ class Pump:
         if data:
             self._stream.send(data)
         elif self._source.ended:
+            if self._source.problem:
+                # Half an input must not look like all of it to the other end.
+                self._stream.reset(Code.CONNECTION_RESET, "standard input broke")
+                self._send()
+                problem = f"cannot read standard input: {self._source.problem}"
+                self._failure = Complaint(problem, FAILED)
             self._end_input()
 
     def _end_input(self) -> None:
@@ -363,6 +370,8 @@ class Pump:
 
     def _write_output(self) -> None:
         written = self._sink.write()
+        if self._sink.problem:
+            self._failure = Complaint(f"cannot write standard output: {self._sink.problem}", FAILED)
         if written:
             self._stream.consumed(written)
             self._handle(self._session.events())

@@ -9,6 +9,7 @@ not block, a socket is written with MSG_DONTWAIT, and where neither works writes
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -35,6 +36,19 @@ _PIPE_BUF: Final = 4096
 _BUFFERS: Final = 64
 """Pieces written at once; the system's limit is 1024."""
 
+_JOINED: Final = 2048
+"""Smaller pieces are joined: single bytes that wait would take two hundred times their size."""
+
+# The other end hung up or was never there, as opposed to a disk that is full.
+_HUNG_UP: Final = (
+    errno.EPIPE,
+    errno.EIO,
+    errno.EBADF,
+    errno.ECONNRESET,
+    errno.ENOTCONN,
+    errno.ESHUTDOWN,
+)
+
 
 def fill_standard() -> None:
     """Put /dev/null where standard descriptors are closed, or our first socket would be one.
@@ -47,6 +61,11 @@ def fill_standard() -> None:
         except OSError:
             # The lowest free descriptor is taken, which is this one.
             os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
+
+
+def _problem(error: OSError) -> str:
+    """What to complain about; "" when the other end hung up, which is ssh's way to end us."""
+    return "" if error.errno in _HUNG_UP else str(error.strerror)
 
 
 def _widen(descriptor: int) -> None:
@@ -67,13 +86,15 @@ class Source:
     Attributes:
         fd: For `poll`.
         ended: It has given everything.
+        problem: Why, if it was not at its end; else "".
     """
 
-    __slots__ = ("ended", "fd")
+    __slots__ = ("ended", "fd", "problem")
 
     def __init__(self, fd: int = 0) -> None:
         self.fd = fd
         self.ended = False
+        self.problem = ""
         _widen(fd)
 
     def read(self) -> bytes:
@@ -85,9 +106,9 @@ class Source:
             data = os.read(self.fd, READ_BYTES)
         except BlockingIOError:
             return b""
-        except OSError:
-            # EIO is a terminal that hung up, ECONNRESET a socket whose other end is gone.
+        except OSError as e:
             data = b""
+            self.problem = _problem(e)
         if not data:
             self.ended = True
         return data
@@ -100,14 +121,27 @@ class Sink:
         fd: For `poll`; -1 once closed.
         waiting: Bytes that the reader has not taken.
         gone: There is no reader any more.
+        problem: Why, if it did not just leave; else "".
     """
 
-    __slots__ = ("_begin", "_most", "_own", "_pieces", "_pipe", "_sock", "fd", "gone", "waiting")
+    __slots__ = (
+        "_begin",
+        "_most",
+        "_own",
+        "_pieces",
+        "_pipe",
+        "_sock",
+        "fd",
+        "gone",
+        "problem",
+        "waiting",
+    )
 
     def __init__(self, fd: int = 1) -> None:
         self.fd = fd
         self.waiting = 0
         self.gone = False
+        self.problem = ""
         self._pieces: list[Piece] = []
         self._begin = 0
         self._own = -1
@@ -135,8 +169,17 @@ class Sink:
 
     def push(self, piece: Piece) -> None:
         """Queue a piece."""
-        self._pieces.append(piece)
-        self.waiting += len(piece)
+        size = len(piece)
+        self.waiting += size
+        pieces = self._pieces
+        if size < _JOINED:
+            # A copy even when there is nothing to join: a view would keep its whole buffer.
+            last = pieces[-1] if pieces else b""
+            if pieces and type(last) is bytes and len(last) < _JOINED:
+                pieces[-1] = b"".join((last, piece))
+                return
+            piece = bytes(piece)
+        pieces.append(piece)
 
     def write(self) -> int:
         """Write what the reader takes; how many bytes that were. Sets `gone` when there is none."""
@@ -150,10 +193,9 @@ class Sink:
                     count = os.writev(self.fd, batch)
             except BlockingIOError:
                 break
-            except OSError:
-                # EPIPE mostly; EIO from a terminal that hung up, ENOSPC, EBADF when it was closed
-                # from the beginning: nobody will read what is written.
+            except OSError as e:
                 self.gone = True
+                self.problem = _problem(e)
                 break
             self._advance(count)
             written += count

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,9 +34,11 @@ class Clock:
 class Running:
     """A pump between two pipes, in a thread."""
 
-    def __init__(self, server: TunnelServer) -> None:
+    def __init__(self, server: TunnelServer, source: int | None = None) -> None:
         self.clock = Clock()
         self.input_end, self.input = os.pipe()
+        if source is not None:
+            os.dup2(source, self.input_end)
         self.output, self.output_end = os.pipe()
         sock = socket.create_connection(("127.0.0.1", server.port))
         link = Link(sock, trust.context(str(server.ca_file)), TARGET)
@@ -75,9 +78,9 @@ class Running:
 
 
 @contextmanager
-def pumping(script: Script) -> Iterator[Running]:
+def pumping(script: Script, source: int | None = None) -> Iterator[Running]:
     with TunnelServer(script) as server:
-        running = Running(server)
+        running = Running(server, source)
         try:
             yield running
         finally:
@@ -241,3 +244,22 @@ def test_6_input_is_not_read_faster_than_the_peer_allows() -> None:
         running.end()
     # The pipe (1 MiB at most), the queue (two reads), the first credit, the kernel's.
     assert sent <= (1024 + 256 + 256 + 128) * 1024
+
+
+def test_half_an_input_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
+    seen: list[events.Event] = []
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.upgrade()
+        peer.until(lambda: peer.saw(events.Reset) or peer.saw(events.Ended))
+        seen.extend(peer.events)
+
+    directory = os.open(tmp_path, os.O_RDONLY)
+    with pumping(script, directory) as running:
+        failure = running.end()
+    os.close(directory)
+    assert failure is not None
+    assert (failure.status, failure.text) == (1, "cannot read standard input: Is a directory")
+    assert any(isinstance(event, events.Reset) for event in seen)
+    assert not any(isinstance(event, events.Ended) for event in seen)

@@ -49,7 +49,13 @@ def test_input_that_breaks_is_over() -> None:
     source = Source(ours.detach())
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     theirs.close()
-    assert (source.read(), source.ended) == (b"", True)
+    assert (source.read(), source.ended, source.problem) == (b"", True, "")
+    os.close(source.fd)
+
+
+def test_input_that_cannot_be_read_is_over_and_says_why(tmp_path: Path) -> None:
+    source = Source(os.open(tmp_path, os.O_RDONLY))
+    assert (source.read(), source.ended, source.problem) == (b"", True, "Is a directory")
     os.close(source.fd)
 
 
@@ -70,6 +76,35 @@ def test_output_takes_what_fits_and_keeps_the_rest_in_order(pipe: Ends) -> None:
         got += os.read(reading, 1 << 20)
     assert got == data
     assert os.get_blocking(writing) is True
+
+
+def test_single_bytes_that_wait_take_no_more_than_their_size(pipe: Ends) -> None:
+    reading, writing = pipe
+    sink = Sink(writing)
+    record = bytes(range(256)) * 64
+    for at in range(16_384):
+        sink.push(memoryview(record)[at : at + 1])
+    assert len(sink._pieces) <= 16_384 // 1024
+    assert sink.write() == 16_384
+    assert os.read(reading, 20_000) == record
+
+
+def test_a_piece_that_was_begun_is_not_joined_with(pipe: Ends) -> None:
+    reading, writing = pipe
+    sink = Sink(writing)
+    filler = b"f" * (2 * 1024 * 1024)
+    sink.push(filler)
+    sink.push(b"a")
+    while sink.write():
+        continue
+    sink.push(b"b")
+    got = b""
+    while sink.waiting:
+        got += os.read(reading, 1 << 20)
+        sink.write()
+    while len(got) < len(filler) + 2:
+        got += os.read(reading, 1 << 20)
+    assert got == filler + b"ab"
 
 
 def test_output_of_somebody_else_is_written_in_pieces_that_never_block(
