@@ -17,6 +17,7 @@ from heim_proxy.identity.families import FAMILIES as IDENTITY_FAMILIES
 from heim_proxy.observe.metrics import FAMILIES as METRIC_FAMILIES
 from heim_tunnel.arguments import build_parser as build_tunnel_parser
 from tests.docs.pages import HANDWRITTEN
+from tests.docs.wire import WIRE_BLOCKS
 
 __all__ = ["BLOCKS", "commands", "rewritten", "tunnel_commands"]
 
@@ -128,6 +129,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "metrics": _metric_table,
     "patterns": _pattern_table,
     "tunnel_commands": lambda: _command_table(tunnel_commands()),
+    **WIRE_BLOCKS,
 }
 
 
