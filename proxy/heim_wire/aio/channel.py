@@ -62,14 +62,14 @@ if TYPE_CHECKING:
 
 __all__ = ["CLOSE_S", "FINISH_S", "Channel"]
 
-# What the transport may hold. 64 KiB and the kernel's 128 KiB are what a key press waits behind:
-# 72 ms beside a bulk upload at 100 Mbit/s and 40 ms, against 335 ms with a kernel's own buffer
-# (tunnel.md, 2.5). A stream that is alone disturbs nobody.
+# What the transport may hold. 64 KiB and the kernel's 64 KiB are what a key press waits behind:
+# 70 ms beside a bulk upload at 100 Mbit/s and 40 ms, against 335 ms with a kernel's own buffer
+# (bench/README.md). A stream that is alone disturbs nobody.
 _HIGH_BYTES: Final = 64 * 1024
 _SINGLE_HIGH_BYTES: Final = 256 * 1024
-# One write; a high mark is overshot by no more than this.
-_BATCH_BYTES: Final = 32 * 1024
-_SINGLE_BATCH_BYTES: Final = 128 * 1024
+# One write: four TLS records, less the longest WebSocket head there is of it. A few bytes more
+# would be a fifth record, encrypted, sent and read on its own: 20 % of the CPU.
+_BATCH_BYTES: Final = 65_528
 # A close frame and what is before it must leave within this, or the connection is cut.
 CLOSE_S: Final = 2.0
 # What was queued when `finish` was called must arrive, and the peer's close frame come back, within
@@ -96,7 +96,6 @@ class Channel:
     """
 
     __slots__ = (
-        "_batch",
         "_finishing",
         "_guard",
         "_handler",
@@ -141,7 +140,6 @@ class Channel:
         self._handler = handler
         self._lost = lost
         self._high = _SINGLE_HIGH_BYTES if single else _HIGH_BYTES
-        self._batch = _SINGLE_BATCH_BYTES if single else _BATCH_BYTES
         self._loop = asyncio.get_running_loop()
         # Above the transport's high mark.
         self._paused = False
@@ -269,7 +267,7 @@ class Channel:
             transport.write(replies)
         left = self._high
         while left > 0 and not self._paused:
-            parts, total = take(self._batch)
+            parts, total = take(_BATCH_BYTES)
             if not total:
                 break
             transport.write(frame(parts, total))

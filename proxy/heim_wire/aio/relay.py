@@ -29,6 +29,8 @@ __all__ = ["Relay"]
 
 # What the local transport holds before the stream's window stops to be opened again.
 _HIGH_BYTES: Final = 256 * 1024
+# One read is one DATA frame in one write of `Channel`, with no rest to be written on its own.
+_READ_BYTES: Final = 65_520
 # Reads above this are charged to the turn's budget; smaller ones cannot starve anybody.
 _BULK_BYTES: Final = 16 * 1024
 # Reasons not to read the local side, as bits beside `gate.TURN`.
@@ -75,7 +77,7 @@ class Relay(asyncio.BufferedProtocol):
         self.received = 0
         self.over = False
         self._over = over
-        self._buffer = read_buffer()
+        self._buffer = read_buffer()[:_READ_BYTES]
         self._transport: asyncio.Transport | None = None
         self._gate: ReadGate | None = None
         self._channel: Channel | None = None

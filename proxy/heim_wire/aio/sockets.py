@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["NOTSENT_BYTES", "USER_TIMEOUT_MS", "reset_on_close", "tune", "tune_carriage"]
 
 # Unsent bytes that the kernel takes for one connection. What it has taken cannot be overtaken, so
-# this and our own buffer are the wait of a key press behind a bulk transfer (tunnel.md, 2.5).
-NOTSENT_BYTES: Final = 128 * 1024
+# this and our own buffer are the wait of a key press behind a bulk transfer (bench/README.md).
+NOTSENT_BYTES: Final = 64 * 1024
 # A write that is not acknowledged for so long means that the peer is gone.
 USER_TIMEOUT_MS: Final = 20_000
 _KEEPALIVE_IDLE_S: Final = 30

@@ -162,10 +162,10 @@ async def test_everything_of_one_turn_leaves_in_one_write(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    ("single", "high", "write"), [(False, 64 * KIB, 32 * KIB), (True, 256 * KIB, 128 * KIB)],
-    ids=["mux", "single"],
-)  # fmt: skip
-async def test_a_full_transport_gets_no_more(single: bool, high: int, write: int) -> None:
+    ("single", "high"), [(False, 64 * KIB), (True, 256 * KIB)], ids=["mux", "single"]
+)
+async def test_a_full_transport_gets_no_more(single: bool, high: int) -> None:
+    write = 64 * KIB
     pair = Pair(room=high, single=single)
     assert pair.near_wire.high == high
     near, _ = pair.streams()
@@ -176,7 +176,7 @@ async def test_a_full_transport_gets_no_more(single: bool, high: int, write: int
     for _ in range(50):
         await asyncio.sleep(0)
     written = [len(data) for data in pair.near_wire.writes]
-    assert max(written) <= write + 16
+    assert max(written) <= write, "four TLS records, WebSocket's head and all"
     assert high < sum(written) <= high + write + 64
     pair.near_wire.read()
     await asyncio.sleep(0)
@@ -190,7 +190,7 @@ async def test_others_run_while_a_lot_is_written(pair: Pair) -> None:
     near.stream.send(bytes(4 << 20))
     pair.near.wake()
     await asyncio.sleep(0)
-    assert sum(map(len, pair.near_wire.writes)) < 100 * KIB
+    assert sum(map(len, pair.near_wire.writes)) <= 128 * KIB
     while pair.near.session.wants_write:
         await asyncio.sleep(0)
 
