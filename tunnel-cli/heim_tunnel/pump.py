@@ -12,6 +12,7 @@ import os
 import select
 import time
 
+from heim_tunnel.carriage import Carriage
 from heim_tunnel.complaints import (
     FAILED,
     PROTOCOL,
@@ -23,31 +24,20 @@ from heim_tunnel.complaints import (
     say,
     with_id,
 )
-from heim_tunnel.link import Link, Lost
 from heim_tunnel.stdio import Sink, Source
-from heim_wire.errors import Code, WireError
+from heim_wire.errors import Code
 from heim_wire.events import Closed, Data, Dead, Ended, GoAway, Notice, Ready, Reset
-from heim_wire.session import Session
-from heim_wire.settings import Settings
-from heim_wire.stream import State
-from heim_wire.websocket import WebSocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Final
 
+    from heim_tunnel.link import Link
     from heim_wire.events import Event
     from heim_wire.messages import Message
 
 __all__ = ["Pump"]
-
-BATCH_BYTES: Final = 65_528
-"""Encrypted at once: four TLS records, less the WebSocket head of 8 (a few bytes more would be a
-fifth record). What is encrypted cannot be overtaken by a PONG."""
-
-BATCHES: Final = 8
-"""Sent in one turn before the other direction gets its own."""
 
 LOOK_S: Final = 5.0
 """The longest sleep, so that waking from suspend is noticed before somebody types."""
@@ -92,12 +82,11 @@ class Pump:
         self.on_ready: Callable[[Message], None] | None = None
         self._target = target
         self._clock = clock
-        self._link = link
+        self._carriage = Carriage(link, clock)
+        self._session = self._carriage.session
+        self._stream = self._carriage.stream
         self._source = source
         self._sink = sink
-        self._session = Session(initiator=True, now=clock(), settings=Settings(max_streams=0))
-        self._stream = self._session.adopt()
-        self._websocket = WebSocket(client=True)
         self._poll = select.poll()
         self._watched: dict[int, int] = {}
         self._wake_read, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -142,19 +131,24 @@ class Pump:
         """
         try:
             self._watch(self._wake_read, select.POLLIN)
-            self._unpack([early] if early else [])
+            self._handle(self._carriage.unpack([early] if early else []))
+            self._look_at_carriage()
             while not self._over():
                 self._turn()
             if self._sink.gone and not self._complete:
                 self._stream.reset(Code.CONNECTION_RESET, "standard output was closed")
-                self._send()
+                self._carriage.send()
         finally:
-            self._link.finish()
-            self._link.close()
-            os.close(self.wake_fd)
-            os.close(self._wake_read)
+            self._carriage.close()
+            self._close_wake()
         if self._failure is not None:
             raise self._failure
+
+    def _close_wake(self) -> None:
+        # The renewing thread may have a token to offer yet, and the number be another file's soon.
+        wake_fd, self.wake_fd = self.wake_fd, -1
+        os.close(wake_fd)
+        os.close(self._wake_read)
 
     def _over(self) -> bool:
         """Whether there is nothing left to do or to wait for."""
@@ -165,17 +159,9 @@ class Pump:
             return not self._sink.waiting or self._sink.gone
         sink = self._sink
         if self._complete and (sink.fd < 0 or sink.gone):
-            return self._websocket.closed is not None or self._link.ended
+            return self._carriage.ended
         # A byte for nobody ends it, as SIGPIPE would.
         return sink.gone and sink.waiting > 0
-
-    @property
-    def _all_sent(self) -> bool:
-        return (
-            self._stream.state in (State.REMOTE_OPEN, State.CLOSED)
-            and not self._session.wants_write
-            and not self._link.unsent
-        )
 
     def _turn(self) -> None:
         # What the reader took becomes a WINDOW to send; our last frame may complete the stream.
@@ -197,8 +183,9 @@ class Pump:
         ready = dict(self._poll.poll(max(0, (until - now) * 1000)))
         if self._wake_read in ready:
             self._woken()
-        if self._link.fileno() in ready:
-            self._receive()
+        if self._carriage.fileno() in ready:
+            self._handle(self._carriage.receive())
+            self._look_at_carriage()
         if self._sink.fd in ready:
             self._output_ready(ready[self._sink.fd])
         if self._source.fd in ready and not self._source.ended:
@@ -208,10 +195,10 @@ class Pump:
         self._handle(self._session.tick(self._clock(), time.time()))
 
     def _set_watches(self) -> None:
-        link = self._link
-        alive = self._failure is None and not link.ended
-        mask = select.POLLIN | (select.POLLOUT if link.unsent else 0)
-        self._watch(link.fileno(), mask if alive else None)
+        carriage = self._carriage
+        alive = self._failure is None and not carriage.ended
+        mask = select.POLLIN | (select.POLLOUT if carriage.unsent else 0)
+        self._watch(carriage.fileno(), mask if alive else None)
         reading = alive and not self._source.ended and not self._stream.full
         self._watch(self._source.fd, select.POLLIN if reading else None)
         if self._sink.fd >= 0:
@@ -261,56 +248,19 @@ class Pump:
         self._handle(self._session.events())
 
     def _send(self) -> None:
-        """Write what the session wants to write and the socket takes."""
-        link, session, websocket = self._link, self._session, self._websocket
-        if self._failure is not None:
-            return
-        try:
-            for _ in range(BATCHES):
-                if not link.flush():
-                    return
-                if reply := websocket.replies():
-                    link.write(reply)
-                if websocket.closing or not session.wants_write:
-                    break
-                parts, size = session.take(BATCH_BYTES)
-                if size:
-                    link.write(websocket.frame(parts, size))
-                self._handle(session.events())
-            link.flush()
-        except Lost as e:
-            self._lost(str(e))
+        if self._failure is None:
+            self._handle(self._carriage.send())
+            self._look_at_carriage()
 
     # From the proxy.
 
-    def _receive(self) -> None:
-        try:
-            pieces = self._link.read()
-        except Lost as e:
-            self._lost(str(e))
-            return
-        self._unpack(pieces)
-        if self._link.ended:
-            self._lost(self._link.problem)
-
-    def _unpack(self, pieces: Iterable[bytes]) -> None:
-        websocket, session = self._websocket, self._session
-        try:
-            for piece in pieces:
-                for payload in websocket.receive(piece):
-                    self._handle(session.receive(payload, self._clock()))
-        except WireError as e:
-            session.goaway(e.code, e.reason)
-            self._send()
-            self._fail(f"protocol error: {clean(e.reason)}; update heim-tunnel", PROTOCOL)
-        self._look_at_close()
-
-    def _look_at_close(self) -> None:
-        close = self._websocket.closed
-        if close is None or self._complete or self._failure is not None:
-            return
-        reason = f" ({clean(close.reason, 120)})" if close.reason else ""
-        self._lost(f"it was closed with status {close.code}{reason}")
+    def _look_at_carriage(self) -> None:
+        carriage = self._carriage
+        if carriage.broken is not None:
+            reason = clean(carriage.broken.reason)
+            self._fail(f"protocol error: {reason}; update heim-tunnel", PROTOCOL)
+        elif carriage.ended:
+            self._lost(carriage.why)
 
     def _handle(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -340,7 +290,8 @@ class Pump:
             self._leaving = clean(event.reason) or "the proxy is restarting"
             say(self._target, f"{self._leaving}; this connection may go on for {event.drain:.0f} s")
         elif isinstance(event, Dead):
-            self._lost(event.reason)
+            # Even after both EOFs: it was not confirmed that ours arrived.
+            self._fail(f"the connection to the proxy was lost: {event.reason}")
 
     def _look_after_output(self) -> None:
         """Write what has come; close standard output after the peer's EOF."""
@@ -352,12 +303,9 @@ class Pump:
             sink.close()
 
     def _say_goodbye(self) -> None:
-        if self._complete and not self._websocket.closing and not self._session.wants_write:
-            # Closing at once would make a RST of it, and that would destroy what the proxy has not
-            # read yet: wait for its own close.
-            self._link.write(self._websocket.close())
-            self._send()
-        if self._sink.gone and self._source.ended and self._all_sent:
+        if self._complete:
+            self._carriage.say_close()
+        if self._sink.gone and self._source.ended and self._carriage.all_sent:
             # Without a reader what we were given is still delivered (ssh's last words, an upload),
             # but an answer is not waited for for long.
             self._hurry(UNREAD_S)
@@ -380,9 +328,8 @@ class Pump:
     # How it ends.
 
     def _lost(self, why: str) -> None:
-        """The connection is no more."""
+        """The connection is no more; that is as it should be once both directions have ended."""
         if self._complete or self._failure is not None:
-            self._link.ended = True
             return
         if self._leaving is not None:
             self._fail(f"{self._leaving}; connect again", TRY_LATER)
