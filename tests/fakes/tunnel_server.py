@@ -181,6 +181,11 @@ class Peer:
         self.stream.end()
         self.until(lambda: self.websocket.closed is not None or self.ended)
 
+    def hang_up(self) -> None:
+        """Send FIN, and read on until the client closes: closing at once might send RST."""
+        self.sock.shutdown(socket.SHUT_WR)
+        self.wait_closed()
+
     def wait_closed(self) -> None:
         """Read until the client closes."""
         try:

@@ -319,6 +319,8 @@ def test_a_lost_connection_is_never_taken_for_the_end(
         if how == "goaway":
             peer.session.goaway(Code.GOING_AWAY, "the proxy is restarting", drain=300)
             peer.flush()
+        if how in ("fin", "goaway"):
+            peer.hang_up()
         if how == "close":
             peer.sock.sendall(peer.websocket.close(1011, "oops"))
         if how == "rst":

@@ -95,7 +95,7 @@ def test_not_all_is_sent_before_the_end_is() -> None:
 @pytest.mark.parametrize(
     ("how", "why"),
     [
-        (lambda peer: None, ""),
+        (Peer.hang_up, ""),
         (
             lambda peer: peer.sock.sendall(peer.websocket.close(1011, "oops\x07")),
             "it was closed with status 1011 (oops)",
