@@ -125,9 +125,10 @@ def save(login: Login) -> None:
     fresh = f"{path}.{os.getpid()}.new"
     try:
         _make_directory()
-        descriptor = os.open(
-            fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        if os.path.lexists(fresh):
+            # Left by a crash, or put there by somebody who would keep it open and read along.
+            os.unlink(fresh)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(descriptor, "w", encoding="utf-8") as file:
             json.dump(login.to_file(), file, indent=1)
             file.flush()

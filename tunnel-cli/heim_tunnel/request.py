@@ -27,6 +27,7 @@ ANSWER_S: Final = 15.0
 ANSWER_BYTES: Final = 1024 * 1024
 """The longest answer is a list of backends; more is not ours."""
 
+_HEX: Final = frozenset(b"0123456789abcdefABCDEF")
 _SAFE: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -159,7 +160,11 @@ def _dechunk(data: bytes) -> bytes:
     body = b""
     while True:
         size, found, data = data.partition(b"\r\n")
-        length = int(size.partition(b";")[0], 16)
+        digits = size.partition(b";")[0].strip()
+        # int() also takes a sign: a chunk of minus two bytes would add the rest again and again.
+        if not digits or not _HEX.issuperset(digits):
+            raise ValueError("no size of a chunk")
+        length = int(digits, 16)
         if not found or len(data) < length:
             raise ValueError("cut short")
         if not length:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from heim_tunnel.complaints import FAILED, NO_HOST, OK, Complaint, UsageError, clean, say
 from heim_tunnel.dial import Endpoint, Way
@@ -18,6 +20,11 @@ from heim_tunnel.loginhost import Backend
 from heim_tunnel.sshfile import SshConfigError, effective, write_block
 
 __all__ = ["block", "command", "patterns", "program", "write"]
+
+# What a login host may put behind `Host`: a name, or what is below a name of two labels or more.
+_HOST: Final = re.compile(
+    r"(\*\.(?=[^.]+\.))?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII | re.IGNORECASE
+)
 
 
 def command(args: argparse.Namespace, way: Way) -> int:
@@ -40,14 +47,18 @@ def command(args: argparse.Namespace, way: Way) -> int:
 def patterns(backends: Sequence[Backend], login_host: str) -> list[str]:
     """What stands behind `Host`: a wildcard where everything below a name is tcp, else the hosts.
 
-    A wildcard takes in backends that come later. It is not used below the login host's own domain,
-    where machines live that have nothing to do with Heim.
+    A wildcard takes in backends that come later. It is used for a name below the login host's own
+    domain only: beside the login host, and in other domains, machines live that have nothing to do
+    with Heim.
     """
-    tcp = {one.host for one in backends if one.kind == "tcp"}
+    tcp = {one.host for one in backends if one.kind == "tcp" and _HOST.fullmatch(one.host)}
     apart = {_parent(one.host) for one in backends if one.kind != "tcp"}
-    apart.add(_parent(Endpoint.parse(login_host).host))
+    domain = f".{_parent(Endpoint.parse(login_host).host)}"
     found = {
-        f"*.{parent}" if (parent := _parent(host)) and parent not in apart else host for host in tcp
+        f"*.{parent}"
+        if (parent := _parent(host)).endswith(domain) and parent not in apart
+        else host
+        for host in tcp
     }
     return sorted(found)
 

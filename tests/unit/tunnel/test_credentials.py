@@ -61,6 +61,18 @@ def test_saving_replaces_the_file_whole(home: Path) -> None:
     assert found.access_token == "b"
 
 
+def test_nobody_who_waits_under_the_name_of_the_new_file_reads_along(home: Path) -> None:
+    save(login())
+    path = home / "heim" / "logins" / "auth.example.com.json"
+    planted = path.with_name(f"{path.name}.{os.getpid()}.new")
+    planted.touch()
+    planted.chmod(0o666)
+    with planted.open() as spy:
+        save(login(access_token="b"))
+        assert spy.read() == ""
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [

@@ -79,8 +79,12 @@ def test_an_answer_is_read_however_it_is_framed(answer: str, body: bytes) -> Non
         ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "does not speak HTTP"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}", "does not speak HTTP"),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}", "does not speak HTTP"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + "-2\r\n" * 300,
+            "does not speak HTTP",
+        ),
     ],
-    ids=["nothing", "ssh", "short", "short chunk", "bad chunk"],
+    ids=["nothing", "ssh", "short", "short chunk", "bad chunk", "negative chunk"],
 )
 def test_an_answer_that_is_none_is_told(answer: str, text: str) -> None:
     with pytest.raises(Complaint, match=text):

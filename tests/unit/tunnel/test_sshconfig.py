@@ -39,9 +39,12 @@ def http(host: str) -> Backend:
             ["*.ssh.x.example.com", "db.x.example.com"],
         ),
         ([tcp("desktop")], ["desktop"]),
+        ([tcp("db.corp.test"), tcp("corp.test")], ["corp.test", "db.corp.test"]),
+        ([tcp("*"), tcp("*.test"), tcp("a.*"), tcp("!a.test"), tcp("a?.test")], []),
+        ([tcp("*.corp.test")], ["*.corp.test"]),
     ],
     ids=["none", "no tcp", "a name for tcp alone", "beside the login host", "shared", "both",
-         "one label"],
+         "one label", "another domain", "the world", "a wildcard of theirs"],
 )  # fmt: skip
 def test_wildcards_take_in_only_what_is_heims(backends: list[Backend], hosts: list[str]) -> None:
     assert sshconfig.patterns(backends, LOGIN) == hosts
