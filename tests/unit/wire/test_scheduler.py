@@ -138,7 +138,8 @@ def test_a_stream_that_comes_back_again_and_again_gets_no_more_than_its_share() 
     greedy = Queue(1)
     sent: Counter[int] = Counter()
     for _ in range(600):
-        scheduler.push(greedy, b"g" * QUANTUM)
+        if not greedy.queued:
+            scheduler.push(greedy, b"g" * QUANTUM)
         for stream, payload in take(scheduler, QUANTUM + HEAD_BYTES):
             sent[stream] += len(payload)
     assert sent[1] <= min(sent[3], sent[5]) * 1.03
@@ -155,6 +156,13 @@ def test_without_credit_a_stream_waits() -> None:
     scheduler.allow(queue, 100)
     assert take(scheduler) == [(1, b"x" * 10)]
     assert (queue.credit, queue.told) == (90, ["emptied"])
+
+
+@pytest.mark.parametrize("size", [9, 10, 11, 20])
+def test_no_byte_goes_beyond_the_credit(size: int) -> None:
+    scheduler, queue = Scheduler(), Queue(1, credit=10)
+    scheduler.push(queue, b"x" * size)
+    assert take(scheduler) == [(1, b"x" * min(size, 10))]
 
 
 def test_one_without_credit_does_not_hold_up_the_others() -> None:

@@ -220,6 +220,14 @@ def test_a_reset_drops_what_was_queued() -> None:
     assert frames(taken(session)) == [(Type.RESET, stream.id, b"\0\x0aaccess was withdrawn")]
 
 
+def test_a_reset_takes_back_credit_that_was_not_granted_yet() -> None:
+    session, stream = in_state(State.OPEN)
+    session.receive(frame(Type.DATA, stream.id, b"x" * 65_535) * 3, 0.0)
+    stream.consumed(3 * 65_535)
+    stream.reset(Code.IDLE)
+    assert [kind for kind, _, _ in frames(taken(session))] == [Type.RESET]
+
+
 def test_a_reset_says_why() -> None:
     session, stream = in_state(State.OPEN)
     payload = b"\0\x06" + "10.0.3.7:22: \x1b[31mrefused\xff".encode("latin-1")

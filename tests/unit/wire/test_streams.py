@@ -171,6 +171,12 @@ def test_more_streams_than_allowed_are_refused(limit: int) -> None:
     assert all(payload == b"\0\x09too many streams" for _, _, payload in resets)
 
 
+def test_early_data_of_a_refused_stream_is_no_offence() -> None:
+    session = greeted(settings=Settings(max_streams=0))
+    session.receive(opens(1) + frame(Type.DATA, 1, b"x" * 60_000), 0.0)
+    assert session._streams._unknown == 0
+
+
 def test_a_stream_that_closed_makes_room() -> None:
     session = greeted(settings=Settings(max_streams=1))
     (event,) = session.receive(opens(1), 0.0)
