@@ -73,8 +73,10 @@ class Dialling:
         except Exception:
             # Fail closed: whatever went wrong here is not a stream.
             log.exception("tunnel.open_failed", extra={"request_id": self._passage.request_id})
-            self._front.abort()
-            self.client_gone()
+            if not self.over:
+                self._refuse(refusals.internal("the proxy failed to open this stream"))
+            elif self._front.exchange is self._stream:
+                self._stream.abort()
 
     async def _dial(self, patience_s: float) -> None:
         dialer = EndpointDialer(self._passage.target.endpoint, None)
@@ -93,9 +95,10 @@ class Dialling:
         if relay.over:
             self._failed(DialError("it closed the connection at once"), patience_s)
             return
+        answer = self._stream.prepare()
         self._leave()
         self._front.exchange = self._stream
-        self._stream.open(relay, self._early.take())
+        self._stream.open(answer, relay, self._early.take())
 
     def _make_relay(self) -> Relay:
         self._relay = Relay(self._stream.relay_over)

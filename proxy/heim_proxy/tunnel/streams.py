@@ -56,11 +56,14 @@ _ENDS: Final = {
 
 
 class TunnelStream:
-    """Owns a client connection (`edge.door.Occupant`) and its channel, from `open` to `_finish`."""
+    """Owns a client connection (`edge.door.Occupant`) and its channel, from `open` to `_finish`.
+
+    `prepare` and then `open` begin it.
+    """
 
     __slots__ = (
         "_channel", "_front", "_leaving", "_passage", "_refreshing", "_relay", "_running", "_terms",
-        "_tunnel", "_wire", "end_reason", "over", "started", "upstream_name",
+        "_tunnel", "_wire", "due", "end_reason", "over", "started", "upstream_name", "valid_until",
     )  # fmt: skip
 
     _channel: Channel
@@ -79,36 +82,52 @@ class TunnelStream:
         self._leaving = False
         self._refreshing = False
         self.upstream_name = str(passage.target.endpoint)
+        # Both are asked for twice a second, of every stream there is: plain attributes, kept up to
+        # date by `_renew` and `tick`. Until when it may run (the live registry's), and when `tick`
+        # has something to do next; seconds since the epoch.
+        self.valid_until = math.inf
+        self.due = math.inf
         self.started = monotonic()
         self.end_reason = ""
         self.over = False
 
-    def open(self, relay: Relay, early: bytes) -> None:
-        """Answer 101, HELLO and READY in one write, and relay.
+    def prepare(self) -> bytes:
+        """The answer's head; nothing has changed for anybody when this fails.
 
-        Args:
-            relay: Connected to the upstream.
-            early: What the client sent before it was answered.
+        Raises:
+            ValueError: A name or an id does not fit into what is to be said.
         """
-        front = self._front
-        edge = front.edge
-        wire = self._wire = WireSession(
+        self._wire = WireSession(
             initiator=False,
             now=monotonic(),
             settings=_SETTINGS,
             budget=self._tunnel.budget,
         )
-        wire.ready(self._ready())
+        self._wire.ready(self._ready())
+        headers = (("Heim-Request-Id", self._passage.request_id),)
+        return answer_upgrade(self._passage.key, headers)
+
+    def open(self, answer: bytes, relay: Relay, early: bytes) -> None:
+        """Answer 101, HELLO and READY in one write, and relay.
+
+        Args:
+            answer: From `prepare`, this turn.
+            relay: Connected to the upstream.
+            early: What the client sent before it was answered.
+        """
+        front = self._front
+        edge = front.edge
+        wire = self._wire
         stream = wire.adopt()
         websocket = WebSocket(client=False)
         parts, total = wire.take(_FIRST_BYTES)
-        headers = (("Heim-Request-Id", self._passage.request_id),)
-        front.write(answer_upgrade(self._passage.key, headers) + websocket.frame(parts, total))
+        front.write(answer + websocket.frame(parts, total))
         tune_carriage(front.transport.get_extra_info("socket"))
         self._relay = relay
         self._channel = Channel(wire, websocket, front.transport, self, single=True)
         self._terms = Terms(self._passage.target, edge.now(), again=self._passage.again)
         self._running = True
+        self._renew()
         edge.live.add(self)
         self._tunnel.opened(self)
         record.opened(self._tunnel.audit, front, self._passage)
@@ -137,16 +156,18 @@ class TunnelStream:
         """The login it runs under."""
         return self._passage.session
 
-    @property
-    def valid_until(self) -> float:
-        """Seconds since the epoch until which it may run: the login's end, or its token's."""
-        return self._passage.valid_until(self._front.edge.snapshot)
-
     def review(self) -> EndReason | None:
         """Why it may not go on under the snapshot now in force; None when it may."""
         reason = self._passage.review(self._front.edge.judge)
         self._terms.change(self._passage.target)
+        self._renew()
         return reason
+
+    def _renew(self) -> None:
+        """Something changed that says how long it may run."""
+        self.valid_until = self._passage.valid_until(self._front.edge.snapshot)
+        if self._running:
+            self.due = -math.inf
 
     def end(self, reason: EndReason) -> None:
         """The permission no longer holds: stop both sides now."""
@@ -206,6 +227,7 @@ class TunnelStream:
         if not self._running:
             return
         self._running = False
+        self.due = math.inf
         if code:
             self.end_reason = self.end_reason or _ENDS.get(code, "client_gone")
         self._channel.finish()
@@ -222,16 +244,12 @@ class TunnelStream:
         """Bytes of the upstream's that were taken for the client."""
         return self._relay.sent
 
-    @property
-    def due(self) -> float:
-        """When `tick` has something to do next, in seconds since the epoch."""
-        return self._terms.due if self._running else math.inf
-
     def tick(self, now: float) -> None:
         """Tell what is to be told, and stop when it is time."""
         login_end = self._passage.login_end(self._front.edge.snapshot)
         moved = self.bytes_in + self.bytes_out
         notices, stop = self._terms.check(now, moved=moved, login_end=login_end)
+        self.due = self._terms.due
         if stop is not None:
             self._stop(stop.code, stop.end, stop.reason)
         for text in notices:
@@ -278,6 +296,7 @@ class TunnelStream:
             self._notice("the new access token was refused: it is of another login")
         elif self._running:
             passage.token_end = max(passage.token_end, bearer.expires)
+            self._renew()
             self._wire.ready(self._ready())
             self._channel.wake()
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -11,9 +12,10 @@ import pytest
 
 from heim_proxy.live import EndReason
 from heim_proxy.tunnel.dialling import Dialling
-from tests.fakes.heim import Wire
+from tests.fakes.heim import Wire, user
 from tests.fakes.tunnel import (
     TunnelSite,
+    cli_login,
     refused,
     tcp_backend,
     tunnel_head,
@@ -178,6 +180,25 @@ async def test_access_that_is_withdrawn_meanwhile_is_refused(site: TunnelSite) -
     await site.change(roles=[tunnel_role("ops", *(name for name in NAMES if name != "late"))])
     status, problem = await problem_of(wire)
     assert (status, problem["code"]) == (403, "revoked")
+
+
+async def test_a_stream_that_cannot_be_begun_is_refused_and_leaves_nothing(
+    site: TunnelSite, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A name that does not fit into READY: providers have said stranger things.
+    who = dataclasses.replace(user("odd"), email="x" * 5000 + "@example.com")
+    members = [{"issuer": who.issuer, "subject": who.subject}]
+    await site.change(roles=[tunnel_role("odd", "web1", members=members)])
+    login = await cli_login(site.heim, who)
+    request = tunnel_head(login.token(), host="web1.example.test")
+    answer, problem = await refused(site.heim, request, sni="web1.example.test")
+    assert (answer.status, problem["code"]) == (500, "internal")
+    assert [one.message for one in caplog.records if one.levelname == "ERROR"] == [
+        "tunnel.open_failed"
+    ]
+    await site.heim.until(lambda: site.live == 0 and site.upstream.open == 0)
+    door = site.heim.proxy._edge.door  # type: ignore[union-attr]
+    assert not door.places._taken  # type: ignore[attr-defined]
 
 
 async def test_early_bytes_are_bounded_while_nobody_takes_them(site: TunnelSite) -> None:

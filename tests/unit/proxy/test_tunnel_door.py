@@ -80,7 +80,7 @@ async def test_a_stream_that_cannot_be_looked_after_harms_no_other(
     for stream in door._streams:
         if stream._passage.request_id == broken.readies[0]["request_id"]:
             stream._terms._target = None  # type: ignore[assignment]
-        stream._terms.due = float("-inf")
+        stream.due = float("-inf")
     door.tick(site.clock.now())
     failures = [one.message for one in caplog.records if one.levelname == "ERROR"]
     assert failures == ["tunnel.tick_failed"]
