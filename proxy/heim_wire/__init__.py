@@ -1,1 +1,1 @@
-"""The tunnel protocol, sans-IO. It arrives with the tunnel; ARCHITECTURE.md keeps its place."""
+"""The tunnel protocol, sans-IO; only `aio` knows asyncio. Reference: docs/reference/wire.md."""
