@@ -16,6 +16,7 @@ import pytest
 
 from heim_wire.errors import FAILURES, Failure
 from tests.fakes.certificates import make_pair
+from tests.fakes.real import require
 from tests.fakes.tunnel_cli import Cli, write_login
 from tests.fakes.tunnel_server import TARGET, Peer, TunnelServer
 from tests.fakes.web_proxy import WebProxy
@@ -172,6 +173,7 @@ def test_55_a_custom_authority_is_given_by_the_environment_or_the_login(home: Pa
             assert cli.finish() == (0, b"", "")
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("hashed", [True, False], ids=["hashed directory", "bundle only"])
 def test_the_systems_store_is_used_by_hash_or_as_a_bundle(
     home: Path, tmp_path: Path, hashed: bool
@@ -189,7 +191,7 @@ def test_the_systems_store_is_used_by_hash_or_as_a_bundle(
         (store / "authority.pem").write_bytes(server.ca_file.read_bytes())
         env = {"SSL_CERT_DIR": str(store), "SSL_CERT_FILE": "/nonexistent"}
         if hashed:
-            subprocess.run(["openssl", "rehash", str(store)], check=True)
+            subprocess.run([require("openssl"), "rehash", str(store)], check=True)
         else:
             env["SSL_CERT_FILE"] = str(store / "authority.pem")
         way = ("--connect-to", f"127.0.0.1:{server.port}", TARGET)

@@ -3,14 +3,18 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 
 from heim_tunnel import trust
 from heim_tunnel.link import Link, Lost, ready
+from tests.fakes.certificates import CA_PEM, make_pair
+from tests.fakes.real import require
 from tests.fakes.tunnel_server import TARGET, Peer, TunnelServer
 
 
@@ -159,3 +163,43 @@ def test_finish_tells_the_peer_and_leaves_reading_open() -> None:
         link.finish()
         assert ready(link.fileno(), select.POLLIN, soon())
         link.finish()
+
+
+@pytest.mark.real
+def test_a_key_update_on_the_way_changes_nothing(tmp_path: Path) -> None:
+    """RFC 8446, 4.6.3: reading must write an answer. Python cannot ask for one; openssl can."""
+    make_pair(TARGET).write(tmp_path)
+    (tmp_path / "ca.pem").write_text(CA_PEM)
+    # Its output is a pipe here; without stdbuf it would come when openssl ends.
+    command = [require("stdbuf"), "-o0", require("openssl"), "s_server", "-tls1_3"]
+    command += ["-accept", "127.0.0.1:0", "-naccept", "1"]
+    command += ["-cert", str(tmp_path / "tls.crt"), "-key", str(tmp_path / "tls.key")]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        line = b""
+        while not line.startswith(b"ACCEPT"):
+            line = server.stdout.readline()
+            assert line
+        port = int(line.rpartition(b":")[2])
+        sock = socket.create_connection(("127.0.0.1", port))
+        link = Link(sock, trust.context(str(tmp_path / "ca.pem")), TARGET)
+        link.handshake(soon())
+        for round_ in (b"one\n", b"two\n"):
+            # A line of K makes it change its key and ask for a change of ours.
+            server.stdin.write(b"K\n")
+            server.stdin.flush()
+            while not line.startswith(b"SSL_do_handshake -> 1"):
+                line = server.stdout.readline()
+                assert line
+            server.stdin.write(round_)
+            server.stdin.flush()
+            assert link.receive(soon()) == round_
+            link.send(b"back " + round_, soon())
+            while not line.endswith(b"back " + round_):
+                line = server.stdout.readline()
+                assert line
+        link.close()
+        server.stdin.close()
