@@ -41,15 +41,6 @@ def banner(
     app, status, login = (public_url(host, ports) for host in (APP_HOST, STATUS_HOST, LOGIN_HOST))
     ca, configuration = shlex.quote(str(files.ca)), shlex.quote(str(files.configuration))
     people = "\n".join(f"    {person.login:<9}{person.note}" for person in PEOPLE)
-    login_host, tcp_host, ssh_host = (
-        public_url(host, ports).removeprefix("https://")
-        for host in (LOGIN_HOST, TCP_HOST, SSH_HOST)
-    )
-    ssh = (
-        f"\n    ssh -o ProxyCommand={shlex.quote(f'{tunnel} proxy {ssh_host}')} {SSH_HOST}"
-        if ports.ssh is not None
-        else ""
-    )
     ending = f"{files.directory} stays" if kept else f"removes {files.directory}"
     return f"""
   Heim DEMO: throw-away people, keys and certificates, on this machine only.
@@ -67,9 +58,7 @@ def banner(
   You can be:
 {people}
 
-  TCP goes through the same door (alice and bob; ssh to this machine: start with --ssh):
-    {tunnel} login --ca-file {ca} {login_host}
-    echo hello | {tunnel} proxy {tcp_host}{ssh}
+{_tunnelled(ports, tunnel, ca)}
 
   Or paste, in another terminal in this directory:
     curl --cacert {ca} {status}/headers.json
@@ -87,3 +76,20 @@ def banner(
 
   Ctrl-C ends the demo and {ending}.
 """
+
+
+def _tunnelled(ports: DemoPorts, tunnel: str, ca: str) -> str:
+    """What to paste for TCP."""
+    login_host, tcp_host, ssh_host = (
+        public_url(host, ports).removeprefix("https://")
+        for host in (LOGIN_HOST, TCP_HOST, SSH_HOST)
+    )
+    lines = [
+        "  TCP goes through the same door (alice and bob; ssh to this machine: start with --ssh):",
+        f"    {tunnel} login --ca-file {ca} {login_host}",
+        f"    echo hello | {tunnel} proxy {tcp_host}",
+    ]
+    if ports.ssh is not None:
+        command = shlex.quote(f"{tunnel} proxy {ssh_host}")
+        lines.append(f"    ssh -o ProxyCommand={command} {SSH_HOST}")
+    return "\n".join(lines)
