@@ -81,7 +81,8 @@ async def test_proxy_that_cannot_start_leaves_nothing_behind() -> None:
     out = io.StringIO()
     with pytest.raises(OSError, match="no socket"):
         await run_demo(start, out=out)
-    assert (seen[0].exists(), out.getvalue()) == (False, "")
+    # Another program may have the usual port, and that is said.
+    assert (seen[0].exists(), "/start/" in out.getvalue()) == (False, False)
 
 
 async def test_given_directory_stays(tmp_path: Path) -> None:
