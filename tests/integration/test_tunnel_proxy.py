@@ -306,6 +306,7 @@ def test_a_reset_without_a_reason_has_one_of_ours(home: Path) -> None:
         ("rst", 69, "the connection to the proxy was lost: connection reset by peer"),
         ("close", 69, "it was closed with status 1011 (oops)"),
         ("goaway", 75, "the proxy is restarting; connect again"),
+        ("away", 75, "the proxy is going away; connect again"),
     ],
 )
 def test_a_lost_connection_is_never_taken_for_the_end(
@@ -321,8 +322,8 @@ def test_a_lost_connection_is_never_taken_for_the_end(
             peer.flush()
         if how in ("fin", "goaway"):
             peer.hang_up()
-        if how == "close":
-            peer.sock.sendall(peer.websocket.close(1011, "oops"))
+        if how in ("close", "away"):
+            peer.sock.sendall(peer.websocket.close(1011 if how == "close" else 1001, "oops"))
         if how == "rst":
             peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 

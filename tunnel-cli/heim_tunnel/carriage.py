@@ -37,16 +37,28 @@ class Carriage:
         stream: Its stream.
         ended: The connection is over: closed by the peer, lost, or of no use.
         why: In what way, for people; "" for a FIN without another word.
+        code: Of the peer's WebSocket close (RFC 6455, 7.4.1); 0 without one.
         broken: How the peer broke the protocol, if it did; it has been told.
     """
 
-    __slots__ = ("_clock", "_link", "_websocket", "broken", "ended", "session", "stream", "why")
+    __slots__ = (
+        "_clock",
+        "_link",
+        "_websocket",
+        "broken",
+        "code",
+        "ended",
+        "session",
+        "stream",
+        "why",
+    )
 
     def __init__(self, link: Link, clock: Callable[[], float] = time.monotonic) -> None:
         self.session = Session(initiator=True, now=clock(), settings=Settings(max_streams=0))
         self.stream = self.session.adopt()
         self.ended = False
         self.why = ""
+        self.code = 0
         self.broken: WireError | None = None
         self._clock = clock
         self._link = link
@@ -102,6 +114,7 @@ class Carriage:
         close = self._websocket.closed
         if close is not None:
             reason = f" ({clean(close.reason, 120)})" if close.reason else ""
+            self.code = close.code
             self._end(f"it was closed with status {close.code}{reason}")
         return happened
 

@@ -48,6 +48,9 @@ GOODBYE_S: Final = 1.0
 UNREAD_S: Final = 5.0
 """For the server to end, when all was sent and nobody reads its answer."""
 
+_RESTARTING: Final = (1001, 1012, 1013)
+"""Close codes of a proxy, or of what is in front of it, that will be back (RFC 6455, 7.4.1)."""
+
 _GONE: Final = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
@@ -259,6 +262,9 @@ class Pump:
         if carriage.broken is not None:
             reason = clean(carriage.broken.reason)
             self._fail(f"protocol error: {reason}; update heim-tunnel", PROTOCOL)
+        elif carriage.code in _RESTARTING:
+            self._leaving = self._leaving or "the proxy is going away"
+            self._lost(carriage.why)
         elif carriage.ended:
             self._lost(carriage.why)
 
