@@ -91,6 +91,8 @@ class LoginHost:
         self.port = self._server.server_address[1]
         self.name = f"{name}:{self.port}"
         self.url = f"https://{self.name}"
+        # Whose answers the browser brings: another's, when it is sent on to that.
+        self.issuer = self.url
 
     def script(self, path: str, *answers: Canned) -> None:
         """Give these answers first."""
@@ -119,7 +121,7 @@ class LoginHost:
         """As if the person had pressed the button at once."""
         self.decided.wait(10)
         form = asked.form
-        found = {"state": form["state"]}
+        found = {"state": form["state"], "iss": self.issuer}
         if self.approves:
             code = secrets.token_urlsafe(16)
             self._codes[code] = (form["code_challenge"], form["redirect_uri"])
@@ -210,7 +212,9 @@ socket.getaddrinfo = find
 with open({directory!r} + "/opened", "a") as opened:
     opened.write(sys.argv[1] + "\\n")
 print("browsers talk a lot")
-context = ssl.create_default_context(cafile={ca_file!r})
+# Not the default context: from 3.13 on that is stricter than browsers are.
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.load_verify_locations({ca_file!r})
 page = urllib.request.urlopen(sys.argv[1], context=context, timeout=10).read()
 fresh = {directory!r} + "/page.new"
 with open(fresh, "wb") as shown:

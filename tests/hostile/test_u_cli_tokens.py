@@ -237,6 +237,15 @@ async def test_l3_a_thief_of_a_code_gets_nothing_and_burns_it(
     assert said(await ask(stand, TOKEN, form))["error"] == "invalid_grant"
 
 
+@pytest.mark.parametrize("decision", ["approve", "deny"])
+async def test_l3_an_answer_says_whose_it_is(stand: Stand, decision: str) -> None:
+    """RFC 9207: another login host that sends the browser on to us gets no code of ours."""
+    browser = await stand.signed_in()
+    fields = (await browser.open(page())).fields_of_form
+    answer = await browser.post(AUTHORIZE, {**fields, "decision": decision}, origin=AUTH)
+    assert query_of(answer.get("location") or "")["iss"] == AUTH
+
+
 async def test_l3_a_code_does_not_outlive_its_minute(stand: Stand) -> None:
     form = with_code(await code_of(await stand.signed_in()))
     stand.later(61)

@@ -98,6 +98,13 @@ def _finish(
 def _redeem(
     login_host: str, way: Way, arrival: Arrival, *, redirect_uri: str, verifier: str
 ) -> Login:
+    if arrival.issuer != loginhost.address(login_host):
+        # RFC 9207: a login host that sends the browser on to another one wants that one's code.
+        raise Complaint(
+            f"the answer of the sign-in is from {clean(arrival.issuer, 200) or 'nobody'}, not from "
+            f"{login_host}; nothing was sent on",
+            AUTH,
+        )
     if arrival.code is None:
         if arrival.error == "access_denied":
             raise Complaint("the sign-in was refused in the browser", AUTH)

@@ -20,6 +20,7 @@ __all__ = [
     "Backend",
     "DeviceCode",
     "OAuthError",
+    "address",
     "authorize_url",
     "backends",
     "device_code",
@@ -77,7 +78,7 @@ class DeviceCode:
 
 def authorize_url(login_host: str, query: dict[str, str]) -> str:
     """The address that a browser opens to sign in."""
-    return f"{_base(login_host)}{_AUTHORIZE}?{urlencode(query)}"
+    return f"{address(login_host)}{_AUTHORIZE}?{urlencode(query)}"
 
 
 def redeem(login_host: str, way: Way, form: dict[str, str]) -> Login:
@@ -87,7 +88,7 @@ def redeem(login_host: str, way: Way, form: dict[str, str]) -> Login:
         OAuthError: The login host refuses (for a device code: or is not ready yet).
         Complaint: It cannot be reached, or its answer is none.
     """
-    answer = _json(login_host, post(_base(login_host) + _TOKEN, form, way))
+    answer = _json(login_host, post(address(login_host) + _TOKEN, form, way))
     return Login.from_answer(
         answer, login_host=login_host, now=time.time(), ca_file=way.ca_file or None
     )
@@ -100,7 +101,7 @@ def device_code(login_host: str, way: Way, label: str) -> DeviceCode:
         Complaint: It cannot be reached, refuses, or names an address that is not its own.
     """
     try:
-        answer = _json(login_host, post(_base(login_host) + _DEVICE, {"device": label}, way))
+        answer = _json(login_host, post(address(login_host) + _DEVICE, {"device": label}, way))
     except OAuthError as error:
         raise Complaint(
             f"{login_host} gives no device code: {clean(error.description or error.error)}", AUTH
@@ -131,7 +132,7 @@ def recognise(login_host: str, way: Way) -> None:
         Complaint: It cannot be reached, or something else answers there.
     """
     try:
-        _json(login_host, get(_base(login_host) + _BACKENDS, way))
+        _json(login_host, get(address(login_host) + _BACKENDS, way))
     except OAuthError:
         return
     raise _nonsense(login_host, "it lists backends for anybody")
@@ -140,7 +141,7 @@ def recognise(login_host: str, way: Way) -> None:
 def revoke(login: Login, way: Way) -> None:
     """End the session behind a login. Raises Complaint when the login host did not confirm it."""
     try:
-        reply = post(_base(login.login_host) + _REVOKE, {"token": login.refresh_token}, way)
+        reply = post(address(login.login_host) + _REVOKE, {"token": login.refresh_token}, way)
         # RFC 7009, 2.2: a token that is not known any more is answered with 200, too.
         if reply.status not in (200, 204):
             _json(login.login_host, reply)
@@ -154,7 +155,7 @@ def backends(login_host: str, bearer: str, way: Way) -> tuple[str, list[Backend]
     Raises:
         Complaint: It cannot be reached, does not take the token, or its answer is none.
     """
-    reply = get(_base(login_host) + _BACKENDS, way, bearer=bearer)
+    reply = get(address(login_host) + _BACKENDS, way, bearer=bearer)
     if reply.status == 401:
         raise Complaint(
             f"{login_host} does not take the token any more; run: heim-tunnel login {login_host}",
@@ -185,7 +186,8 @@ def _backend(login_host: str, entry: object) -> Backend:
     )
 
 
-def _base(login_host: str) -> str:
+def address(login_host: str) -> str:
+    """The origin of a login host, as it calls itself."""
     return f"https://{Endpoint.parse(login_host, what='LOGIN_HOST')}"
 
 

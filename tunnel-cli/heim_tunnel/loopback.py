@@ -56,16 +56,18 @@ class _Connection:
 class Arrival:
     """The answer of the login host, brought by a browser that waits for a page.
 
-    `code` is None when the login host said no; then `error` and `description` say why.
+    `code` is None when the login host said no; then `error` and `description` say why. `issuer`
+    says which login host it was (RFC 9207), "" when it does not.
     """
 
-    __slots__ = ("_connection", "code", "description", "error")
+    __slots__ = ("_connection", "code", "description", "error", "issuer")
 
     def __init__(self, connection: socket.socket, found: dict[str, str]) -> None:
         self._connection = connection
         self.code = found.get("code")
         self.error = found.get("error", "")
         self.description = found.get("error_description", "")
+        self.issuer = found.get("iss", "")
 
     def __repr__(self) -> str:
         return f"<Arrival code={'<sealed>' if self.code else None} error={self.error!r}>"

@@ -67,9 +67,9 @@ class _Request:
             "device": self.label,
         }
 
-    def answer(self, **parameters: str) -> web.Response:
-        """Send the browser back to the program."""
-        query = urlencode({**parameters, "state": self.state})
+    def answer(self, issuer: str, **parameters: str) -> web.Response:
+        """Send the browser back to the program, which is told whose answer it is (RFC 9207)."""
+        query = urlencode({**parameters, "state": self.state, "iss": issuer})
         return redirect(f"{self.redirect_uri}?{query}")
 
 
@@ -118,7 +118,7 @@ class AuthorizePages:
         who = {"subject": session.subject.subject, "email": session.subject.email}
         if decision != "approve":
             visit.audit("device.denied", **who, label=asked.label, via="browser")
-            return asked.answer(error="access_denied")
+            return asked.answer(visit.settings.login_url, error="access_denied")
         visit.audit("device.approved", **who, label=asked.label, via="browser")
         code = visit.ctx.programs.codes.issue(
             session,
@@ -127,7 +127,7 @@ class AuthorizePages:
             label=asked.label,
             now=visit.now,
         )
-        return asked.answer(code=code.reveal())
+        return asked.answer(visit.settings.login_url, code=code.reveal())
 
 
 def device_label(text: str) -> str:

@@ -73,15 +73,20 @@ async def test_the_button_sends_the_browser_back_with_a_code(stand: PortalStand)
     reply = await press(await signed_in(stand))
     assert reply.status == 303
     assert reply.location.startswith(f"{HERE}?")
-    assert query_of(reply.location).keys() == {"code", "state"}
+    assert query_of(reply.location).keys() == {"code", "state", "iss"}
     assert query_of(reply.location)["state"] == ASKED["state"]
+    assert query_of(reply.location)["iss"] == stand.settings().login_url
     assert stand.audit.last("device.approved")["label"] == "alice's laptop"
 
 
 @pytest.mark.parametrize("decision", ["deny", "", "Approve", "approve "])
 async def test_anything_but_the_button_is_a_refusal(stand: PortalStand, decision: str) -> None:
     reply = await press(await signed_in(stand), decision)
-    assert query_of(reply.location) == {"error": "access_denied", "state": ASKED["state"]}
+    assert query_of(reply.location) == {
+        "error": "access_denied",
+        "state": ASKED["state"],
+        "iss": stand.settings().login_url,
+    }
     assert stand.audit.last("device.denied")["email"] == "alice@example.com"
 
 

@@ -84,6 +84,18 @@ def test_a_refusal_in_the_browser_ends_it(host: LoginHost, way: Way, browser: Pa
     assert "Not signed in" in eventually(browser / "page")
 
 
+@pytest.mark.parametrize("issuer", ["https://auth.honest.test", ""])
+@pytest.mark.parametrize("approves", [True, False], ids=["code", "error"])
+def test_another_login_hosts_answer_is_not_taken_to_this_one(
+    host: LoginHost, way: Way, browser: Path, issuer: str, approves: bool
+) -> None:
+    host.issuer, host.approves = issuer, approves
+    with pytest.raises(Complaint, match="nothing was sent on") as caught:
+        authorize.sign_in(host.name, way, patience_s=5)
+    assert caught.value.status == AUTH
+    assert host.of(TOKEN) == []
+
+
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
