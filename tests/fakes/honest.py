@@ -24,7 +24,11 @@ class Honest:
     asked: list[str] = field(default_factory=list)
 
     def __call__(self, peer: Peer) -> None:
-        line = peer.request()
+        try:
+            line = peer.request()
+        except ConnectionResetError:
+            # Somebody who only looked at the certificate.
+            return
         self.asked.append(line)
         path = line.split(" ")[1] if line else ""
         if path == "/.heim/me":

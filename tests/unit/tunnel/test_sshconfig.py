@@ -103,10 +103,12 @@ def test_a_link_to_the_program_is_kept(
     assert sshconfig.program() == [str(link)]
 
 
-def test_a_module_finds_the_program_beside_its_python(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_finds_the_program_beside_its_python(
+    started_as: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["/x/heim_tunnel/__main__.py"])
-    beside = Path(sys.executable).with_name("heim-tunnel")
-    assert sshconfig.program() == [str(beside)]
+    monkeypatch.setattr(sys, "executable", str(started_as.with_name("python")))
+    assert sshconfig.program() == [str(started_as)]
 
 
 def test_without_a_program_the_module_is_run(
