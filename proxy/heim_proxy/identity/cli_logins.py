@@ -12,6 +12,7 @@ from typing import Final
 from heim_config.secrets import Secret
 from heim_proxy.identity.access_tokens import AccessToken, AccessTokens
 from heim_proxy.identity.authorization_codes import Consent
+from heim_proxy.identity.feed import in_time
 from heim_proxy.identity.refresh_tokens import (
     RefreshOutcome,
     RefreshTokens,
@@ -45,12 +46,13 @@ class Refused:
 class CliLogins:
     """Begins, refreshes and ends CLI logins. One per process."""
 
-    __slots__ = ("_access", "_refresh", "_sessions")
+    __slots__ = ("_access", "_refresh", "_sessions", "_store")
 
     def __init__(self, sessions: Sessions, store: Store, access: AccessTokens) -> None:
         self._sessions: Final = sessions
         self._access: Final = access
         self._refresh: Final = RefreshTokens(store)
+        self._store: Final = store
 
     async def begin(self, consent: Consent, now: float) -> CliLogin | None:
         """Start a login; None when the browser session in which somebody consented is over.
@@ -63,6 +65,12 @@ class CliLogins:
             return None
         row, token = begin(now)
         session = await self._sessions.create_cli(person, label=consent.label, refresh=row, now=now)
+        # Another process may have revoked the person, which we hear of half a second later. A
+        # revocation that comes behind our row ends it; for one before it we look again.
+        consented = await in_time(self._store.get_session(consent.sid))
+        if consented is None or consented.ended is not None:
+            await self._sessions.end(session.sid, EndReason.REVOKED, now)
+            return None
         return CliLogin(session, self._access.issue(session, now), token)
 
     async def refresh(self, token: str, now: float) -> CliLogin | Refused:

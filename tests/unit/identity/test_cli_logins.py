@@ -75,6 +75,19 @@ async def test_only_a_browser_that_is_signed_in_can_consent(desk: Desk, how: str
     assert len(desk.stage.store.sessions) == before
 
 
+async def test_no_login_begins_behind_a_revocation_that_is_not_heard_of_yet(desk: Desk) -> None:
+    """Another process revoked the person; ours will read so in half a second."""
+    person = await desk.stage.sign_in()
+    assert person.subject.email is not None
+    await desk.stage.store.end_sessions_of(
+        now=desk.now, reason="revoked", email=person.subject.email
+    )
+    consent = Consent(person.sid, "laptop")
+    assert await desk.programs.logins.begin(consent, desk.now) is None
+    rows = await desk.stage.store.list_sessions(kind=SessionKind.CLI)
+    assert list(rows) == []
+
+
 async def test_consent_does_not_keep_the_browser_from_falling_idle(desk: Desk) -> None:
     person = await desk.stage.sign_in()
     desk.wait(0.9 * HOUR)
