@@ -2,7 +2,7 @@
 
 Each stream has a queue of its own, so that what waits can still be overtaken: by a stream that had
 been quiet (as in fq_codel, RFC 8290), and by every control frame. While one stream is alone its
-frames are as long as they can be; while several wait none sends more than one TLS record at a turn.
+frames are as long as they can be; while several wait none sends more than two TLS records at a turn.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["HIGH_MARK", "LOW_MARK", "QUANTUM", "Scheduler", "SendQueue"]
 
-# A TLS record (16384) less the head of a frame and of a masked WebSocket frame: one write of one
-# frame is one record, and one stream's turn. 16 KiB at 100 Mbit/s is 1.3 ms.
-QUANTUM: Final = 16_368
+# One stream's turn: two TLS records (32768) less the head of a frame and of a masked WebSocket
+# frame, 2.6 ms at 100 Mbit/s. Half of it costs a sixth more CPU with fifty streams and no key press
+# waits less: who had been quiet goes first, behind what was written already and nothing else.
+QUANTUM: Final = 32_752
 # A stream's source is stopped at the high mark and read again below the low one: two reads of
 # 64 KiB keep a fast link busy, and 1024 streams cannot hold more than 128 MiB.
 HIGH_MARK: Final = 131_072
