@@ -30,7 +30,8 @@ class Login:
     Attributes:
         login_url: `https://host[:port]`, without a path.
         user: Who is signed in, for people.
-        domains: Suffixes of hosts that the tokens may be sent to, as the login host said.
+        domains: Suffixes of hosts that the tokens may be sent to, as the login host said, and
+            wildcards (`*.example.org`) for one label.
         access_token, access_expires: The bearer and when it ends.
         refresh_token: For the login host only.
         session_expires: When the session behind it all ends.
@@ -138,9 +139,17 @@ class Login:
         fitting = [
             len(domain)
             for domain in (entry.lower().strip(".") for entry in self.domains)
-            if domain and (host == domain or host.endswith("." + domain))
+            if domain and _within(host, domain)
         ]
         return max(fitting, default=0)
+
+
+def _within(host: str, domain: str) -> bool:
+    """Whether a host is a domain or below it; of `*.domain`, exactly one label below it."""
+    if domain.startswith("*."):
+        label, _, parent = host.partition(".")
+        return bool(label) and parent == domain[2:]
+    return host == domain or host.endswith("." + domain)
 
 
 def _bare(login_host: str) -> str:

@@ -43,12 +43,9 @@ def reachable(snapshot: Snapshot, subject: Subject) -> tuple[Reachable, ...]:
 def token_domains(config: Config) -> tuple[str, ...]:
     """The domains whose hosts are ours: the configured one, and hosts of backends outside it.
 
-    A program sends its tokens there and nowhere else (decision 29).
+    A program sends its tokens there and nowhere else (decision 29). A wildcard stays one: what is
+    beside or deeper than its one label is somebody else's.
     """
-    hosts = {
-        host.removeprefix("*.")
-        for backend in config.backends
-        for host in config.backend_hosts(backend)
-    }
+    hosts = {host for backend in config.backends for host in config.backend_hosts(backend)}
     outside = {host for host in hosts if not f".{host}".endswith(f".{config.domain}")}
     return (config.domain, *sorted(outside))

@@ -75,7 +75,7 @@ def test_a_service_account_sees_what_it_may_use() -> None:
         pytest.param([], ("example.test",), id="none outside"),
         pytest.param(["a.example.test", "example.test"], ("example.test",), id="below the domain"),
         pytest.param(["db.other.test"], ("example.test", "db.other.test"), id="a host outside"),
-        pytest.param(["*.other.test"], ("example.test", "other.test"), id="a wildcard outside"),
+        pytest.param(["*.other.test"], ("example.test", "*.other.test"), id="a wildcard outside"),
         pytest.param(["notexample.test"], ("example.test", "notexample.test"), id="a like name"),
         pytest.param(
             ["b.other.test", "a.other.test"],

@@ -72,6 +72,15 @@ def test_a_token_is_for_the_login_host_and_its_domains_alone(host: str, covered:
     assert granted().covers(host) is covered
 
 
+@pytest.mark.parametrize(
+    ("host", "covered"),
+    [("db.example.org", True), ("example.org", False), ("a.db.example.org", False),
+     (".example.org", False), ("*.example.org", True), ("db.example.org.evil.net", False)],
+)  # fmt: skip
+def test_a_wildcard_stands_for_one_label(host: str, covered: bool) -> None:
+    assert granted(domains=["*.example.org"]).covers(host) is covered
+
+
 @pytest.mark.parametrize("domain", ["", ".", ".."])
 def test_an_empty_domain_covers_nothing(domain: str) -> None:
     assert not granted(domains=[domain]).covers("db.example.com")
