@@ -19,6 +19,7 @@ from tests.fakes.heim import DOMAIN, LOGIN_HOST, Heim, authority, user
 from tests.fakes.person import Person
 from tests.fakes.tunnel import TcpServer, service_token, tcp_backend, tunnel_role
 from tests.fakes.tunnel_cli import environment
+from tests.integration.middleboxes import nginx_in_front, tinyproxy
 from tests.integration.tunnel import HEIM_TUNNEL
 
 pytestmark = pytest.mark.timeout(60)
@@ -296,6 +297,85 @@ async def test_signing_out_ends_what_is_open(machine: Machine) -> None:
                 await reader.read()
         assert time.monotonic() - began < 4
         writer.close()
+
+
+async def test_a_program_that_does_not_read_does_not_fill_the_memory(machine: Machine) -> None:
+    await machine.login()
+    data = os.urandom(1024 * 1024)
+    pieces = 96
+
+    async def download(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(pieces):
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    machine.upstream.script = download
+    async with forwarding(machine, "web1") as where:
+        began = resident(where)
+        reader, writer = await asyncio.open_connection(*where, limit=65536)
+        # Until nothing moves any more: windows, queues and sockets are full.
+        before, most = -1, 0
+        while before != most:
+            before = most
+            await asyncio.sleep(0.5)
+            most = max(most, resident(where))
+        assert most - began < 32 * 1024 * 1024
+        digest = hashlib.sha256()
+        async with asyncio.timeout(20):
+            while part := await reader.read(1024 * 1024):
+                digest.update(part)
+        writer.close()
+    expected = hashlib.sha256()
+    for _ in range(pieces):
+        expected.update(data)
+    assert digest.digest() == expected.digest()
+
+
+def resident(where: tuple[str, int]) -> int:
+    """Resident memory, in bytes, of the process that listens there."""
+    wanted = f"0100007F:{where[1]:04X}"
+    lines = Path("/proc/net/tcp").read_text().splitlines()
+    inode = next(line.split()[9] for line in lines if line.split()[1] == wanted)
+    for process in Path("/proc").glob("[0-9]*"):
+        for descriptor in process.glob("fd/*"):
+            try:
+                if os.readlink(descriptor) == f"socket:[{inode}]":
+                    pages = int((process / "statm").read_text().split()[1])
+                    return pages * os.sysconf("SC_PAGE_SIZE")
+            except OSError:
+                continue
+    raise AssertionError("nobody listens there")
+
+
+@pytest.mark.real
+async def test_the_doctor_names_the_middlebox_that_cuts(machine: Machine) -> None:
+    await machine.login()
+    async with nginx_in_front(machine.home / "nginx", machine.heim.https_port, idle_s=2) as front:
+        running = await machine.start(
+            "doctor", "--connect-to", f"127.0.0.1:{front.port}", "--ca-file", str(front.ca_file),
+            "--idle", "8", WEB,
+        )  # fmt: skip
+        done = await running.done()
+    assert done.status == 1
+    assert "ok    upgrade   passes" in done.out
+    assert "ok    tunnel    open in" in done.out
+    assert "fail  idle      cut after 2 s" in done.out
+    assert "raise the idle timeout of load balancers" in done.out
+
+
+@pytest.mark.real
+async def test_the_doctor_names_the_company_proxy_that_refuses(machine: Machine) -> None:
+    async with tinyproxy(machine.home / "company", login=("alice", "s3cret")) as company:
+        target = f"{WEB}:{machine.heim.https_port}"
+        for given in (company.url, company.url.replace("//", "//alice:wr0ng@")):
+            running = await machine.start("doctor", target, HTTPS_PROXY=given, NO_PROXY="")
+            done = await running.done()
+            assert done.status == 1
+            assert f"ok    settings  through web proxy {company.url}" in done.out
+            assert f"{company.url} answered 40" in done.out
+            assert f"-> ask whoever runs this network how to get through {company.url}" in done.out
+            assert "wr0ng" not in done.out + done.err
 
 
 async def test_five_commands_share_one_sign_in(machine: Machine) -> None:

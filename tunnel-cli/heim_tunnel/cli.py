@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -30,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if sys.stdout is None:
         # Closed when we were started; whatever is printed goes nowhere, as it was asked for.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - until the end
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that this terminal cannot show is no reason to fail.
+        sys.stdout.reconfigure(errors="replace")
     args = build_parser().parse_args(argv)
     before = signal.signal(signal.SIGTERM, _terminate)
     try:

@@ -64,6 +64,12 @@ def _always(advice: str) -> Advice:
     return lambda case, text: advice
 
 
+def _tcp_advice(case: Case, text: str) -> str:
+    if case.proxied is not None:
+        return f"ask whoever runs this network how to get through {case.proxied}"
+    return "a firewall? A company's web proxy goes into HTTPS_PROXY"
+
+
 def _tls_advice(case: Case, text: str) -> str:
     """What to do about a certificate, by what is wrong with it (`trust.explain`)."""
     login_host = case.login.login_host if case.login is not None else "LOGIN_HOST"
@@ -92,7 +98,7 @@ _STEPS: Final[tuple[tuple[str, Step, Advice], ...]] = (
     (
         "tcp",
         network_steps.reach,
-        _always("a firewall? A company's web proxy goes into HTTPS_PROXY"),
+        _tcp_advice,
     ),
     ("tls", network_steps.certificate, _tls_advice),
     ("http", network_steps.http, _always("something between here and the proxy swallows HTTP")),
