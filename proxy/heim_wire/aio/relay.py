@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Relay"]
 
-# What the local transport holds before the stream's window stops to be opened again.
-_HIGH_BYTES: Final = 256 * 1024
+# What the local transport holds before the stream's window stops to be opened again. It comes on
+# top of the window when a reader stalls: window + 128 KiB + one read is the bound.
+_HIGH_BYTES: Final = 128 * 1024
 # One read is one DATA frame in one write of `Channel`, with no rest to be written on its own.
 _READ_BYTES: Final = 65_520
 # Reads above this are charged to the turn's budget; smaller ones cannot starve anybody.

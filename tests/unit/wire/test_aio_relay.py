@@ -287,7 +287,7 @@ def test_a_reader_that_stalls_costs_bounded_memory(loop: str, forth: bool) -> No
         assert not stream.credit
         # A mark and what the peer was allowed by then; or one read, beyond the other mark.
         window = (way.far_stream if forth else way.near_stream).window.size
-        assert worst <= 256 * KIB + window
+        assert worst <= 192 * KIB + window
         assert window <= MIB
         assert not giving.done()
         assert len(await receive(taker, total)) == total
