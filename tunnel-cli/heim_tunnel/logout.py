@@ -39,7 +39,7 @@ def _sign_out(login_host: str, way: Way) -> int:
         except Complaint as complaint:
             lasts = (
                 f"the tokens are removed here, but the session was not ended ({complaint.text}); "
-                f"it lasts until {until(login.session_expires)} unless you end it in the portal"
+                f"it lasts until {until(login.session_expires)} unless an administrator ends it"
             )
             status = FAILED
         else:
