@@ -281,7 +281,8 @@ async def test_who_may_not_reads_why(machine: Machine) -> None:
     assert "alice@example.com may not" in (await running.done()).err
     doctor = await machine.run("doctor", f"vault.{DOMAIN}")
     assert doctor.status == 1
-    assert "may not reach vault" in doctor.out
+    assert f"warn  rights    vault.{DOMAIN} is not among what alice@example.com" in doctor.out
+    assert "fail  tunnel    alice@example.com may not" in doctor.out
 
 
 async def test_signing_out_ends_what_is_open(machine: Machine) -> None:

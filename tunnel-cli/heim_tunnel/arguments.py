@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import textwrap
 from collections.abc import Callable
 from typing import Final
 
@@ -211,7 +212,7 @@ def _add_proxy(commands: _Commands[argparse.ArgumentParser]) -> None:
         "proxy",
         "join standard input and output with a backend, for ssh's ProxyCommand",
         "Join standard input and output with HOST. This is what ssh runs; ssh-config writes it.",
-        "ssh -o ProxyCommand='heim-tunnel proxy %%h' desktop.ssh.x.example.com",
+        "ssh -o ProxyCommand='heim-tunnel proxy %h' desktop.ssh.x.example.com",
     )
     proxy.add_argument(
         "host", metavar="HOST[:PORT]", help="the backend's host, and the proxy's port if not 443"
@@ -257,12 +258,14 @@ def _command(
     description: str,
     *examples: str,
 ) -> argparse.ArgumentParser:
-    heading = "example" if len(examples) == 1 else "examples"
+    shown = "\n".join(f"  {example}" for example in examples)
     return commands.add_parser(
         name,
         help=summary,
-        description=description,
-        epilog=f"{heading}: {' · '.join(examples)}",
+        # Filled here: the formatter that keeps the examples' lines would keep these as well.
+        description=textwrap.fill(description, 79),
+        epilog=f"examples:\n{shown}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
 

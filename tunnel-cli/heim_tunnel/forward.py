@@ -16,8 +16,8 @@ import sys
 from typing import Final
 
 from heim_runtime.tasks import cancel, spawn
-from heim_tunnel.complaints import AUTH, NO_HOST, Complaint, clean, say
-from heim_tunnel.dial import Way
+from heim_tunnel.complaints import AUTH, NO_HOST, Complaint, UsageError, clean, say
+from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.entrance import Entrance
 from heim_tunnel.invocation import Invocation
 from heim_tunnel.listener import listen
@@ -71,22 +71,24 @@ def _target(backend: str, way: Way, *, token_file: str | None) -> str:
     login_host = chosen_host(None)
     name, _, port = backend.partition(":")
     user, backends = ask(login_host, way, token_file=token_file)
-    host = _host_of(name, backends, user)
-    if not port:
-        # The backend is served where the login host is.
-        port = login_host.rpartition(":")[2] if ":" in login_host else ""
-    return f"{host}:{port}" if port else host
+    found = _named(name, backends, user)
+    # Served where its address says, which is where the login host is, too.
+    served = Endpoint.parse(found.url or login_host)
+    return str(Endpoint(found.host, int(port) if port.isdigit() else served.port))
 
 
-def _host_of(name: str, backends: list[Backend], user: str) -> str:
-    found = next((one for one in backends if one.name == name), None)
+def _named(name: str, backends: list[Backend], user: str) -> Backend:
+    tcp = [one for one in backends if one.kind == "tcp"]
+    found = next((one for one in tcp if one.name == name), None)
     if found is None:
-        tcp = [one.name for one in backends if one.kind == "tcp"]
-        known = f"; there is {clean(', '.join(tcp), 200)}" if tcp else ""
+        http = next((one for one in backends if one.name == name), None)
+        if http is not None:
+            raise Complaint(f"{name} is for the browser: {http.url or http.host}", AUTH)
+        known = f"; there is {clean(', '.join(one.name for one in tcp), 200)}" if tcp else ""
         raise Complaint(f"{user} may reach no backend called {clean(name, 100)}{known}", NO_HOST)
-    if found.kind != "tcp":
-        raise Complaint(f"{name} is for the browser: {found.url or found.host}", AUTH)
-    return found.host
+    if found.is_wildcard:
+        raise UsageError(f"{name} is {found.host}: give one of its hosts, as in {found.example}")
+    return found
 
 
 class Forward:

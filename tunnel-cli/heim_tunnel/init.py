@@ -62,15 +62,15 @@ def _offer_ssh(
             "`heim-tunnel list` shows what you have",
         )
         return OK
-    first = min(one.host for one in backends if one.kind == "tcp")
-    status = _check_certificate(first, login_host, way)
+    first = min((one for one in backends if one.kind == "tcp"), key=lambda one: one.is_wildcard)
+    status = _check_certificate(first.example.lower(), login_host, way)
     text = block(hosts, proxy_command(login_host, way))
     if wanted is None and _asks():
         sys.stderr.write(f"\n{text}\n")
         wanted = _ask("write these lines to ~/.ssh/config? [y/N] ").lower() in ("y", "yes")
     if wanted:
         status = max(status, write(Path("~/.ssh/config").expanduser(), text, login_host, hosts))
-        say(None, f"try: ssh {first}")
+        say(None, f"try: ssh {first.example}")
     else:
         say(None, "`heim-tunnel ssh-config --write` sets up ssh; `heim-tunnel list` shows the rest")
     return status

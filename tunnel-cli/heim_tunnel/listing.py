@@ -66,5 +66,5 @@ def columns(rows: Sequence[tuple[str, ...]]) -> str:
 def _try(backend: Backend, login_host: str) -> str:
     """What to paste next."""
     if backend.kind == "tcp":
-        return f"heim-tunnel forward {backend.name}"
+        return f"heim-tunnel forward {backend.example if backend.is_wildcard else backend.name}"
     return backend.url

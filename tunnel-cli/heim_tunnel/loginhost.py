@@ -54,12 +54,33 @@ class OAuthError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One backend that the caller may reach."""
+    """One backend that the caller may reach; one that is tcp and http is there twice.
+
+    `host` is what to call it by; for `tcp` it may be a wildcard for one label (`*.example.com`).
+    `url` is the origin that carries tcp, or the page to begin with.
+    """
 
     name: str
     kind: str
     host: str
     url: str
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether `host` stands for many."""
+        return self.host.startswith("*.")
+
+    @property
+    def example(self) -> str:
+        """A host to show to people, who put a name of theirs into a wildcard."""
+        return self.host.replace("*", "NAME", 1)
+
+    def is_called(self, word: str) -> bool:
+        """Whether somebody who says `word`, a name or a host, may mean this one."""
+        if word in (self.name, self.host):
+            return True
+        label, _, parent = word.partition(".")
+        return self.is_wildcard and bool(label) and parent == self.host[2:]
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -60,7 +60,10 @@ def patterns(backends: Sequence[Backend], login_host: str) -> list[str]:
         else host
         for host in tcp
     }
-    return sorted(found)
+    # `*.ssh.x.example.com` takes in what is below it.
+    return sorted(
+        host for host in found if host.startswith("*") or f"*.{_parent(host)}" not in found
+    )
 
 
 def _parent(host: str) -> str:

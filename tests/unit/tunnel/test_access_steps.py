@@ -76,16 +76,19 @@ def test_a_session_that_has_ended_opens_no_browser(home: Path) -> None:
     ("backend", "mark", "text"),
     [
         (TARGET, "ok", f"alice@example.com may reach {TARGET}"),
-        ("other.example.test", "fail", "may not reach other.example.test"),
-        (None, "ok", "alice@example.com may reach 2 backends, 1 of them by tunnel"),
-        ("wiki.example.test", "fail", "may not reach wiki.example.test"),
+        ("other.example.test", "warn", "other.example.test is not among what alice@example.com"),
+        (None, "ok", "alice@example.com may reach 3 backends, 2 of them by tunnel"),
+        ("wiki.example.test", "warn", "wiki.example.test is not among what"),
+        ("a.many.example.test", "ok", "may reach a.many.example.test"),
+        ("a.b.many.example.test", "warn", "is not among what"),
     ],
 )
 def test_what_i_may(backend: str | None, mark: str, text: str, home: Path) -> None:
     write_login(home / "heim")
     honest = Honest()
     wiki = {"name": "wiki", "kind": "http", "host": "wiki.example.test", "url": ""}
-    honest.backends.append(wiki)
+    many = {"name": "many", "kind": "tcp", "host": "*.many.example.test", "url": ""}
+    honest.backends += [wiki, many]
     with TunnelServer(honest) as server:
         case = case_of(server, backend=backend)
         case.login = for_host(TARGET)

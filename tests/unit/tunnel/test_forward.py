@@ -133,6 +133,8 @@ def signed_in(host: LoginHost, home: Path, run: Run, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("BROWSER", str(browser_script(home, host.ca_file)))
     host.backends = [
         {"name": "db", "kind": "tcp", "host": "db.localhost", "url": ""},
+        {"name": "db", "kind": "http", "host": "db.localhost", "url": "https://db.localhost/"},
+        {"name": "many", "kind": "tcp", "host": "*.many.localhost", "url": ""},
         {"name": "wiki", "kind": "http", "host": "w.localhost", "url": "https://w.localhost/"},
     ]
     assert run("login", host.name).status == 0
@@ -142,7 +144,8 @@ def signed_in(host: LoginHost, home: Path, run: Run, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("backend", "status", "text"),
     [
-        ("nope", 68, "may reach no backend called nope; there is db"),
+        ("nope", 68, "may reach no backend called nope; there is many, db"),
+        ("many", 2, "many is *.many.localhost: give one of its hosts, as in NAME.many.localhost"),
         ("wiki", 77, "wiki is for the browser: https://w.localhost/"),
         ("5432:\x1bdb", 68, "may reach no backend called ?db"),
         ("a:b:c:d:e", 2, "is not [LOCAL:]BACKEND"),

@@ -87,5 +87,10 @@ def test_a_service_token_opens_no_browser(
     assert not (home / "opened").exists()
 
 
+def test_a_wildcard_shows_where_a_name_goes(signed_in: LoginHost, run: Run) -> None:
+    signed_in.backends = [{"name": "many", "kind": "tcp", "host": "*.many.localhost", "url": ""}]
+    assert "heim-tunnel forward NAME.many.localhost\n" in run("list").out
+
+
 def test_columns_are_as_wide_as_they_must_be() -> None:
     assert columns([("a", "b"), ("long", ""), ("", "x")]) == "a     b\nlong\n      x\n"

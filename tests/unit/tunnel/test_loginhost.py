@@ -42,6 +42,22 @@ def test_backends_come_in_order_of_their_hosts(host: LoginHost, way: Way) -> Non
     ]
 
 
+@pytest.mark.parametrize(
+    ("host", "word", "called"),
+    [
+        ("web.x.test", "web", True),
+        ("web.x.test", "web.x.test", True),
+        ("web.x.test", "a.web.x.test", False),
+        ("*.x.test", "a.x.test", True),
+        ("*.x.test", "a.b.x.test", False),
+        ("*.x.test", ".x.test", False),
+        ("*.x.test", "x.test", False),
+    ],
+)
+def test_who_is_meant(host: str, word: str, called: bool) -> None:
+    assert Backend("web", "tcp", host, "").is_called(word) is called
+
+
 def test_what_backends_are_called_reaches_no_terminal_raw(host: LoginHost, way: Way) -> None:
     host.backends = [{"name": "\x1b[31mx", "kind": "tcp", "host": "h\nost", "url": ""}]
     (found,) = loginhost.backends(host.name, signed_in(host).access_token, way)[1]

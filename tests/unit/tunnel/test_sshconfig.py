@@ -42,9 +42,11 @@ def http(host: str) -> Backend:
         ([tcp("db.corp.test"), tcp("corp.test")], ["corp.test", "db.corp.test"]),
         ([tcp("*"), tcp("*.test"), tcp("a.*"), tcp("!a.test"), tcp("a?.test")], []),
         ([tcp("*.corp.test")], ["*.corp.test"]),
+        ([tcp("*.corp.test"), tcp("a.corp.test")], ["*.corp.test"]),
     ],
     ids=["none", "no tcp", "a name for tcp alone", "beside the login host", "shared", "both",
-         "one label", "another domain", "the world", "a wildcard of theirs"],
+         "one label", "another domain", "the world", "a wildcard of theirs",
+         "a wildcard and what is below it"],
 )  # fmt: skip
 def test_wildcards_take_in_only_what_is_heims(backends: list[Backend], hosts: list[str]) -> None:
     assert sshconfig.patterns(backends, LOGIN) == hosts
