@@ -152,8 +152,10 @@ def _read(link: Link, host: str, deadline: float) -> Reply:
             raise ValueError("too long")
     if fields.get("transfer-encoding", "").lower() == "chunked":
         body = _dechunk(body)
-    elif length.isdecimal() and len(body) < want:
-        raise ValueError("cut short")
+    elif length.isdecimal():
+        if len(body) < want:
+            raise ValueError("cut short")
+        body = body[:want]
     return Reply(host, int(rest[:3]), fields, body)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -125,6 +126,7 @@ def test_how_a_connection_ended_is_known(how: Callable[[Peer], None], why: str) 
 
 def test_a_peer_that_breaks_the_protocol_is_told_and_what_came_before_is_good() -> None:
     told: list[events.Event] = []
+    done = threading.Event()
 
     def script(peer: Peer) -> None:
         peer.request()
@@ -134,10 +136,12 @@ def test_a_peer_that_breaks_the_protocol_is_told_and_what_came_before_is_good() 
         peer.sock.sendall(peer.websocket.frame([b"\x3f\1\0\0\0\0\0\0"], 8))
         peer.until(lambda: peer.saw(events.GoAway))
         told.extend(peer.events)
+        done.set()
 
     with carried(script) as client:
         client.until(lambda: client.carriage.ended)
         assert client.carriage.broken is not None
         assert client.carriage.broken.code == Code.PROTOCOL
         assert client.saw(events.Data)
+        assert done.wait(5)
     assert any(isinstance(e, events.GoAway) and e.code == Code.PROTOCOL for e in told)

@@ -56,7 +56,7 @@ def test_a_get_carries_its_bearer() -> None:
 @pytest.mark.parametrize(
     ("answer", "body"),
     [
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}more", b"{}more"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}more", b"{}"),
         ("HTTP/1.1 200 OK\r\n\r\n{}", b"{}"),
         ("HTTP/1.0 200 OK\r\nConnection: close\r\n\r\n{}", b"{}"),
         (
@@ -68,7 +68,7 @@ def test_a_get_carries_its_bearer() -> None:
     ids=["length", "close", "1.0", "chunked", "empty"],
 )
 def test_an_answer_is_read_however_it_is_framed(answer: str, body: bytes) -> None:
-    assert asked(raw(answer))[0].body in (body, body[:2])
+    assert asked(raw(answer))[0].body == body
 
 
 @pytest.mark.parametrize(
