@@ -89,6 +89,8 @@ def echo(peer: Peer) -> None:
             peer.stream.send(bytes(peer.received[done:]))
             done = len(peer.received)
             peer.until(lambda: peer.stream.queued < 65536)
+    # What came together with the end.
+    peer.stream.send(bytes(peer.received[done:]))
     peer.goodbye()
 
 
