@@ -97,13 +97,13 @@ def masked(value: str) -> str:
     """A setting without the user and password that a web proxy's address may hold."""
     if "@" not in value:
         return value
+    scheme, found, _ = value.partition("://")
     try:
-        parts = urlsplit(value if "://" in value else f"//{value}")
-        where = parts.netloc.rpartition("@")[2]
+        # Behind the last @, and not by urlsplit alone: a password may hold /, ? and #.
+        where = urlsplit(f"//{value.rpartition('@')[2]}").netloc
     except ValueError:
         return "(not an address)"
-    scheme = f"{parts.scheme}://" if "://" in value else ""
-    return f"{scheme}***@{where}"
+    return f"{scheme}://***@{where}" if found and scheme.isalpha() else f"***@{where}"
 
 
 def _span(seconds: float) -> str:

@@ -104,6 +104,9 @@ def test_a_damaged_login_hides_nothing_else(home: Path, run: Run) -> None:
         ("u:p@proxy:3128", "***@proxy:3128"),
         ("http://u:p@ss@proxy", "http://***@proxy"),
         ("http://u:p@[bad", "(not an address)"),
+        ("http://u:p/a?s#s@proxy:3128", "http://***@proxy:3128"),
+        ("u:p/a://ss@proxy:3128", "***@proxy:3128"),
+        ("http://u:p@proxy/x@y", "http://***@y"),
     ],
 )
 def test_passwords_are_masked(value: str, shown: str) -> None:
