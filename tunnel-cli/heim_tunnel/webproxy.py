@@ -68,8 +68,11 @@ def find(host: str, port: int, environ: Mapping[str, str]) -> WebProxy | None:
 
 def _parse(name: str, url: str) -> WebProxy:
     """Read `[scheme://][user[:password]@]host[:port][/]`. The URL itself is never repeated."""
-    scheme, found, rest = url.strip().rpartition("://")
-    scheme = scheme.lower() if found else "http"
+    # The first one: a later one is in the password, and what stands before it is told below.
+    scheme, found, rest = url.strip().partition("://")
+    if not found or not scheme.isalnum():
+        scheme, rest = "http", url.strip()
+    scheme = scheme.lower()
     if scheme not in _PORTS:
         raise UsageError(f"{name}: only http:// and https:// proxies are known, not {scheme}://")
     userinfo, found, authority = rest.partition("/")[0].rpartition("@")

@@ -60,6 +60,13 @@ def test_one_that_cannot_be_used_is_a_usage_error_that_does_not_repeat_it(url: s
     assert "hush" not in caught.value.text
 
 
+@pytest.mark.parametrize("url", ["http://u:hush://x@p:1", "u:hush://x@p:1"])
+def test_a_password_that_looks_like_an_address_is_not_repeated(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        find("h.example.com", 443, {"HTTPS_PROXY": url})
+    assert "hush" not in caught.value.text
+
+
 @pytest.mark.parametrize(
     ("host", "exceptions", "direct"),
     [
