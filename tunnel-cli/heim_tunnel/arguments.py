@@ -235,9 +235,10 @@ def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     doctor.add_argument(
         "host",
-        metavar="HOST[:PORT]",
+        metavar="BACKEND",
         nargs="?",
-        help="a backend's host [; the login host alone]",
+        help="a backend's name as `list` shows it, or its host[:port of the proxy] "
+        "[; the login host alone]",
     )
     doctor.add_argument(
         "--idle",

@@ -10,25 +10,26 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from heim_tunnel import access_steps, network_steps
-from heim_tunnel.complaints import FAILED, OK, Complaint, clean, say
+from heim_tunnel.complaints import FAILED, NO_HOST, OK, USAGE, Complaint, clean, say
 from heim_tunnel.credentials import known
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.finding import Case, Finding
 from heim_tunnel.init import wildcard_advice
 from heim_tunnel.invocation import Invocation
 from heim_tunnel.login import chosen_host
+from heim_tunnel.naming import host_of
 
 __all__ = ["command", "examine"]
 
 
 def command(args: argparse.Namespace, way: Way) -> int:
     """Print each finding on standard output; FAILED when one is a failure."""
-    target = args.host or chosen_host(None)
-    host = Endpoint.parse(target)
-    alone = args.host is None or str(host) in known()
+    target = _target(args, way)
+    host = Endpoint.parse(target or chosen_host(None))
+    alone = target is None or str(host) in known()
     # To look at the login host is to dial it, without HEIM_PROXY's detour.
     environ = {} if alone else os.environ
-    invocation = Invocation(target, way, token_file=args.token_file, environ=environ)
+    invocation = Invocation(str(host), way, token_file=args.token_file, environ=environ)
     case = Case(invocation, None if alone else host.host, idle_s=args.idle)
     failed = False
     for finding in examine(case):
@@ -39,8 +40,26 @@ def command(args: argparse.Namespace, way: Way) -> int:
         sys.stdout.flush()
     if failed:
         return FAILED
-    say(target, "nothing is wrong on the way" if alone else "everything works")
+    say(str(host), "nothing is wrong on the way" if alone else "everything works")
     return OK
+
+
+def _target(args: argparse.Namespace, way: Way) -> str | None:
+    """The backend's host; None for the login host alone.
+
+    Raises:
+        Complaint: There is no such backend.
+    """
+    if args.host is None:
+        return None
+    try:
+        return host_of(args.host, way, token_file=args.token_file, sign_in=False)
+    except Complaint as complaint:
+        if complaint.status in (NO_HOST, USAGE):
+            raise
+        # What keeps us from asking for the name is what to look for.
+        say(args.host, complaint.text)
+        return None
 
 
 Step = Callable[[Case], list[Finding]]

@@ -16,15 +16,13 @@ import sys
 from typing import Final
 
 from heim_runtime.tasks import cancel, spawn
-from heim_tunnel.complaints import AUTH, NO_HOST, Complaint, UsageError, clean, say
-from heim_tunnel.dial import Endpoint, Way
+from heim_tunnel.complaints import say
+from heim_tunnel.dial import Way
 from heim_tunnel.entrance import Entrance
 from heim_tunnel.invocation import Invocation
 from heim_tunnel.listener import listen
-from heim_tunnel.listing import ask
 from heim_tunnel.local import parse
-from heim_tunnel.login import chosen_host
-from heim_tunnel.loginhost import Backend
+from heim_tunnel.naming import host_of
 from heim_tunnel.passage import Passage
 
 __all__ = ["Forward", "command"]
@@ -39,7 +37,7 @@ _GOODBYE_S: Final = 1.0
 def command(args: argparse.Namespace, way: Way) -> int:
     """Listen until somebody stops us; 128 + the signal's number."""
     wish = parse(args.forward)
-    target = _target(wish.backend, way, token_file=args.token_file)
+    target = host_of(wish.backend, way, token_file=args.token_file)
     entrance = Entrance(Invocation(target, way, token_file=args.token_file))
     sock, local = listen(wish.local)
     # Until the loop listens for them: a Ctrl-C while it starts would leave it half made.
@@ -58,37 +56,6 @@ def command(args: argparse.Namespace, way: Way) -> int:
         if local.path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(local.path)
-
-
-def _target(backend: str, way: Way, *, token_file: str | None) -> str:
-    """The backend's host[:port]: as typed when it has a dot, else looked up by its name.
-
-    Raises:
-        Complaint: No backend that I may reach has this name.
-    """
-    if "." in backend or backend.startswith("["):
-        return backend
-    login_host = chosen_host(None)
-    name, _, port = backend.partition(":")
-    user, backends = ask(login_host, way, token_file=token_file)
-    found = _named(name, backends, user)
-    # Served where its address says, which is where the login host is, too.
-    served = Endpoint.parse(found.url or login_host)
-    return str(Endpoint(found.host, int(port) if port.isdigit() else served.port))
-
-
-def _named(name: str, backends: list[Backend], user: str) -> Backend:
-    tcp = [one for one in backends if one.kind == "tcp"]
-    found = next((one for one in tcp if one.name == name), None)
-    if found is None:
-        http = next((one for one in backends if one.name == name), None)
-        if http is not None:
-            raise Complaint(f"{name} is for the browser: {http.url or http.host}", AUTH)
-        known = f"; there is {clean(', '.join(one.name for one in tcp), 200)}" if tcp else ""
-        raise Complaint(f"{user} may reach no backend called {clean(name, 100)}{known}", NO_HOST)
-    if found.is_wildcard:
-        raise UsageError(f"{name} is {found.host}: give one of its hosts, as in {found.example}")
-    return found
 
 
 class Forward:

@@ -105,6 +105,24 @@ def test_who_is_not_signed_in_learns_where(home: Path, run: Run) -> None:
     assert f"run: heim-tunnel login {LOGIN_HOST} (the proxy names it" in done.out
 
 
+def test_a_backend_may_be_called_by_its_name(home: Path, run: Run) -> None:
+    write_login(home / "heim")
+    with TunnelServer(Honest()) as server:
+        done = examined(run, server, "ssh")
+        assert done.status == 0
+        assert steps(done) == [*ALL, "tunnel"]
+        assert examined(run, server, "nobody").status == 68
+
+
+def test_what_keeps_the_name_from_being_asked_for_is_looked_for(home: Path, run: Run) -> None:
+    write_login(home / "heim")
+    with TunnelServer(hung_up) as server:
+        done = examined(run, server, "ssh")
+    assert done.status == 1
+    assert steps(done)[-1] == "http"
+    assert done.err.startswith("heim-tunnel: ssh: ")
+
+
 def test_nothing_at_all_to_look_at_is_usage(run: Run) -> None:
     assert run("doctor").status == 2
 

@@ -144,7 +144,7 @@ def signed_in(host: LoginHost, home: Path, run: Run, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("backend", "status", "text"),
     [
-        ("nope", 68, "may reach no backend called nope; there is many, db"),
+        ("nope", 68, "may reach no backend called nope; there is db, many"),
         ("many", 2, "many is *.many.localhost: give one of its hosts, as in NAME.many.localhost"),
         ("wiki", 77, "wiki is for the browser: https://w.localhost/"),
         ("5432:\x1bdb", 68, "may reach no backend called ?db"),
