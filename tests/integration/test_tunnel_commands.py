@@ -17,9 +17,11 @@ import pytest
 
 from tests.fakes.heim import DOMAIN, LOGIN_HOST, Heim, authority, user
 from tests.fakes.person import Person
+from tests.fakes.real import require
 from tests.fakes.tunnel import TcpServer, service_token, tcp_backend, tunnel_role
 from tests.fakes.tunnel_cli import environment
 from tests.integration.middleboxes import nginx_in_front, tinyproxy
+from tests.integration.services import sshd
 from tests.integration.tunnel import HEIM_TUNNEL
 
 pytestmark = pytest.mark.timeout(60)
@@ -347,6 +349,35 @@ def resident(where: tuple[str, int]) -> int:
             except OSError:
                 continue
     raise AssertionError("nobody listens there")
+
+
+@pytest.mark.real
+async def test_what_ssh_config_writes_is_what_openssh_needs(machine: Machine) -> None:
+    """Beside what is in the file already, with the person signing in from inside ssh."""
+    ssh = require("ssh")
+    async with sshd(machine.home / "sshd") as server:
+        backend = tcp_backend("desktop", server.upstream, host=f"desktop.ssh.{DOMAIN}")
+        roles = [*machine.heim.document["roles"], tunnel_role("ssh", "desktop")]
+        await machine.heim.change(
+            backends=[*machine.heim.document["backends"], backend], roles=roles
+        )
+        config = server.client_config
+        words = ["ssh-config", "--write", "--file", str(config), "--login-host", LOGIN_HOST]
+        written = await machine.run(*words, f"*.ssh.{DOMAIN}", HEIM_PROXY=LOGIN_HOST)
+        assert written.status == 0, written.err
+        process = await asyncio.create_subprocess_exec(
+            ssh, "-F", str(config), f"desktop.ssh.{DOMAIN}", "echo through; echo talk >&2; exit 7",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**environment(machine.home / "heim"), "HOME": str(machine.home)},
+        )  # fmt: skip
+        running = Running(process)
+        assert "not signed in; signing in at" in await running.line()
+        await machine.person.allow(await running.line())
+        done = await running.done()
+    assert (done.status, done.out) == (7, "through\n"), done.err
+    assert done.err.endswith("talk\n")
 
 
 @pytest.mark.real
