@@ -79,12 +79,15 @@ class HeimProcess(Heim):
 
     process: asyncio.subprocess.Process = field(init=False)
     addresses: list[str] = field(default_factory=list)
+    # What runs it: another network, perhaps.
+    within: tuple[str, ...] = ()
 
     async def launch(self) -> None:
         """Start the process and wait until it accepts connections."""
         with self.log_file.open("ab") as stderr:
             begin = stderr.tell()
             self.process = await asyncio.create_subprocess_exec(
+                *self.within,
                 HEIM_PROXY,
                 "run",
                 "--config",
@@ -184,11 +187,13 @@ async def running(
     *,
     backends: list[dict[str, Any]],
     roles: list[dict[str, Any]] | None = None,
+    within: tuple[str, ...] = (),
     **more: Any,
 ) -> AsyncIterator[HeimProcess]:
-    """A proxy process for the length of the block."""
+    """A proxy process for the length of the block; `within` is a command that runs another one."""
     heim = HeimProcess.prepare(directory, backends=backends, roles=roles, **more)
     assert isinstance(heim, HeimProcess)
+    heim.within = within
     await heim.launch()
     try:
         yield heim
