@@ -20,22 +20,35 @@ MAX_CREDIT: Final = 67_108_864
 
 
 class WindowBudget:
-    """How much all windows of a process may promise together; shared by its sessions.
+    """How much all windows of a process, or of one user of it, may promise together.
 
     Attributes:
         limit: Bytes; 512 MiB unless told. First windows of 64 KiB are given beyond it too.
         used: Bytes promised just now.
     """
 
-    __slots__ = ("limit", "used")
+    __slots__ = ("_parent", "limit", "used")
 
-    def __init__(self, limit: int = 536_870_912) -> None:
+    def __init__(self, limit: int = 536_870_912, *, parent: WindowBudget | None = None) -> None:
+        """Nothing is promised yet; what is will count for `parent` too."""
+        self._parent = parent
         self.limit = limit
         self.used = 0
 
+    def fits(self, size: int) -> bool:
+        """Whether `size` bytes more are within this limit and all above it."""
+        parent = self._parent
+        return self.used + size <= self.limit and (parent is None or parent.fits(size))
+
+    def add(self, size: int) -> None:
+        """Count `size` bytes more, or less when it is negative."""
+        self.used += size
+        if self._parent is not None:
+            self._parent.add(size)
+
 
 class Purse:
-    """How much one session's windows may promise, within the budget of the process."""
+    """How much one session's windows may promise, within a budget that it shares."""
 
     __slots__ = ("_budget", "_limit", "used")
 
@@ -45,9 +58,8 @@ class Purse:
         self.used = 0
 
     def reserve(self, size: int) -> bool:
-        """Take `size` bytes if both limits allow it."""
-        budget = self._budget
-        if self.used + size > self._limit or budget.used + size > budget.limit:
+        """Take `size` bytes if every limit allows it."""
+        if self.used + size > self._limit or not self._budget.fits(size):
             return False
         self.take(size)
         return True
@@ -55,12 +67,12 @@ class Purse:
     def take(self, size: int) -> None:
         """Take `size` bytes, whatever the limits: the first window cannot be refused."""
         self.used += size
-        self._budget.used += size
+        self._budget.add(size)
 
     def release(self, size: int) -> None:
         """Give `size` bytes back."""
         self.used -= size
-        self._budget.used -= size
+        self._budget.add(-size)
 
 
 class ReceiveWindow:

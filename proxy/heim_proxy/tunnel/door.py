@@ -9,7 +9,6 @@ from heim_proxy.tunnel.dialling import Dialling
 from heim_proxy.tunnel.entrance import Entrance
 from heim_proxy.tunnel.places import Places
 from heim_proxy.tunnel.streams import TunnelStream
-from heim_wire.window import WindowBudget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,8 +30,6 @@ class Tunnel:
         self.bearers = bearers
         self.audit = audit
         self.places = Places()
-        # What all windows of the process may promise together.
-        self.budget = WindowBudget()
         # Since the start; for metrics.
         self.opened_total = 0
         self._streams: set[TunnelStream] = set()

@@ -101,7 +101,7 @@ class TunnelStream:
             initiator=False,
             now=monotonic(),
             settings=_SETTINGS,
-            budget=self._tunnel.budget,
+            budget=self._tunnel.places.budget(self._passage.session.subject),
         )
         self._wire.ready(self._ready())
         headers = (("Heim-Request-Id", self._passage.request_id),)

@@ -170,3 +170,15 @@ def test_the_books_always_balance(steps: list[tuple[int, bool, float]]) -> None:
         assert one.credit + one._waiting + one._due == one.size == budget.used <= 2 * MIB
         assert one._waiting == waiting
         assert one._due * 2 < one.size
+
+
+def test_what_a_part_of_a_budget_promises_counts_for_the_whole() -> None:
+    whole = WindowBudget(300 * KIB)
+    parts = [WindowBudget(200 * KIB, parent=whole) for _ in range(2)]
+    purses = [Purse(64 * MIB, part) for part in parts]
+    assert purses[0].reserve(200 * KIB)
+    assert not purses[0].reserve(1)
+    assert not purses[1].reserve(101 * KIB)
+    assert purses[1].reserve(100 * KIB)
+    purses[0].release(200 * KIB)
+    assert whole.used == 100 * KIB
