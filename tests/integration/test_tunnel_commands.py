@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -66,6 +66,7 @@ class Machine:
     home: Path
     person: Person
     upstream: TcpServer
+    started: list[asyncio.subprocess.Process] = field(default_factory=list)
 
     async def start(self, *words: str, **env: str) -> Running:
         process = await asyncio.create_subprocess_exec(
@@ -81,7 +82,15 @@ class Machine:
                 **env,
             },
         )
+        self.started.append(process)
         return Running(process)
+
+    async def stop(self) -> None:
+        """Leave nothing behind, whatever a test stumbled over."""
+        for process in self.started:
+            if process.returncode is None:
+                process.kill()
+                await process.communicate()
 
     def reach(self, *words: str) -> list[str]:
         """The words of a command with the detour that stands in for a name service."""
@@ -117,7 +126,9 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
         service_accounts=[{"name": "ci"}],
     )  # fmt: skip
     authority().cert_pem.write_to_path(tmp_path / "ca.pem")
-    yield Machine(heim, tmp_path, await Person.of(heim, user("alice")), upstream)
+    machine = Machine(heim, tmp_path, await Person.of(heim, user("alice")), upstream)
+    yield machine
+    await machine.stop()
     await heim.stop()
     await upstream.stop()
 
