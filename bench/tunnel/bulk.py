@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -90,9 +91,20 @@ def measure(
     *,
     rounds: int,
     seconds: float,
+    rest: float,
     tell: Callable[[str], None],
 ) -> BulkResult:
-    """Transfer through every tunnel in each round, each time as much as takes `seconds`."""
+    """Transfer through every tunnel in each round, each time as much as takes `seconds`.
+
+    Args:
+        ground: Where they run.
+        tunnels: What is compared.
+        bulk: What is transferred.
+        rounds: Transfers through each.
+        seconds: Of a transfer.
+        rest: Seconds between transfers, for others on a machine that is not ours alone.
+        tell: For progress.
+    """
     sizes = {}
     for tunnel in tunnels:
         warm = _transfer(ground, tunnel, bulk, _WARM_UP)
@@ -103,6 +115,7 @@ def measure(
     for number in range(rounds):
         tell(f"{bulk.name}: round {number + 1} of {rounds}")
         for tunnel in secrets.SystemRandom().sample(tunnels, len(tunnels)):
+            time.sleep(rest)
             sample = _transfer(ground, tunnel, bulk, sizes[tunnel.label])
             samples[tunnel.label].append(sample)
     return BulkResult(bulk, samples)

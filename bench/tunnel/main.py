@@ -108,7 +108,9 @@ class _Run:
         chosen = [tunnel for key, tunnel in tunnels.items() if key in _needed(name)]
         told: dict[str, Any] = {"rounds": self._rounds, "tell": _tell}
         if name in BULK:
-            moved = bulk.measure(ground, chosen, BULK[name], seconds=self._args.seconds, **told)
+            seconds = self._args.seconds
+            rest = seconds if self._args.urgent else 0.0
+            moved = bulk.measure(ground, chosen, BULK[name], seconds=seconds, rest=rest, **told)
             self._keep(name, moved, report.bulk_table(moved), report.bulk_targets(moved))
         elif name == "ping":
             pings = latency.measure_pings(ground, chosen, **told)
@@ -230,7 +232,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="samples of each tunnel (default 5; quick: 2)")
     parser.add_argument("--seconds", type=float, default=2.0, help="of a transfer (default 2)")
     parser.add_argument("--quick", action="store_true", help="few rounds: only a hint")
-    parser.add_argument("--urgent", action="store_true", help="go before other programs (root)")
+    parser.add_argument(
+        "--urgent", action="store_true", help="before other programs, resting half the time (root)"
+    )
     names = [*PEERS, *(name for name in _WAN if name not in PEERS)]
     parser.add_argument("--only", nargs="+", choices=names, help="only these tunnels")
     args = parser.parse_args(argv)
