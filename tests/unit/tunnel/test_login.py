@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,14 +28,28 @@ def browser(host: LoginHost, home: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return home
 
 
+_STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_running() -> Iterator[None]:
+    """Whatever a test stumbled over: a sign-in waits for five minutes."""
+    yield
+    while _STARTED:
+        with _STARTED.pop() as one:
+            one.kill()
+
+
 def process(*words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    started = subprocess.Popen(
         [sys.executable, "-m", "heim_tunnel", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    _STARTED.append(started)
+    return started
 
 
 def test_a_login_is_stored_for_its_owner_alone(host: LoginHost, browser: Path, run: Run) -> None:
