@@ -16,6 +16,19 @@ __all__ = ["CA_PEM", "Pair", "make_pair"]
 
 NOW = datetime.now(UTC)
 
+# This and the key identifiers below are what Python verifies strictly from 3.13 on.
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -44,6 +57,8 @@ def _authority() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         .not_valid_before(NOW - timedelta(days=1))
         .not_valid_after(NOW + timedelta(days=365))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_SIGNS, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     return cert, key
@@ -67,6 +82,10 @@ def make_pair(*names: str, start_days: float = -1, end_days: float = 90) -> Pair
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW + timedelta(days=start_days))
         .not_valid_after(NOW + timedelta(days=end_days))
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()),
+            critical=False,
+        )
     )
     if names:
         alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
