@@ -266,7 +266,7 @@ async def test_bytes_go_through_a_forward_and_back(machine: Machine) -> None:
 async def test_a_service_token_forwards_without_a_login(machine: Machine) -> None:
     token = machine.home / "service-token"
     token.touch(mode=0o600)
-    token.write_text(await service_token(machine.heim, "ci"))
+    token.write_text(f"{await service_token(machine.heim, 'ci')}@example.com")
     async with forwarding(machine, f"0:{WEB}", HEIM_TOKEN_FILE=str(token)) as where:
         assert await ask(where, b"x") == b"x"
     assert not machine.stored.exists()
@@ -381,7 +381,9 @@ async def test_what_ssh_config_writes_is_what_openssh_needs(machine: Machine) ->
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**environment(machine.home / "heim"), "HOME": str(machine.home)},
+            env={
+                **environment(machine.home / "heim"), "HOME": str(machine.home), "BROWSER": "true",
+            },
         )  # fmt: skip
         running = Running(process)
         assert "not signed in; signing in at" in await running.line()
@@ -422,7 +424,9 @@ async def test_the_doctor_names_the_company_proxy_that_refuses(machine: Machine)
 
 
 async def test_five_commands_share_one_sign_in(machine: Machine) -> None:
-    running = [await machine.start(*machine.reach("list", LOGIN_HOST)) for _ in range(5)]
+    running = [
+        await machine.start(*machine.reach("list", LOGIN_HOST), BROWSER="true") for _ in range(5)
+    ]
     first = [await one.line() for one in running]
     signing = [one for one, line in zip(running, first, strict=True) if "signing in at" in line]
     waiting = [one for one, line in zip(running, first, strict=True) if "waiting for" in line]

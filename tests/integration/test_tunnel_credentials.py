@@ -91,6 +91,23 @@ def place(tmp_path: Path) -> Iterator[Place]:
 # A token that is good.
 
 
+@pytest.mark.parametrize("stored", [True, False], ids=["the session ended", "nobody signed in"])
+def test_who_is_not_there_is_not_waited_for(stored: bool, place: Place) -> None:
+    """ssh from cron: no terminal and no display, so nobody would ever sign in."""
+    if stored:
+        place.login(session_expires=1.0, access_expires=1.0)
+    began = time.monotonic()
+    detour = {} if stored else {"HEIM_PROXY": place.auth.name}
+    with place.cli(env={"BROWSER": "", **detour}) as cli:
+        status, _, err = cli.finish()
+    assert time.monotonic() - began < 4
+    why = "the session has ended" if stored else "not signed in"
+    assert (status, err) == (
+        77, f"heim-tunnel: {place.target}: {why}; run: heim-tunnel login {place.auth.name}\n"
+    )  # fmt: skip
+    assert place.auth.asked == []
+
+
 def test_a_stored_token_is_used_without_asking_anybody(place: Place) -> None:
     place.login()
     with place.cli() as cli:
@@ -323,7 +340,7 @@ def test_a_host_that_names_no_usable_login_host_is_no_proxy(place: Place, login_
 # Service tokens.
 
 
-def service(place: Place, text: str = "heim_st_1_secret\n", mode: int = 0o600) -> str:
+def service(place: Place, text: str = "heim_st_1_secret@localhost\n", mode: int = 0o600) -> str:
     path = place.directory / "service-token"
     path.write_text(text)
     path.chmod(mode)
@@ -352,13 +369,16 @@ def test_with_a_service_token_no_browser_ever_opens(place: Place) -> None:
 @pytest.mark.parametrize(
     ("text", "mode", "expected"),
     [
-        ("heim_st_1_x", 0o644, "others may read"),
-        ("heim_st_1_x", 0o620, "others may read"),
+        ("heim_st_1_x@localhost", 0o644, "others may read"),
+        ("heim_st_1_x@localhost", 0o620, "others may read"),
         ("", 0o600, "holds no token"),
         ("two words", 0o600, "holds no token"),
         ("x" * 70_000, 0o600, "is too long to be a token"),
+        ("heim_st_1_x", 0o600, "create a new one with: heim-proxy token create"),
+        ("heim_st_1_x@localhost:443", 0o600, "something else than domains behind the @"),
+        ("heim_st_1_x@localhost, x.test", 0o600, "holds no token"),
     ],
-    ids=["world", "group writes", "empty", "words", "long"],
+    ids=["world", "group writes", "empty", "words", "long", "no domains", "port", "junk"],
 )
 def test_a_token_file_that_is_none_is_refused(
     place: Place, text: str, mode: int, expected: str
@@ -367,7 +387,46 @@ def test_a_token_file_that_is_none_is_refused(
         status, _, err = cli.finish()
     assert status == 2
     assert expected in err
+    assert "heim_st" not in err
     assert place.bearers() == []
+
+
+@pytest.mark.parametrize(
+    ("domains", "sent"),
+    [
+        ("x.example.com", False),
+        ("x.example.com,LocalHost", True),
+        ("*.localhost", True),
+        ("*.ssh.localhost", False),
+        ("h.localhost", False),
+    ],
+)
+def test_a_service_token_goes_to_its_own_domains_alone(
+    place: Place, domains: str, sent: bool
+) -> None:
+    path = service(place, f"heim_st_1_secret@{domains}\n")
+    with place.cli("--token-file", path) as cli:
+        status, _, err = cli.finish()
+    assert place.bearers() == (["Bearer heim_st_1_secret"] if sent else [])
+    if not sent:
+        assert status == 77
+        assert f"is not for ssh.localhost (only for {domains}); nothing was sent" in err
+        assert "heim_st" not in err
+
+
+@pytest.mark.parametrize(
+    ("domains", "status"), [("ssh.localhost", 0), ("db.localhost", 77)], ids=["dialled", "backend"]
+)
+def test_with_a_login_host_to_dial_the_token_must_be_for_that(
+    place: Place, domains: str, status: int
+) -> None:
+    env = {"HEIM_PROXY": place.target, **place.env}
+    path = service(place, f"heim_st_1_secret@{domains}")
+    with Cli(
+        place.home, "--token-file", path, "db.localhost", env=env, stdin=subprocess.DEVNULL
+    ) as cli:
+        assert cli.finish()[0] == status
+    assert place.bearers() == (["Bearer heim_st_1_secret"] if status == 0 else [])
 
 
 def test_a_service_token_may_be_readable_by_its_group(place: Place) -> None:

@@ -230,7 +230,7 @@ async def test_a_login_that_was_ended_elsewhere_is_signed_in_again(
     assert sessions is not None
     assert (await alice.run(stdin=b"x"))[0] == 0
     await sessions.end(alice.session.sid, EndReason.REVOKED, site.clock.now())
-    async with alice.tunnel() as process:
+    async with alice.tunnel(BROWSER="true") as process:
         assert process.stderr is not None
         said = b""
         while b"/.heim/cli/authorize?" not in said:

@@ -6,12 +6,13 @@ write to the terminal, and neither may hold up or garble a ProxyCommand.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 
-__all__ = ["has_display", "open_address"]
+__all__ = ["has_display", "is_attended", "open_address"]
 
 
 def has_display(environ: Mapping[str, str], platform: str = sys.platform) -> bool:
@@ -25,6 +26,20 @@ def has_display(environ: Mapping[str, str], platform: str = sys.platform) -> boo
     if environ.get("SSH_CONNECTION") or environ.get("SSH_TTY"):
         return False
     return platform == "darwin" or bool(environ.get("DISPLAY") or environ.get("WAYLAND_DISPLAY"))
+
+
+def is_attended(environ: Mapping[str, str], *, terminal: str = "/dev/tty") -> bool:
+    """Whether somebody may see that a sign-in is wanted: a browser opens, or a terminal is there.
+
+    Under cron or a git server's hook nobody does: a sign-in would only wait until it gives up.
+    """
+    if has_display(environ):
+        return True
+    try:
+        os.close(os.open(terminal, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def open_address(url: str) -> bool:

@@ -6,6 +6,7 @@ one browser; the others wait, then find the new token in the file.
 
 from __future__ import annotations
 
+import os
 import time
 
 from heim_tunnel.complaints import AUTH, TRY_LATER, Complaint, clean, say
@@ -46,7 +47,7 @@ def current(
         login_host: `host` or `host:port`.
         way: How it is reached; the authorities stored with the login hold where `way` names none.
         target: What the lines on standard error are about; None for none.
-        sign_in: False to complain instead of opening a browser.
+        sign_in: False to complain instead of opening a browser, as if nobody could answer.
         left_s: What the token must have left, seconds.
         refused: A token that was not accepted although its time is not over.
 
@@ -65,7 +66,7 @@ def current(
             return login
         fresh = _refresh(login, way, refused) if login is not None else None
         if fresh is None:
-            if not sign_in:
+            if not sign_in or not _is_attended():
                 raise Complaint(f"{_why(login)}; run: heim-tunnel login {login_host}", AUTH)
             fresh = _sign_in(login_host, login, way, target=target, since=since)
         save(fresh)
@@ -87,6 +88,12 @@ def _refresh(login: Login, way: Way, refused: str | None) -> Login | None:
         if login.access_token != refused and login.access_expires - time.time() > 1:
             return login
         raise
+
+
+def _is_attended() -> bool:
+    from heim_tunnel.browser import is_attended
+
+    return is_attended(os.environ)
 
 
 def _why(login: Login | None) -> str:

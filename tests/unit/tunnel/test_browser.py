@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heim_tunnel.browser import has_display, open_address
+from heim_tunnel.browser import has_display, is_attended, open_address
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,23 @@ from heim_tunnel.browser import has_display, open_address
 )
 def test_who_would_see_a_browser(environ: dict[str, str], platform: str, seen: bool) -> None:
     assert has_display(environ, platform) is seen
+
+
+@pytest.mark.parametrize(
+    ("environ", "terminal", "attended"),
+    [
+        ({}, "/nowhere/tty", False),
+        ({"DISPLAY": ":0", "SSH_CONNECTION": "1 2 3 4"}, "/nowhere/tty", False),
+        ({"DISPLAY": ":0"}, "/nowhere/tty", True),
+        ({"BROWSER": "x"}, "/nowhere/tty", True),
+        ({}, "/dev/null", True),
+    ],
+    ids=["nothing", "a forwarded display", "a display", "a browser", "a terminal"],
+)
+def test_whether_somebody_can_sign_in(
+    environ: dict[str, str], terminal: str, attended: bool
+) -> None:
+    assert is_attended(environ, terminal=terminal) is attended
 
 
 def script(tmp_path: Path, text: str) -> Path:
