@@ -405,9 +405,24 @@ WRONG_SESSIONS: Final = {
     "notice of 65535 bytes": HELLO + head(Type.NOTICE, 65_535),
     "auth that is no json": HELLO + plain_frame(Type.AUTH, 0, b"token"),
     "auth of 4097 bytes": HELLO + head(Type.AUTH, 4097),
+    "open with the proxy's parity (18)": HELLO + plain_frame(Type.OPEN, 2, b"{}"),
+    "open of a number in use (18)": HELLO + plain_frame(Type.OPEN, 1, b"{}"),
+    "open of a number again (18)": HELLO + plain_frame(Type.OPEN, 3, b"{}") * 2,
+    "open of a smaller number (18)": HELLO
+    + plain_frame(Type.OPEN, 7, b"{}")
+    + plain_frame(Type.OPEN, 5, b"{}"),
+    "open of the session (18)": HELLO + plain_frame(Type.OPEN, 0, b"{}"),
     "a storm of pings": HELLO + plain_frame(Type.PING, 0, b"12345678") * 20_000,
     "a storm of notices": HELLO + plain_frame(Type.NOTICE, 0, b"x") * 20_000,
     "a storm of unknown streams": HELLO + plain_frame(Type.EOF, 3, b"") * 20_000,
+}
+
+# These are one stream's mistake, which ends the stream and what is behind it.
+WRONG_STREAMS: Final = {
+    "eof twice (17)": plain_frame(Type.EOF, 1, b"") * 2,
+    "data after eof (17)": plain_frame(Type.EOF, 1, b"") + head(Type.DATA, 4, 1) + b"evil",
+    "accept from the client": plain_frame(Type.ACCEPT, 1, b"{}"),
+    "more credit than there is (16)": plain_frame(Type.WINDOW, 1, b"\xff" * 4) * 2,
 }
 
 # These end the stream, or nothing, but not the session's good order.
@@ -464,6 +479,52 @@ async def test_O2_what_breaks_the_protocol_ends_the_connection_and_says_so(
         assert data == WRONG_SESSIONS["a storm of pings"]
     else:
         assert client.goaway.code in (Code.PROTOCOL, Code.FLOW)
+
+
+@pytest.mark.parametrize("data", WRONG_STREAMS.values(), ids=WRONG_STREAMS)
+async def test_O2_a_mistake_about_a_stream_ends_the_stream(
+    world: World, alice: Login, ssh: TcpServer, data: bytes
+) -> None:
+    async def goes_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The upstream has not said its last word, so half of the stream is still there."""
+        ssh.received += await reader.read()
+        while True:
+            writer.write(b".")
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+    ssh.script = goes_on
+    try:
+        client = await running(world, alice)
+        client.frame(HELLO + data)
+        await client.until(lambda: client.reset)
+        assert client.reset is not None
+        assert client.reset.code in (Code.PROTOCOL, Code.FLOW)
+        assert not client.ended
+        # At once, and not when the client leaves.
+        await world.heim.until(lambda: ssh.ended == "reset" and ssh.open == 0)
+    finally:
+        ssh.script = None
+    client.abort()
+    await world.heim.until(lambda: world.live == 0)
+    assert b"evil" not in ssh.received
+
+
+async def test_26_a_storm_of_the_carriages_own_pings_is_answered_sparsely(
+    world: World, alice: Login, ssh: TcpServer
+) -> None:
+    """RFC 6455, 5.5.3: the newest that came is answered; the stream goes on."""
+    wire = await world.wire("ssh")
+    wire.send(tunnel_head(alice.token(), host=SSH))
+    assert (await within(wire.answer())).status == 101
+    pings, size = 20_000, 120
+    for _ in range(pings // 50):
+        wire.send(masked(0x89, b"x" * size) * 50)
+        await wire.writer.drain()
+    wire.send(masked(0x82, HELLO) + masked(0x82, head(Type.DATA, 4, 1) + b"ping"))
+    heard = await within(wire.reader.readuntil(b"ping"))
+    assert heard.count(b"x" * size) < pings / 5
+    wire.close()
 
 
 @pytest.mark.parametrize("data", HARMLESS_SESSIONS.values(), ids=HARMLESS_SESSIONS)
