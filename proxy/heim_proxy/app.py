@@ -29,7 +29,7 @@ from heim_proxy.certs.watch import CertWatcher, Selection
 from heim_proxy.edge.admission import Admission, Limits
 from heim_proxy.edge.connection import Front
 from heim_proxy.edge.dial import InProcessDialer
-from heim_proxy.edge.listener import Listener, ListenError, Peer, create_sockets
+from heim_proxy.edge.listener import Listener, ListenError, Peer, create_sockets, explain
 from heim_proxy.edge.server import Edge
 from heim_proxy.identity.fetch import Fetcher
 from heim_proxy.identity.handoff import Tickets
@@ -270,7 +270,7 @@ class Proxy:
         try:
             await admin.start(where)
         except OSError as error:
-            raise ListenError(f"listeners.admin: cannot listen on {address}: {error}") from error
+            raise ListenError(f"listeners.admin: {explain(str(address), error)}") from error
 
     def _listen(self, config: Config, edge: Edge, admission: Admission) -> None:
         https = config.listeners.https

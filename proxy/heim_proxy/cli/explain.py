@@ -58,10 +58,11 @@ def explain(args: argparse.Namespace) -> int:
         return 2
     print("\n".join(answer.lines))
     groups = any(member.group for role in config.roles for member in role.members)
-    if groups and not args.group and isinstance(found, _Question):
+    person = not args.who.startswith("service:")
+    if groups and person and not args.group and isinstance(found, _Question):
         print("groups are not looked up here: name them with --group", file=sys.stderr)
     over_http = isinstance(found, _Question) and found.method != _CONNECT
-    if args.who.startswith("service:") and over_http:
+    if over_http and not person:
         print("service tokens are for heim-tunnel: ask with CONNECT HOST", file=sys.stderr)
     return 0 if answer.allowed else 1
 

@@ -84,8 +84,9 @@ def _tunnelled(ports: DemoPorts, tunnel: str, ca: str) -> str:
         public_url(host, ports).removeprefix("https://")
         for host in (LOGIN_HOST, TCP_HOST, SSH_HOST)
     )
+    more = " (ssh for alice)" if ports.ssh is not None else " (this machine's sshd, too: --ssh)"
     lines = [
-        "  TCP goes through the same door (alice and bob; ssh to this machine: start with --ssh):",
+        f"  TCP goes through the same door, for alice and bob{more}:",
         f"    {tunnel} login --ca-file {ca} {login_host}",
         f"    echo hello | {tunnel} proxy {tcp_host}",
     ]

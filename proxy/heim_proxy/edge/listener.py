@@ -16,6 +16,7 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from heim_proxy.edge.admission import Admission, Place, Tally
 from heim_proxy.edge.proxy_protocol import MAX_HEADER_BYTES, ProxyProtocolError, parse
 from heim_runtime.tasks import spawn
 
-__all__ = ["ListenError", "Listener", "Peer", "create_sockets"]
+__all__ = ["ListenError", "Listener", "Peer", "create_sockets", "explain"]
 
 log = logging.getLogger(__name__)
 
@@ -301,11 +302,12 @@ def create_sockets(host: str, port: int) -> list[socket.socket]:
     except OSError as error:
         for sock in made:
             sock.close()
-        raise ListenError(_explain(f"{host}:{port}", error)) from error
+        raise ListenError(explain(f"{host}:{port}", error)) from error
     return made
 
 
-def _explain(address: str, error: OSError) -> str:
+def explain(address: str, error: OSError) -> str:
+    """Why an address cannot be listened on, and what is in the way."""
     hint = ""
     if error.errno == errno.EADDRINUSE:
         hint = "; another program listens there"
@@ -313,7 +315,10 @@ def _explain(address: str, error: OSError) -> str:
         hint = "; ports below 1024 need root or CAP_NET_BIND_SERVICE"
     elif error.errno == errno.EADDRNOTAVAIL:
         hint = "; this machine does not have that address"
-    return f"cannot listen on {address}: {error.strerror or error}{hint}"
+    # asyncio writes the address into strerror; a resolver's numbers are negative and its own.
+    number = error.errno or 0
+    reason = os.strerror(number) if number > 0 else error.strerror or error
+    return f"cannot listen on {address}: {reason}{hint}"
 
 
 async def _introduced(conn: socket.socket) -> tuple[str, int] | None:

@@ -12,6 +12,7 @@ import difflib
 import re
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from heim_proxy.access.policy import Allow, shown
 from heim_proxy.edge.head import RequestHead
@@ -110,9 +111,7 @@ def _target(
     meant = _called(snapshot, named) if named is not None else None
     if host == snapshot.login_host:
         if named is None:
-            return refusals.ambiguous_backend(
-                "the login host needs a Heim-Backend header that names the backend"
-            )
+            return refusals.login_host_meant(host)
         return meant or _unknown(snapshot, session, shown(named[:_MAX_NAME]))
     target = snapshot.tcp_for(host)
     if named is not None and meant is not target:
@@ -132,7 +131,10 @@ def _called(snapshot: Snapshot, named: bytes) -> TcpTarget | None:
 
 
 def _unknown(snapshot: Snapshot, session: Session, named: str) -> Refusal:
-    """404, with the nearest name among those that this person may connect to."""
+    """404, with what this person may open or connect to under that name or a similar one."""
+    for one in snapshot.applications(session.subject):
+        if named in (one.name, urlsplit(one.url).hostname):
+            return refusals.for_browsers(one.name, one.url)
     reachable = snapshot.reachable_tcp(session.subject)
     names = {spelling: name for name, host in reachable for spelling in (name, host)}
     near = difflib.get_close_matches(named, names, n=1, cutoff=_SIMILAR)

@@ -20,9 +20,11 @@ __all__ = [
     "ambiguous_backend",
     "busy",
     "ended",
+    "for_browsers",
     "forbidden",
     "going_away",
     "internal",
+    "login_host_meant",
     "malformed",
     "no_answer",
     "no_such_target",
@@ -87,7 +89,7 @@ def unauthenticated(
     return Refusal(
         401,
         FAILURES[Code.UNAUTHENTICATED].slug,
-        detail,
+        _clause(detail),
         again(program=program),
         (challenge,),
         login_url="" if program else login_url,
@@ -113,6 +115,17 @@ def ambiguous_backend(detail: str) -> Refusal:
     return _refusal(Code.PROTOCOL, detail, "name one backend, by its name or by its host")
 
 
+def login_host_meant(login_host: str) -> Refusal:
+    """The login host was asked for as if it were a backend."""
+    detail = f"{login_host} is where people log in, not a backend"
+    return _refusal(Code.NO_SUCH_TARGET, detail, "heim-tunnel list shows what you may reach")
+
+
+def for_browsers(name: str, url: str) -> Refusal:
+    """The backend has no tcp, and the person may open it in a browser."""
+    return _refusal(Code.NO_SUCH_TARGET, f"{name} is for the browser", f"open {url}")
+
+
 def no_such_target(named: str, near: str | None) -> Refusal:
     """There is no tcp backend of that name; `near` is one that the person may connect to."""
     guess = f"; did you mean {near}?" if near is not None else ""
@@ -126,8 +139,8 @@ def forbidden(decision: Deny, user: str) -> Refusal:
         return internal(decision.detail, backend=decision.backend, user=user)
     return _refusal(
         Code.FORBIDDEN,
-        f"{user} may not connect to {decision.backend}. {decision.detail}",
-        "ask an administrator for a role that allows it, or log in as somebody else",
+        f"{user} may not connect to {decision.backend}: {_clause(decision.detail)}",
+        "ask an administrator for one, or log in as somebody else",
         backend=decision.backend,
         user=user,
     )
@@ -190,3 +203,8 @@ def no_answer(backend: str, user: str, seconds: float) -> Refusal:
 def ended(ending: Ending, backend: str, user: str) -> Refusal:
     """The permission was withdrawn before the stream began."""
     return _refusal(ending.code, ending.words, _REPORT, backend=backend, user=user)
+
+
+def _clause(sentence: str) -> str:
+    """A sentence as part of one: heim-tunnel puts everything on one line."""
+    return f"{sentence[:1].lower()}{sentence[1:]}".rstrip(".")

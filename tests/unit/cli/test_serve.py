@@ -118,7 +118,7 @@ def test_a_demo_in_a_directory_of_somebody_elses_is_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "precious").write_text("keep me")
-    assert demo(argparse.Namespace(dir=str(tmp_path), port=0)) == 1
+    assert demo(argparse.Namespace(dir=str(tmp_path), port=0, ssh=False)) == 1
     assert capsys.readouterr().err.startswith("heim-proxy demo: ")
     assert (tmp_path / "precious").read_text() == "keep me"
 

@@ -211,7 +211,7 @@ class TestAuthorise:
     @pytest.mark.parametrize(
         ("host", "named", "status", "code"),
         [
-            pytest.param(LOGIN_HOST, None, 400, "protocol", id="login host without a name"),
+            pytest.param(LOGIN_HOST, None, 404, "no_such_target", id="login host without a name"),
             pytest.param(WEB1, b"web2", 400, "protocol", id="they disagree"),
             pytest.param(WEB1, b"nobody", 400, "protocol", id="agrees with nothing"),
             pytest.param(WEB1, b"\xff\x00 evil", 400, "protocol", id="no name at all"),
@@ -255,12 +255,28 @@ class TestAuthorise:
         assert "secret-db?" not in found.detail
         assert "web2?" not in found.detail
 
+    @pytest.mark.parametrize(
+        ("host", "named"),
+        [
+            pytest.param("app.example.test", None, id="by host"),
+            pytest.param(LOGIN_HOST, b"app", id="by name"),
+        ],
+    )
+    async def test_who_may_open_it_in_a_browser_is_sent_there_and_others_are_not(
+        self, stage: Stage, host: str, named: bytes | None
+    ) -> None:
+        bob = await stage.sign_in(BOB)
+        found = refused(await decided(stage, host=host, named=named, session=bob))
+        assert (found.code, found.hint) == ("no_such_target", "open https://app.example.test/")
+        stranger = refused(await decided(stage, host=host, named=named))
+        assert "https://app" not in stranger.hint
+
     async def test_a_refusal_says_who_and_what_and_no_other_roles(self, stage: Stage) -> None:
         found = refused(await decided(stage, host="secret-db.example.test"))
         assert found.user == "alice@example.test"
         assert found.backend == "secret-db"
         assert "alice@example.test may not connect to secret-db" in found.detail
-        assert "dba" not in found.detail + found.hint
+        assert "dba" not in f"{found.detail} {found.hint}"
         assert "carol" not in found.detail + found.hint
 
     async def test_a_login_that_is_too_old_for_the_backend_must_be_renewed(
