@@ -26,7 +26,7 @@ def identity(case: Case) -> list[Finding]:
     """Which token would be sent, and whether the login host still takes it."""
     token_file = case.invocation.token_file
     if token_file is not None:
-        credentials.service_token(token_file)
+        credentials.service_token(token_file, case.host)
         return [Finding("ok", "identity", f"the service token in {clean(token_file, 200)}")]
     # Again, and this time a file that cannot be read is told.
     case.login = credentials.for_host(case.host)

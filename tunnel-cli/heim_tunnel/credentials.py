@@ -2,7 +2,8 @@
 
 Directory: `$HEIM_TUNNEL_HOME`, else `$XDG_CONFIG_HOME/heim`, else `~/.config/heim`; mode 0700.
 `logins/<login host>[_<port>].json` is mode 0600 and refused when others may read it. A bearer goes
-only to the login host it came from and to the domains that host advertised (`Login.covers`).
+only to the login host it came from and to the domains that host advertised (`Login.covers`), a
+service token only to those that its file names.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import stat
 import time
 
 from heim_tunnel.complaints import AUTH, FAILED, Complaint, UsageError, say
-from heim_tunnel.grant import HTTPS, Login, Secret, is_token
+from heim_tunnel.grant import HTTPS, Login, Secret, ServiceToken
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -150,11 +151,13 @@ def forget(login_host: str) -> bool:
     return True
 
 
-def service_token(path: str) -> Secret:
-    """The service token in a file.
+def service_token(path: str, host: str) -> Secret:
+    """The service token in a file, for a host that it may be sent to.
 
     Raises:
-        UsageError: It cannot be read, everybody may read it, or it holds no token.
+        UsageError: It cannot be read, everybody may read it, or it holds no token that says which
+            domains it is for.
+        Complaint: The host is in none of them.
     """
     try:
         data = _read(os.path.expanduser(path), _STRANGERS)
@@ -162,10 +165,19 @@ def service_token(path: str) -> Secret:
         raise UsageError(e.text) from e
     if data is None:
         raise UsageError(f"token file {path} does not exist")
-    token = data.decode("latin-1").strip()
-    if not is_token(token):
-        raise UsageError(f"token file {path} holds no token")
-    return Secret(token)
+    try:
+        token = ServiceToken.parse(data.decode("latin-1").strip())
+    except ValueError as e:
+        raise UsageError(
+            f"token file {path} {e}; create a new one with: heim-proxy token create"
+        ) from e
+    if not token.covers(host):
+        raise Complaint(
+            f"the service token in {path} is not for {host} (only for {', '.join(token.domains)}); "
+            "nothing was sent",
+            AUTH,
+        )
+    return token.bearer
 
 
 class locked:  # noqa: N801 - used as a statement: `with locked(login_host):`

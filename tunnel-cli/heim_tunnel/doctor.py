@@ -107,6 +107,14 @@ def _tls_advice(case: Case, text: str) -> str:
     return "is this the address and port of a Heim proxy?"
 
 
+def _identity_advice(case: Case, text: str) -> str:
+    if case.invocation.token_file is not None:
+        return (
+            "is it this proxy's token? Whoever runs the proxy makes them: heim-proxy token create"
+        )
+    return "run: heim-tunnel login"
+
+
 _STEPS: Final[tuple[tuple[str, Step, Advice], ...]] = (
     ("settings", network_steps.settings, _always("mend that variable, or unset it")),
     (
@@ -122,7 +130,7 @@ _STEPS: Final[tuple[tuple[str, Step, Advice], ...]] = (
     ("tls", network_steps.certificate, _tls_advice),
     ("http", network_steps.http, _always("something between here and the proxy swallows HTTP")),
     ("upgrade", network_steps.passes, _always("something on the way holds upgrades back")),
-    ("identity", access_steps.identity, _always("run: heim-tunnel login")),
+    ("identity", access_steps.identity, _identity_advice),
     ("rights", access_steps.rights, _always("run: heim-tunnel login")),
     ("tunnel", access_steps.tunnel, _always("whoever runs the proxy finds the request in its log")),
 )

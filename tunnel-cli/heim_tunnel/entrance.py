@@ -138,8 +138,9 @@ class Entrance:
 
     def _service_token(self) -> str:
         """Read anew each time: whoever mounts it may replace it."""
-        assert self.invocation.token_file is not None
-        return credentials.service_token(self.invocation.token_file)
+        invocation = self.invocation
+        assert invocation.token_file is not None
+        return credentials.service_token(invocation.token_file, invocation.dialled.host)
 
     async def _secure(self, sock: socket.socket, host: str) -> Connection:
         """TLS on a connection from `connect`; the socket is closed on failure."""

@@ -8,11 +8,14 @@ from heim_tunnel.complaints import AUTH, Complaint, clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Final
 
-__all__ = ["HTTPS", "Login", "Secret", "is_token"]
+__all__ = ["HTTPS", "Login", "Secret", "ServiceToken", "closeness", "is_token"]
 
 HTTPS: Final = "https://"
+
+_NAME: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")
 
 
 class Secret(str):
@@ -132,16 +135,65 @@ class Login:
 
     def closeness(self, host: str) -> int:
         """How much of a host's name this login vouches for; 0 for nothing."""
-        host = host.lower().rstrip(".")
         own = _bare(self.login_host)
-        if host == own:
-            return len(host) + 1
-        fitting = [
-            len(domain)
-            for domain in (entry.lower().strip(".") for entry in self.domains)
-            if domain and _within(host, domain)
-        ]
-        return max(fitting, default=0)
+        if host.lower().rstrip(".") == own:
+            return len(own) + 1
+        return closeness(host, self.domains)
+
+
+class ServiceToken:
+    """What a program proves itself with, and where that may be sent.
+
+    Attributes:
+        bearer: The token, without what follows it in its file.
+        domains: Suffixes and wildcards, as in `Login`; they are no secret.
+    """
+
+    __slots__ = ("bearer", "domains")
+
+    def __init__(self, bearer: str, domains: list[str]) -> None:
+        self.bearer = Secret(bearer)
+        self.domains = domains
+
+    @classmethod
+    def parse(cls, text: str) -> ServiceToken:
+        """Read `TOKEN@DOMAIN[,DOMAIN…]`, as `heim-proxy token create` prints it.
+
+        Raises:
+            ValueError: It is something else; the message says what and shows nothing of it.
+        """
+        bearer, found, rest = text.partition("@")
+        if not is_token(text) or not bearer:
+            raise ValueError("holds no token")
+        if not found:
+            raise ValueError("does not say which hosts its token is for")
+        domains = rest.lower().split(",")
+        if not all(map(_is_domain, domains)):
+            raise ValueError("has something else than domains behind the @ of its token")
+        return cls(bearer, domains)
+
+    def covers(self, host: str) -> bool:
+        """Whether the token may be sent to a host."""
+        return closeness(host, self.domains) > 0
+
+    def __repr__(self) -> str:
+        return f"<ServiceToken for {','.join(self.domains)}>"
+
+
+def closeness(host: str, domains: Iterable[str]) -> int:
+    """How much of a host's name the domains vouch for; 0 for nothing."""
+    host = host.lower().rstrip(".")
+    fitting = [
+        len(domain)
+        for domain in (entry.lower().strip(".") for entry in domains)
+        if domain and _within(host, domain)
+    ]
+    return max(fitting, default=0)
+
+
+def _is_domain(text: str) -> bool:
+    """Whether it is a DNS name or `*.` and one, in lower case, without a port."""
+    return all(label and _NAME.issuperset(label) for label in text.removeprefix("*.").split("."))
 
 
 def _within(host: str, domain: str) -> bool:

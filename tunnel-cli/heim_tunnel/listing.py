@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from heim_tunnel import credentials, loginhost, tokens
 from heim_tunnel.complaints import OK, say
-from heim_tunnel.dial import Way
+from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.login import chosen_host, with_authorities
 from heim_tunnel.loginhost import Backend
 
@@ -48,7 +48,8 @@ def ask(
         Complaint: The login host cannot be reached or refuses.
     """
     if token_file is not None:
-        return loginhost.backends(login_host, credentials.service_token(token_file), way)
+        bearer = credentials.service_token(token_file, Endpoint.parse(login_host).host)
+        return loginhost.backends(login_host, bearer, way)
     login = tokens.current(login_host, way, target=login_host, sign_in=sign_in)
     return loginhost.backends(login_host, login.access_token, with_authorities(way, login))
 

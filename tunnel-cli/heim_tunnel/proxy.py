@@ -68,7 +68,7 @@ def command(args: argparse.Namespace, way: Way) -> int:
 def run(invocation: Invocation) -> None:
     """Open the tunnel and run it to its end. Raises Complaint."""
     if invocation.token_file is not None:
-        token = credentials.service_token(invocation.token_file)
+        token = credentials.service_token(invocation.token_file, invocation.dialled.host)
         try:
             link, early = _open(invocation, invocation.way, token)
         except Refused as e:

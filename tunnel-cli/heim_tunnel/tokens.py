@@ -10,14 +10,14 @@ import os
 import time
 
 from heim_tunnel.complaints import AUTH, TRY_LATER, Complaint, clean, say
-from heim_tunnel.credentials import Login, load, locked, save, service_token
+from heim_tunnel.credentials import Login, load, locked, save
 from heim_tunnel.dial import Way
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["LEFT_S", "current", "refreshed", "service_token"]
+__all__ = ["LEFT_S", "current", "refreshed"]
 
 LEFT_S: Final = 60.0
 """A token with less than this left is refreshed before it is used."""

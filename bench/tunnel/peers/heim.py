@@ -64,9 +64,11 @@ def open_heim(ground: Ground, room: str = "heim") -> Heim:
     command += ["--access-log", str(place / "access.log")]
     server = ground.far.start(command, place / "output", port)
     # The proxy has made its state by now; it does not notice who makes tokens in it.
-    token = _token(config)
+    made = _token(config)
+    # Behind the @ is where it may be sent, which is not part of it.
+    token = made.partition("@")[0]
     token_file = place / "token"
-    token_file.write_text(token)
+    token_file.write_text(made)
     token_file.chmod(0o600)
     way = Way(
         port,

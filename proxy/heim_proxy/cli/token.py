@@ -1,6 +1,7 @@
 """`heim-proxy token`: what programs prove with that they act for a service account.
 
-The token itself is the only thing on standard output, and nowhere else: the state keeps a hash.
+The token, with the domains it may be sent to, is the only thing on standard output, and nowhere
+else: the state keeps a hash.
 Creating and revoking are audit events on standard error, because a running proxy does not see who
 did it.
 """
@@ -19,6 +20,7 @@ from heim_proxy.cli.state import state_of, when, with_store
 from heim_proxy.identity import service_tokens
 from heim_proxy.live import EndReason
 from heim_proxy.observe.audit import Audit
+from heim_proxy.portal.reachable import service_domains
 from heim_proxy.store.base import SessionKind, SessionRow, Store
 from heim_runtime.logs import configure
 
@@ -48,7 +50,7 @@ def create_token(args: argparse.Namespace) -> int:
         await store.create_session(row)
         _audit().emit("token.created", **_facts(row))
         print("this is shown once; keep it in a file that only the program reads", file=sys.stderr)
-        print(token.reveal())
+        print(service_tokens.bound(token, service_domains(config)).reveal())
         return 0
 
     return with_store(args.config, work)

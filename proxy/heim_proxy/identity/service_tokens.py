@@ -3,6 +3,9 @@
 ``heim_st_<id>_<secret>``: the prefix is for people and for scanners that look for leaked secrets,
 the id is that of a session of kind `service`, and of the secret only SHA-256 is kept, with the
 session. A fast hash is enough, because the secret is 256 random bits and not a password.
+
+A program's file has ``@`` and domains behind it (`bound`): `heim-tunnel` sends the token to them
+and nowhere else. That part is never sent, and a token that comes with it is none.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from heim_config.secrets import Secret
@@ -18,7 +22,7 @@ from heim_proxy.identity.resident import Session
 from heim_proxy.identity.session_cookie import new_sid
 from heim_proxy.store.base import SessionKind, SessionRow
 
-__all__ = ["ISSUER", "PREFIX", "Presented", "issue", "parse", "proves"]
+__all__ = ["ISSUER", "PREFIX", "Presented", "bound", "issue", "parse", "proves"]
 
 PREFIX: Final = "heim_st_"
 
@@ -61,6 +65,11 @@ def issue(account: str, *, now: float, expires: float) -> tuple[SessionRow, Secr
         secret_hash=_hash(secret),
     )
     return row, Secret(f"{PREFIX}{sid}_{secret}")
+
+
+def bound(token: Secret, domains: Sequence[str]) -> Secret:
+    """A token as it stands in a program's file, with the domains that it may be sent to."""
+    return Secret(f"{token.reveal()}@{','.join(domains)}")
 
 
 def parse(token: str) -> Presented | None:

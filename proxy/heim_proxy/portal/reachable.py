@@ -10,7 +10,7 @@ from heim_config.model import Config
 from heim_proxy.access.subject import Subject
 from heim_proxy.snapshot import Snapshot
 
-__all__ = ["Reachable", "reachable", "token_domains"]
+__all__ = ["Reachable", "reachable", "service_domains", "token_domains"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +49,14 @@ def token_domains(config: Config) -> tuple[str, ...]:
     hosts = {host for backend in config.backends for host in config.backend_hosts(backend)}
     outside = {host for host in hosts if not f".{host}".endswith(f".{config.domain}")}
     return (config.domain, *sorted(outside))
+
+
+def service_domains(config: Config) -> tuple[str, ...]:
+    """`token_domains`, and the login host where it is below none of them.
+
+    A login knows its login host; a service token has to be told.
+    """
+    domains = token_domains(config)
+    login_host = config.login_host
+    below = any(f".{login_host}".endswith(f".{domain}") for domain in domains)
+    return domains if below else (*domains, login_host)

@@ -10,7 +10,7 @@ import pytest
 
 from heim_proxy.access.subject import SubjectKind
 from heim_proxy.identity.resident import Session
-from heim_proxy.identity.service_tokens import issue, parse, proves
+from heim_proxy.identity.service_tokens import bound, issue, parse, proves
 from heim_proxy.store.base import SessionKind
 from tests.fakes.sessions import NOW
 
@@ -69,8 +69,8 @@ def test_its_session_is_a_service_accounts() -> None:
     "text",
     ["", "heim_st_", TEXT[:-1], f"{TEXT}A", f" {TEXT}", f"{TEXT}\n", TEXT.upper(),
      TEXT.replace("heim_st_", "heim_rt_"), TEXT[:-1] + "é", TEXT[:32] + "." + TEXT[33:],
-     TEXT * 100],
-    ids=range(11),
+     TEXT * 100, f"{TEXT}@example.test", f"{TEXT}@"],
+    ids=range(13),
 )  # fmt: skip
 def test_only_the_exact_form_is_read(text: str) -> None:
     assert parse(text) is None
@@ -81,3 +81,9 @@ def test_nothing_shows_a_token() -> None:
         assert TEXT[33:] not in f"{thing!r} {thing}"
         assert ROW.secret_hash.hex() not in repr(thing)
         assert repr(ROW.secret_hash) not in repr(thing)
+
+
+def test_a_programs_file_says_where_the_token_may_go() -> None:
+    made = bound(TOKEN, ("example.test", "*.other.test"))
+    assert made.reveal() == f"{TEXT}@example.test,*.other.test"
+    assert TEXT not in repr(made)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from heim_proxy.access.subject import Subject, SubjectKind
-from heim_proxy.portal.reachable import Reachable, reachable, token_domains
+from heim_proxy.portal.reachable import Reachable, reachable, service_domains, token_domains
 from tests.fakes.sessions import ALICE, BOB
 from tests.fakes.snapshots import app, configured, role, snapshot
 
@@ -89,3 +89,20 @@ def test_tokens_may_go_to_our_hosts_and_nowhere_else(
 ) -> None:
     backends = [app("wiki"), *([tcp("db", hosts=hosts)] if hosts else [])]
     assert token_domains(configured(backends)) == domains
+
+
+@pytest.mark.parametrize(
+    ("login_host", "domains"),
+    [
+        pytest.param("auth.example.test", ("example.test",), id="below the domain"),
+        pytest.param("example.test", ("example.test",), id="the domain"),
+        pytest.param("in.db.other.test", ("example.test", "db.other.test"), id="below a backend"),
+        pytest.param("auth.test", ("example.test", "auth.test"), id="elsewhere"),
+        pytest.param("notexample.test", ("example.test", "notexample.test"), id="a like name"),
+    ],
+)
+def test_a_service_token_may_go_to_the_login_host(
+    login_host: str, domains: tuple[str, ...]
+) -> None:
+    backends = [tcp("db", host="db.other.test")] if "db.other.test" in domains else []
+    assert service_domains(configured(backends, login_host=login_host)) == domains

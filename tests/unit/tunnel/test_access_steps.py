@@ -42,11 +42,23 @@ def test_who_i_am(home: Path) -> None:
 
 def test_a_service_token_is_named_and_not_shown(home: Path) -> None:
     token = home / "token"
-    token.write_text("heim_st_1_secret")
+    token.write_text("heim_st_1_secret@example.test")
     token.chmod(0o600)
     with TunnelServer(Honest()) as server:
         (found,) = access_steps.identity(case_of(server, token_file=str(token)))
     assert found.text == f"the service token in {token}"
+
+
+def test_a_service_token_for_another_proxy_is_found(home: Path) -> None:
+    token = home / "token"
+    token.write_text("heim_st_1_secret@example.org")
+    token.chmod(0o600)
+    with (
+        TunnelServer(Honest()) as server,
+        pytest.raises(Complaint, match=f"is not for {TARGET}") as caught,
+    ):
+        access_steps.identity(case_of(server, token_file=str(token)))
+    assert caught.value.status == AUTH
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from heim_tunnel import credentials
-from heim_tunnel.complaints import Complaint, UsageError
+from heim_tunnel.complaints import AUTH, Complaint, UsageError
 from heim_tunnel.credentials import (
     Login,
     for_host,
@@ -200,23 +200,48 @@ def test_a_lock_is_one_processs_at_a_time_and_ends_with_it(
     assert capfd.readouterr().err == ""
 
 
-def test_a_service_token_is_read_without_its_line_end(tmp_path: Path) -> None:
-    path = tmp_path / "token"
-    path.write_text("heim_st_1_x\r\n")
+def token_file(directory: Path, text: str) -> str:
+    path = directory / "token"
+    path.write_text(text)
     path.chmod(0o400)
-    assert service_token(str(path)) == "heim_st_1_x"
+    return str(path)
+
+
+def test_a_service_token_is_read_without_its_line_end_and_domains(tmp_path: Path) -> None:
+    path = token_file(tmp_path, "heim_st_1_x@example.com,other.test\r\n")
+    found = service_token(path, "db.other.test")
+    assert found == "heim_st_1_x"
+    assert repr(found) == "<secret>"
+
+
+def test_a_service_token_is_not_given_out_for_another_host(tmp_path: Path) -> None:
+    path = token_file(tmp_path, "heim_st_1_x@example.com,*.other.test")
+    with pytest.raises(Complaint) as caught:
+        service_token(path, "db.evil.test")
+    assert caught.value.status == AUTH
+    assert caught.value.text == (
+        f"the service token in {path} is not for db.evil.test "
+        "(only for example.com, *.other.test); nothing was sent"
+    )
+
+
+@pytest.mark.parametrize("text", ["heim_st_1_x", "heim_st_1_x@", "heim_st_1_x@a.test:443"])
+def test_a_service_token_without_domains_is_no_use(tmp_path: Path, text: str) -> None:
+    with pytest.raises(UsageError, match="create a new one with: heim-proxy token create") as told:
+        service_token(token_file(tmp_path, text), "a.test")
+    assert "heim_st" not in told.value.text
 
 
 def test_a_service_token_may_come_from_a_pipe() -> None:
     reading, writing = os.pipe()
-    os.write(writing, b"heim_st_1_x\n")
+    os.write(writing, b"heim_st_1_x@example.com\n")
     os.close(writing)
-    assert service_token(f"/dev/fd/{reading}") == "heim_st_1_x"
+    assert service_token(f"/dev/fd/{reading}", "example.com") == "heim_st_1_x"
     os.close(reading)
 
 
 def test_a_service_token_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="does not exist"):
-        service_token(str(tmp_path / "gone"))
+        service_token(str(tmp_path / "gone"), "a.test")
     with pytest.raises(UsageError, match="cannot read"):
-        service_token(str(tmp_path))
+        service_token(str(tmp_path), "a.test")

@@ -66,6 +66,21 @@ def test_a_detour_looks_at_the_login_host(
     assert f"Heim answers at {LOGIN_HOST}" in done.out
 
 
+def test_a_service_token_for_another_proxy_is_not_sent(home: Path, run: Run) -> None:
+    token = home / "token"
+    token.write_text("heim_st_1_secret@example.org")
+    token.chmod(0o600)
+    with TunnelServer(Honest()) as server:
+        done = examined(run, server, "--token-file", str(token), TARGET)
+        assert not any(peer.fields.get("authorization") for peer in server.peers)
+    assert done.status == 1
+    *_, failure, advice = done.out.splitlines()
+    assert failure.startswith("fail  identity  the service token in ")
+    assert f"is not for {TARGET} (only for example.org); nothing was sent" in failure
+    assert "heim-proxy token create" in advice
+    assert "heim_st" not in done.out + done.err
+
+
 def hung_up(peer: Peer) -> None:
     with contextlib.suppress(ConnectionResetError):
         peer.request()

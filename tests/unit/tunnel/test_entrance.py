@@ -153,7 +153,7 @@ async def test_a_login_host_that_stops_vouching_gets_nothing_sent(home: Path, wa
 
 async def test_a_service_token_is_not_tried_twice(home: Path, watch: Watch) -> None:
     token = home / "token"
-    token.write_text("heim_st_1_secret")
+    token.write_text("heim_st_1_secret@example.test")
     token.chmod(0o600)
 
     def script(peer: Peer) -> None:
@@ -165,6 +165,22 @@ async def test_a_service_token_is_not_tried_twice(home: Path, watch: Watch) -> N
         with pytest.raises(Complaint, match="this token was revoked"):
             await entrance_to(server, token_file=token).open(watch)
         assert len(server.peers) == 1
+
+
+async def test_a_service_token_that_is_for_other_hosts_now_is_not_sent(
+    home: Path, watch: Watch
+) -> None:
+    """Whoever mounts it may replace it while we run."""
+    token = home / "token"
+    token.touch(mode=0o600)
+    token.write_text("heim_st_1_secret@example.test")
+    with TunnelServer(greeting) as server:
+        entrance = entrance_to(server, token_file=token)
+        token.write_text("heim_st_2_secret@example.org")
+        with pytest.raises(Complaint, match=f"is not for {TARGET}") as caught:
+            await entrance.open(watch)
+        assert server.peers == []
+    assert caught.value.status == 77
 
 
 async def test_a_certificate_that_is_not_trusted_is_one_line(home: Path, watch: Watch) -> None:

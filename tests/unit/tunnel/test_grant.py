@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from heim_tunnel.complaints import Complaint
-from heim_tunnel.grant import Login, Secret, is_token
+from heim_tunnel.grant import Login, Secret, ServiceToken, is_token
 
 ANSWER: dict[str, object] = {
     "login_url": "https://auth.example.com",
@@ -108,3 +108,61 @@ def test_no_repr_shows_a_token() -> None:
     assert repr(login) == "<Login 'alice@example.com' at auth.example.com>"
     assert repr(login.access_token) == repr(Secret("x")) == "<secret>"
     assert "heim_rt" not in f"{login} {[login.refresh_token]}"
+
+
+@pytest.mark.parametrize(
+    ("domains", "host", "covered"),
+    [
+        ("x.example.com", "x.example.com", True),
+        ("x.example.com", "db.x.example.com", True),
+        ("x.example.com", "DB.X.example.com.", True),
+        ("X.Example.COM", "db.x.example.com", True),
+        ("x.example.com", "example.com", False),
+        ("x.example.com", "evilx.example.com", False),
+        ("x.example.com", "x.example.com.evil.net", False),
+        ("x.example.com", "", False),
+        ("*.example.org", "db.example.org", True),
+        ("*.example.org", "example.org", False),
+        ("*.example.org", "a.db.example.org", False),
+        ("a.test,*.b.test,c.test", "x.b.test", True),
+        ("a.test,*.b.test,c.test", "y.c.test", True),
+        ("a.test,*.b.test,c.test", "d.test", False),
+        ("localhost", "db.localhost", True),
+    ],
+)
+def test_a_service_token_is_for_the_domains_of_its_file(
+    domains: str, host: str, covered: bool
+) -> None:
+    token = ServiceToken.parse(f"heim_st_1_x@{domains}")
+    assert token.bearer == "heim_st_1_x"
+    assert token.covers(host) is covered
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no token"),
+        ("@x.test", "no token"),
+        ("two words@x.test", "no token"),
+        ("t@x.test y.test", "no token"),
+        ("t@x.test\nt@y.test", "no token"),
+        ("t\u00e9@x.test", "no token"),
+        ("t", "which hosts"),
+        *((f"t@{junk}", "something else than domains") for junk in (
+            "", ",", "x.test,", ",x.test", "x.test:443", ".x.test", "x.test.", "x..test", "*", "*.",
+            "*.*.x.test", "a.*.test", "x.test@y.test", "https://x.test", "x.test/", "x.test;y.test",
+        )),
+    ],
+)  # fmt: skip
+def test_a_token_file_that_means_something_else_is_told_without_its_text(
+    text: str, problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem) as told:
+        ServiceToken.parse(text)
+    assert "test" not in str(told.value)
+
+
+def test_a_service_tokens_repr_shows_where_it_goes_alone() -> None:
+    assert (
+        repr(ServiceToken.parse("secret@a.test,*.b.test")) == "<ServiceToken for a.test,*.b.test>"
+    )

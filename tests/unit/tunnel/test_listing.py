@@ -70,7 +70,7 @@ def test_a_service_token_opens_no_browser(
 ) -> None:
     monkeypatch.setenv("BROWSER", str(browser_script(home, host.ca_file)))
     token = home / "token"
-    token.write_text("heim_st_1_secret\n")
+    token.write_text("heim_st_1_secret@localhost\n")
     token.chmod(0o600)
     host.tokens["service"] = "heim_st_1_secret"
     words = ["list", host.name]
@@ -85,6 +85,18 @@ def test_a_service_token_opens_no_browser(
     assert done.status == 77
     assert "secret" not in done.err
     assert not (home / "opened").exists()
+
+
+def test_a_login_host_that_a_service_token_is_not_for_is_not_asked(
+    host: LoginHost, home: Path, run: Run
+) -> None:
+    token = home / "token"
+    token.write_text("heim_st_1_secret@x.example.com")
+    token.chmod(0o600)
+    done = run("list", host.name, "--token-file", str(token))
+    assert done.status == 77
+    assert "is not for auth.localhost (only for x.example.com); nothing was sent" in done.err
+    assert host.asked == []
 
 
 def test_a_wildcard_shows_where_a_name_goes(signed_in: LoginHost, run: Run) -> None:

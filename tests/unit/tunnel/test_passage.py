@@ -318,7 +318,7 @@ async def test_a_token_that_cannot_be_renewed_is_told_with_the_time(home: Path) 
 
 async def test_a_service_token_is_not_renewed(home: Path) -> None:
     token = home / "token"
-    token.write_text("heim_st_1_secret")
+    token.write_text("heim_st_1_secret@example.test")
     token.chmod(0o600)
     with TunnelServer(echo) as server:
         async with passage(server, home, token_file=token) as local:
