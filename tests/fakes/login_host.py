@@ -73,6 +73,9 @@ class LoginHost:
         self.access_s = 900
         self.tokens: dict[str, str] = {}
         self.revoked: list[str] = []
+        # Cleared, a revocation is not answered.
+        self.revokes = threading.Event()
+        self.revokes.set()
         self.polls_until_approved = 0
         self._codes: dict[str, tuple[str, str]] = {}
         self._devices: dict[str, int] = {}
@@ -184,6 +187,7 @@ class LoginHost:
     def _revoke(self, asked: Asked) -> Canned:
         self.revoked.append(asked.form.get("token", ""))
         self.tokens.pop(asked.form.get("token", ""), None)
+        self.revokes.wait(10)
         return Canned(200, {})
 
     def _backends(self, asked: Asked) -> Canned:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import threading
 import time
+from typing import Final
 
 from heim_tunnel import attempt, authorize, device
 from heim_tunnel.complaints import Complaint, UsageError, clean, say
 from heim_tunnel.credentials import Login, known, load, locked, save
 from heim_tunnel.dial import Endpoint, Way
+from heim_tunnel.loginhost import revoke
 
 __all__ = ["chosen_host", "command", "readable", "run", "sign_in", "until", "with_authorities"]
+
+GOODBYE_S: Final = 3.0
+"""How long a new login waits for the end of the session that it takes the place of."""
 
 
 def run(
@@ -60,7 +66,10 @@ def command(args: argparse.Namespace, way: Way) -> int:
 
 
 def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> Login:
-    """Sign in and store it; whoever waited for another process's sign-in takes that one."""
+    """Sign in and store it; whoever waited for another process's sign-in takes that one.
+
+    The session of the login that was stored before is ended then: nobody has its tokens any more.
+    """
     since, before = time.time(), readable(login_host)
     with locked(login_host, waiting="waiting for another heim-tunnel that is signing in"):
         now = readable(login_host)
@@ -69,7 +78,28 @@ def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> L
         way = with_authorities(way, now)
         login = run(login_host, way, with_device=with_device, browser=browser, since=since)
         save(login)
+    if now is not None and now.session_expires > time.time():
+        _end(now, way)
     return login
+
+
+def _end(before: Login, way: Way) -> None:
+    """End the session of a login that was replaced, if that is quick; it never fails."""
+    # The thread is left behind with its own deadlines; None while nobody knows how it went.
+    told: list[str | None] = [None]
+
+    def work() -> None:
+        try:
+            revoke(before, way)
+        except Exception as error:  # noqa: BLE001 - the new login is good whatever it was
+            told[0] = f"the login before this one was not ended: {error}"
+        else:
+            told[0] = "the login before this one has ended"
+
+    thread = threading.Thread(target=work, name="heim-tunnel", daemon=True)
+    thread.start()
+    thread.join(GOODBYE_S)
+    way.tell(told[0] or "the login before this one may not have ended: no answer yet")
 
 
 def readable(login_host: str) -> Login | None:

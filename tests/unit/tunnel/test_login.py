@@ -79,6 +79,67 @@ def test_the_only_login_host_need_not_be_named(host: LoginHost, browser: Path, r
     assert len((browser / "opened").read_text().splitlines()) == 2
 
 
+def test_a_new_login_ends_the_one_before(host: LoginHost, browser: Path, run: Run) -> None:
+    assert run("login", host.name).status == 0
+    before = credentials.load(host.name)
+    assert host.revoked == []
+    done = run("login", host.name)
+    after = credentials.load(host.name)
+    assert before is not None
+    assert after is not None
+    assert host.revoked == [before.refresh_token]
+    assert after.refresh_token in host.tokens
+    assert done.err.splitlines()[-1].startswith(f"heim-tunnel: {host.name}: signed in as")
+    assert "before" not in done.err
+
+
+def test_a_session_that_is_over_is_not_ended_again(
+    host: LoginHost, browser: Path, run: Run
+) -> None:
+    assert run("login", host.name).status == 0
+    with credentials.locked(host.name):
+        over = credentials.load(host.name)
+        assert over is not None
+        over.session_expires = time.time() - 1
+        credentials.save(over)
+    assert run("login", host.name).status == 0
+    assert host.revoked == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Canned(500), "the login before this one was not ended: "),
+        (Canned(400, {"error": "invalid_request"}), "the login before this one was not ended: "),
+        (Canned(200, {}), "the login before this one has ended"),
+        (None, "the login before this one may not have ended: no answer yet"),
+    ],
+    ids=["500", "400", "200", "no answer"],
+)
+def test_what_becomes_of_the_login_before_is_for_who_asks(
+    answer: Canned | None,
+    told: str,
+    host: LoginHost,
+    browser: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run("login", host.name).status == 0
+    assert login.GOODBYE_S <= 3
+    if answer is None:
+        monkeypatch.setattr(login, "GOODBYE_S", 0.3)
+        host.revokes.clear()
+    for options in ([], ["-v"]):
+        if answer is not None:
+            host.script("/.heim/cli/revoke", answer)
+        began = time.monotonic()
+        done = run("login", *options, host.name)
+        assert done.status == 0
+        assert time.monotonic() - began < 3
+        assert (told in done.err) is bool(options)
+    host.revokes.set()
+
+
 def test_authorities_of_the_first_time_hold_for_the_next(
     host: LoginHost, browser: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
