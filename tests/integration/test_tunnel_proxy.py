@@ -22,6 +22,7 @@ import pytest
 
 from heim_wire import events
 from heim_wire.errors import FAILURES, Code
+from heim_wire.frames import HEAD, Type, plain_frame
 from tests.fakes.tunnel_cli import Cli, write_login
 from tests.fakes.tunnel_server import Peer, TunnelServer
 
@@ -174,20 +175,20 @@ def test_7_a_reader_that_stalls_bounds_what_is_sent_and_kept(home: Path) -> None
     def script(peer: Peer) -> None:
         peer.request()
         peer.upgrade()
-        peer.stream.send(bytes(16 * MIB))
+        peer.stream.send(bytes(64 * MIB))
         # Until the client stops allowing more.
         queued = -1
         while queued != peer.stream.queued:
             queued = peer.stream.queued
             peer.step(1.0)
-        stalled.append(16 * MIB - queued)
+        stalled.append(64 * MIB - queued)
         measured.wait(10)
 
     with TunnelServer(script) as server, Cli.to(server, home) as cli:
         server.until(lambda: stalled)
         rss = memory_kib(cli.process.pid)
         measured.set()
-        # Its pipe (1 MiB) and its window; far from 16 MiB.
+        # Its pipe (1 MiB) and its window; far from 64 MiB.
         assert 64 * 1024 <= stalled[0] <= 3 * MIB
         assert rss < 48 * 1024
 
@@ -233,6 +234,10 @@ def test_frames_in_one_piece_with_the_101_are_not_lost(home: Path) -> None:
         assert cli.finish() == (0, b"early bird", "")
 
 
+def framed(peer: Peer, data: bytes) -> bytes:
+    return peer.websocket.frame([data], len(data))
+
+
 HOSTILE: dict[str, Callable[[Peer], bytes]] = {
     "text frame": lambda _: b"\x81\x02hi",
     "masked frame": lambda _: b"\x82\x82\0\0\0\0hi",
@@ -240,6 +245,8 @@ HOSTILE: dict[str, Callable[[Peer], bytes]] = {
     "long ping": lambda _: b"\x89\x7e\x00\x80" + bytes(128),
     "no HELLO": lambda peer: peer.websocket.frame([b"\5\0\0\1\0\0\0\1x"], 9),
     "critical unknown frame": lambda peer: peer.websocket.frame([b"\x3f\1\0\0\0\0\0\0"], 8),
+    "stream of our parity": lambda peer: framed(peer, plain_frame(Type.OPEN, 1, b"{}")),
+    "storm of pings (26)": lambda peer: framed(peer, plain_frame(Type.PING, 0, bytes(8)) * 4000),
     "control frame too long": lambda peer: peer.websocket.frame([b"\2\0\xff\xff\0\0\0\0"], 8),
 }
 
@@ -257,6 +264,61 @@ def test_18_a_server_that_breaks_the_protocol_is_left_with_76(home: Path, name: 
     assert (status, out) == (76, b"")
     assert err.startswith("heim-tunnel: ssh.example.test: protocol error: ")
     assert err.count("\n") == 1
+
+
+# What the server does with the stream once it is open: its frames, its exit status.
+WRONG_STREAMS = {
+    "more than the window allows (16)": (
+        b"".join(HEAD.pack(Type.DATA, 0, 65_535, 1) + bytes(65_535) for _ in range(8)),
+        70,
+    ),
+    "data after eof (17)": (
+        plain_frame(Type.EOF, 1, b"") + HEAD.pack(Type.DATA, 0, 1, 1) + b"x",
+        76,
+    ),
+    "eof twice (17)": (plain_frame(Type.EOF, 1, b"") * 2, 76),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_STREAMS)
+def test_a_servers_mistake_about_the_stream_is_no_quiet_end(home: Path, name: str) -> None:
+    frames, expected = WRONG_STREAMS[name]
+
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.upgrade()
+        peer.sock.sendall(framed(peer, frames))
+        peer.wait_closed()
+
+    with TunnelServer(script) as server, Cli.to(server, home) as cli:
+        # Nobody reads what comes, so that no credit is given meanwhile.
+        assert cli.process.wait(10) == expected
+        assert cli.process.stderr is not None
+        err = cli.process.stderr.read().decode()
+    assert err.startswith("heim-tunnel: ssh.example.test: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        HEAD.pack(Type.DATA, 0, 0, 1) * 20,
+        HEAD.pack(Type.DATA, 0, 4, 3) + b"evil",
+        plain_frame(Type.RESET, 9, b"\0\1") + plain_frame(Type.EOF, 7, b""),
+        HEAD.pack(99, 0, 4, 0) + b"evil",
+    ],
+    ids=["empty data (17)", "data of no stream (15)", "end of no stream (15)", "unknown"],
+)
+def test_what_means_nothing_changes_nothing(home: Path, frames: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.request()
+        peer.upgrade()
+        peer.sock.sendall(framed(peer, frames))
+        peer.stream.send(b"hello")
+        peer.goodbye()
+
+    with TunnelServer(script) as server, Cli.to(server, home, stdin=subprocess.DEVNULL) as cli:
+        assert cli.finish() == (0, b"hello", "")
 
 
 # How it ends.
