@@ -40,7 +40,7 @@ def open_tls(sock: socket.socket, proxy: WebProxy, way: Way, deadline: float) ->
     # `--ca-file` is about Heim; a company's own authority is in the system's store most often.
     context = trust.context(None, bundle=True)
     if way.ca_file is not None:
-        context.load_verify_locations(cafile=way.ca_file)
+        trust.load(context, way.ca_file)
     link = Link(sock, context, proxy.host)
     try:
         link.handshake(deadline)

@@ -1,9 +1,10 @@
 """The logins on this machine: one file per login host, read without locks, written atomically.
 
 Directory: `$HEIM_TUNNEL_HOME`, else `$XDG_CONFIG_HOME/heim`, else `~/.config/heim`; mode 0700.
-`logins/<login host>[_<port>].json` is mode 0600 and refused when others may read it. A bearer goes
-only to the login host it came from and to the domains that host advertised (`Login.covers`), a
-service token only to those that its file names.
+`logins/<login host>[_<port>].json` is mode 0600 and refused when others may read it; the
+authorities that it was made with are copied beside it (`.ca.pem`), so that their file may move. A
+bearer goes only to the login host it came from and to the domains that host advertised
+(`Login.covers`), a service token only to those that its file names.
 """
 
 from __future__ import annotations
@@ -41,7 +42,12 @@ FILE_BYTES: Final = 64 * 1024
 QUIET_S: Final = 1.0
 """How long another process may hold a lock before it is said that we wait."""
 
+AUTHORITIES_BYTES: Final = 1024 * 1024
+"""Four times what a system trusts; a longer file is used where it is, not copied."""
+
 _SUFFIX: Final = ".json"
+_AUTHORITIES: Final = ".ca.pem"
+_PEM: Final = b"-----BEGIN CERTIFICATE-----"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 # A service token is often mounted for a group (a Kubernetes volume with fsGroup), never for all.
 _STRANGERS: Final = stat.S_IWGRP | stat.S_IRWXO
@@ -84,6 +90,8 @@ def load(login_host: str) -> Login | None:
     if login.login_url != HTTPS + login_host:
         # A copied file must not send one login host's tokens to another.
         raise Complaint(f"{path} is another host's login; remove it", AUTH)
+    if login.ca_file is not None and os.path.exists(copy := _copy_path(login_host)):
+        login.authorities = copy
     return login
 
 
@@ -123,31 +131,61 @@ def save(login: Login) -> None:
         Complaint: The directory cannot be written.
     """
     path = _path(login.login_host)
-    fresh = f"{path}.{os.getpid()}.new"
     try:
         _make_directory()
-        if os.path.lexists(fresh):
-            # Left by a crash, or put there by somebody who would keep it open and read along.
-            os.unlink(fresh)
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(login.to_file(), file, indent=1)
-            file.flush()
-            # A crash must not leave an empty file in place of a refresh token.
-            os.fsync(descriptor)
-        os.replace(fresh, path)
+        _copy_authorities(login)
+        _replace(path, json.dumps(login.to_file(), indent=1).encode())
     except OSError as e:
         raise Complaint(f"cannot write {path}: {e.strerror}", FAILED) from e
 
 
-def forget(login_host: str) -> bool:
-    """Remove a login's file; False when there was none. Hold `locked`."""
+def _replace(path: str, data: bytes) -> None:
+    fresh = f"{path}.{os.getpid()}.new"
+    if os.path.lexists(fresh):
+        # Left by a crash, or put there by somebody who would keep it open and read along.
+        os.unlink(fresh)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        # A crash must not leave an empty file in place of a refresh token.
+        os.fsync(descriptor)
+    os.replace(fresh, path)
+
+
+def _copy_authorities(login: Login) -> None:
+    """Copy the file that the person named; an earlier copy stays when that file is gone."""
+    copy = _copy_path(login.login_host)
+    if login.ca_file is None:
+        _unlink(copy)
+        return
     try:
-        os.unlink(_path(login_host))
-    except FileNotFoundError:
-        return False
+        with open(login.ca_file, "rb") as file:
+            data = file.read(AUTHORITIES_BYTES + 1)
+    except OSError:
+        login.authorities = copy if os.path.exists(copy) else login.ca_file
+        return
+    if len(data) > AUTHORITIES_BYTES or _PEM not in data:
+        _unlink(copy)
+        return
+    _replace(copy, data)
+    login.authorities = copy
+
+
+def forget(login_host: str) -> bool:
+    """Remove a login's files; False when there was none. Hold `locked`."""
+    try:
+        _unlink(_copy_path(login_host))
+        return _unlink(_path(login_host))
     except OSError as e:
         raise Complaint(f"cannot remove {_path(login_host)}: {e.strerror}", FAILED) from e
+
+
+def _unlink(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
     return True
 
 
@@ -228,6 +266,10 @@ def _path(login_host: str) -> str:
     if "/" in login_host or "_" in login_host or login_host.startswith("."):
         raise UsageError(f"{login_host!r} is not a login host")
     return f"{home()}/logins/{login_host.replace(':', '_')}{_SUFFIX}"
+
+
+def _copy_path(login_host: str) -> str:
+    return _path(login_host).removesuffix(_SUFFIX) + _AUTHORITIES
 
 
 def _make_directory() -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from socket import socket
     from typing import Final
 
+    from heim_tunnel.grant import Login
+
 __all__ = ["Endpoint", "Way", "connect", "dial", "secure"]
 
 HTTPS_PORT: Final = 443
@@ -85,10 +87,11 @@ class Way:
         ca_file: Authorities to trust instead of the system's; None for the system's.
         connect_to: Where to connect instead of where the name says (`--connect-to`); the name
             stays what TLS verifies. It holds for every connection of the process.
+        ca_named: The file that `ca_file` is a copy of, or None when it is none.
         verbose: Whether steps are told on standard error (`-v`).
     """
 
-    __slots__ = ("ca_file", "connect_to", "verbose")
+    __slots__ = ("ca_file", "ca_named", "connect_to", "verbose")
 
     def __init__(
         self,
@@ -96,8 +99,10 @@ class Way:
         ca_file: str | None = None,
         connect_to: Endpoint | None = None,
         verbose: bool = False,
+        ca_named: str | None = None,
     ) -> None:
         self.ca_file = ca_file
+        self.ca_named = ca_named
         self.connect_to = connect_to
         self.verbose = verbose
 
@@ -106,11 +111,35 @@ class Way:
         """The way the environment asks for: HEIM_CA_FILE."""
         return cls(ca_file=os.environ.get("HEIM_CA_FILE") or None)
 
-    def with_authorities(self, ca_file: str | None) -> Way:
-        """This way with the authorities a login was made with, unless others were asked for."""
-        if self.ca_file is not None or ca_file is None:
+    def with_authorities(self, login: Login) -> Way:
+        """This way with the authorities a login was made with, unless others were asked for.
+
+        Raises:
+            Complaint: They are gone.
+        """
+        if login.authorities is None:
             return self
-        return Way(ca_file=ca_file, connect_to=self.connect_to, verbose=self.verbose)
+        if self.ca_file is not None and not (
+            # What ssh-config wrote down: when that file is gone, there is the copy of it.
+            self.ca_file == login.ca_file and not os.access(self.ca_file, os.R_OK)
+        ):
+            return self
+        if not os.access(login.authorities, os.R_OK):
+            raise Complaint(
+                f"the authority remembered for {login.login_host} is gone ({login.authorities}); "
+                f"run: heim-tunnel login --ca-file FILE {login.login_host}"
+            )
+        return Way(
+            ca_file=login.authorities,
+            connect_to=self.connect_to,
+            verbose=self.verbose,
+            ca_named=login.ca_file,
+        )
+
+    @property
+    def ca_remembered(self) -> str | None:
+        """What a login remembers as its authorities: the file that a person named."""
+        return self.ca_named or self.ca_file
 
     def tell(self, text: str) -> None:
         """Say a step when the person asked for them."""

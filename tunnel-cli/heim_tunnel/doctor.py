@@ -89,6 +89,12 @@ def _tcp_advice(case: Case, text: str) -> str:
     return "a firewall? A company's web proxy goes into HTTPS_PROXY"
 
 
+def _settings_advice(case: Case, text: str) -> str:
+    if "is gone" in text and case.login is not None:
+        return f"run: heim-tunnel login --ca-file FILE {case.login.login_host}"
+    return "mend that variable, or unset it"
+
+
 def _tls_advice(case: Case, text: str) -> str:
     """What to do about a certificate, by what is wrong with it (`trust.explain`)."""
     login_host = case.login.login_host if case.login is not None else "LOGIN_HOST"
@@ -98,6 +104,13 @@ def _tls_advice(case: Case, text: str) -> str:
         return (
             f"is {time.strftime('%Y-%m-%d %H:%M')} the right time? If it is, whoever runs the "
             "proxy must renew the certificate"
+        )
+    if "CA file" in text or "no PEM" in text:
+        return "name the file of the authority with --ca-file or HEIM_CA_FILE"
+    if "not trusted" in text and case.way.ca_named is not None:
+        return (
+            "has the proxy another authority now? Then give its file to the login: "
+            f"heim-tunnel login --ca-file FILE {login_host}"
         )
     if "not trusted" in text:
         return (
@@ -116,7 +129,7 @@ def _identity_advice(case: Case, text: str) -> str:
 
 
 _STEPS: Final[tuple[tuple[str, Step, Advice], ...]] = (
-    ("settings", network_steps.settings, _always("mend that variable, or unset it")),
+    ("settings", network_steps.settings, _settings_advice),
     (
         "names",
         network_steps.names,

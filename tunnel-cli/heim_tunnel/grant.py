@@ -38,12 +38,16 @@ class Login:
         access_token, access_expires: The bearer and when it ends.
         refresh_token: For the login host only.
         session_expires: When the session behind it all ends.
-        ca_file: Authorities to trust for this login's hosts instead of the system's, or None.
+        ca_file: Authorities to trust for this login's hosts instead of the system's, or None: the
+            file that the person named.
+        authorities: Where they are read, the copy beside the login; None with `ca_file`. It is not
+            stored.
     """
 
     __slots__ = (
         "access_expires",
         "access_token",
+        "authorities",
         "ca_file",
         "domains",
         "login_url",
@@ -72,6 +76,7 @@ class Login:
         self.refresh_token = Secret(refresh_token)
         self.session_expires = session_expires
         self.ca_file = ca_file
+        self.authorities = ca_file
 
     @classmethod
     def from_answer(
@@ -119,7 +124,7 @@ class Login:
 
     def to_file(self) -> dict[str, object]:
         """Everything, secrets too, for a file that only its owner may read."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__ if name != "authorities"}
 
     def __repr__(self) -> str:
         return f"<Login {self.user!r} at {self.login_host}>"

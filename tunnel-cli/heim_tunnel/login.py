@@ -133,7 +133,7 @@ def chosen_host(typed: str | None) -> str:
 
 def with_authorities(way: Way, login: Login | None) -> Way:
     """The way with the authorities that a login was made with, unless others were asked for."""
-    return way if login is None else way.with_authorities(login.ca_file)
+    return way if login is None else way.with_authorities(login)
 
 
 def until(when: float, now: float | None = None) -> str:

@@ -111,7 +111,7 @@ def redeem(login_host: str, way: Way, form: dict[str, str]) -> Login:
     """
     answer = _json(login_host, post(address(login_host) + _TOKEN, form, way))
     return Login.from_answer(
-        answer, login_host=login_host, now=time.time(), ca_file=way.ca_file or None
+        answer, login_host=login_host, now=time.time(), ca_file=way.ca_remembered
     )
 
 

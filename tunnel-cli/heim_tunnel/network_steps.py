@@ -44,10 +44,14 @@ def settings(case: Case) -> list[Finding]:
         case.login = credentials.for_host(case.host)
     except Complaint:
         case.login = None
+    # Asked for here, so that authorities that are gone are this step's failure.
+    way = case.way
     via = f"through web proxy {case.proxied}" if case.proxied else "no web proxy"
     set_here = [
         f"{name}={clean(masked(environ[name]), 80)}" for name in _SETTINGS if environ.get(name)
     ]
+    if case.login is not None and way.ca_named is not None:
+        set_here.append(f"authorities of the login ({clean(way.ca_named, 200)})")
     findings = [Finding("ok", "settings", ", ".join((via, *set_here)))]
     for lower in ("https_proxy", "no_proxy", "all_proxy"):
         upper = lower.upper()

@@ -76,7 +76,7 @@ def run(invocation: Invocation) -> None:
         _join(invocation, link, early, None)
         return
     login = login_for(invocation)
-    way = invocation.way.with_authorities(login.ca_file)
+    way = invocation.way.with_authorities(login)
     try:
         link, early = _open(invocation, way, login.access_token)
     except Refused as e:
@@ -101,9 +101,7 @@ def login_for(invocation: Invocation) -> Login:
     host = invocation.dialled.host
     login = credentials.for_host(host)
     if login is not None:
-        return _current(
-            invocation, login.login_host, invocation.way.with_authorities(login.ca_file)
-        )
+        return _current(invocation, login.login_host, invocation.way.with_authorities(login))
     if invocation.backend is not None:
         # HEIM_PROXY is the login host that the person named.
         return _current(invocation, str(invocation.dialled), invocation.way)
@@ -151,7 +149,7 @@ def _join(invocation: Invocation, link: Link, early: bytes, login: Login | None)
     if login is not None:
         from heim_tunnel.renewal import Renewal
 
-        way = invocation.way.with_authorities(login.ca_file)
+        way = invocation.way.with_authorities(login)
         renewal = Renewal(login, way, target=invocation.target, offer=pump.offer)
 
         def accepted(message: Message) -> None:

@@ -94,17 +94,21 @@ def proxy_command(login_host: str, way: Way) -> str:
         port = 443
     if way.connect_to is not None:
         words += ["--connect-to", str(way.connect_to)]
-    if way.ca_file is not None and not _is_stored(way.ca_file, login_host):
-        words += ["--ca-file", os.path.abspath(way.ca_file)]
+    if (ca_file := _authorities(login_host, way)) is not None:
+        words += ["--ca-file", os.path.abspath(ca_file)]
     # ssh expands `%` tokens before the shell sees the line.
     line = " ".join(shlex.quote(word) for word in words).replace("%", "%%")
     return f"{line} %h" if port == 443 else f"{line} %h:{port}"
 
 
-def _is_stored(ca_file: str, login_host: str) -> bool:
-    """Whether `proxy` will find these authorities by itself, beside the tokens."""
+def _authorities(login_host: str, way: Way) -> str | None:
+    """The file that the person named: `proxy` needs it when nobody is signed in any more."""
+    if way.ca_remembered is not None:
+        return way.ca_remembered
     login = readable(login_host)
-    return login is not None and login.ca_file == os.path.abspath(ca_file)
+    # One that is gone would only be complained about; the login has a copy.
+    known = login is not None and login.ca_file is not None and os.path.exists(login.ca_file)
+    return login.ca_file if login is not None and known else None
 
 
 def program() -> list[str]:

@@ -106,7 +106,7 @@ def _sign_in(
     say(target, f"{_why(login)}; signing in at {login_host}")
     from heim_tunnel.login import run
 
-    way = way.with_authorities(login.ca_file) if login is not None else way
+    way = way.with_authorities(login) if login is not None else way
     return run(login_host, way, since=since)
 
 
@@ -118,12 +118,12 @@ def refreshed(login: Login, way: Way) -> Login | None:
     """
     from heim_tunnel.request import post
 
-    way = way.with_authorities(login.ca_file)
+    way = way.with_authorities(login)
     form = {"grant_type": "refresh_token", "refresh_token": login.refresh_token}
     reply = post(login.login_url + _TOKEN_PATH, form, way)
     if reply.status == 200:
         return Login.from_answer(
-            reply.json(), login_host=login.login_host, now=time.time(), ca_file=way.ca_file
+            reply.json(), login_host=login.login_host, now=time.time(), ca_file=way.ca_remembered
         )
     error = reply.json().get("error")
     if reply.status in (400, 401) and error in _OVER:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import ssl
 
-from heim_tunnel.complaints import Complaint
+from heim_tunnel.complaints import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["context", "explain", "unknown_issuer"]
+__all__ = ["context", "explain", "load", "unknown_issuer"]
 
 # X509_V_ERR_* of OpenSSL (openssl/x509_vfy.h), which are part of its stable interface.
 _NOT_YET_VALID: Final = 9
@@ -47,7 +47,7 @@ def context(ca_file: str | None, *, bundle: bool = False) -> ssl.SSLContext:
             looked up, when a certificate arrives.
 
     Raises:
-        Complaint: The file cannot be read or holds no certificate.
+        UsageError: The file cannot be read or holds no certificate.
     """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -55,7 +55,7 @@ def context(ca_file: str | None, *, bundle: bool = False) -> ssl.SSLContext:
     made.options |= ssl.OP_NO_RENEGOTIATION
     made.set_alpn_protocols(["http/1.1"])
     if ca_file is not None:
-        _load(made, ca_file)
+        load(made, ca_file)
         return made
     paths = ssl.get_default_verify_paths()
     # Hundreds of authorities are parsed only if one by one is not possible: a directory is asked
@@ -63,19 +63,20 @@ def context(ca_file: str | None, *, bundle: bool = False) -> ssl.SSLContext:
     if paths.capath is not None:
         made.load_verify_locations(capath=paths.capath)
     if paths.cafile is not None and (bundle or paths.capath is None):
-        _load(made, paths.cafile)
+        load(made, paths.cafile)
     elif paths.capath is None:
         made.load_default_certs()
     return made
 
 
-def _load(made: ssl.SSLContext, ca_file: str) -> None:
+def load(made: ssl.SSLContext, ca_file: str) -> None:
+    """Have a context trust the authorities in a PEM file, too. Raises UsageError."""
     try:
         made.load_verify_locations(cafile=os.path.expanduser(ca_file))
     except ssl.SSLError as e:
-        raise Complaint(f"{ca_file} holds no PEM certificate") from e
+        raise UsageError(f"{ca_file} holds no PEM certificate") from e
     except OSError as e:
-        raise Complaint(f"cannot read the CA file {ca_file}: {e.strerror}") from e
+        raise UsageError(f"cannot read the CA file {ca_file}: {e.strerror}") from e
 
 
 def unknown_issuer(error: BaseException) -> bool:

@@ -51,6 +51,48 @@ def test_what_is_saved_is_loaded_and_nobody_else_may_read_it(home: Path) -> None
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
+PEM = "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n"
+
+
+def test_authorities_are_copied_so_that_their_file_may_move(home: Path) -> None:
+    named = home / "company.pem"
+    named.write_text(PEM)
+    saved = login(ca_file=str(named))
+    save(saved)
+    copy = home / "heim" / "logins" / "auth.example.com.ca.pem"
+    assert saved.authorities == str(copy)
+    named.unlink()
+    found = load("auth.example.com")
+    assert found is not None
+    assert (found.ca_file, found.authorities) == (str(named), str(copy))
+    assert copy.read_text() == PEM
+    # A renewal while the file is away keeps the copy, and logout leaves nothing.
+    save(found)
+    assert copy.exists()
+    assert forget("auth.example.com")
+    assert [entry.name for entry in copy.parent.iterdir()] == []
+
+
+@pytest.mark.parametrize("text", ["no certificate", PEM + "x" * 1024 * 1024], ids=["DER", "long"])
+def test_what_is_no_bundle_of_authorities_is_not_copied(text: str, home: Path) -> None:
+    named = home / "company.pem"
+    named.write_text(PEM)
+    save(login(ca_file=str(named)))
+    named.write_text(text)
+    saved = login(ca_file=str(named))
+    save(saved)
+    assert saved.authorities == str(named)
+    assert not (home / "heim" / "logins" / "auth.example.com.ca.pem").exists()
+
+
+def test_a_login_without_authorities_leaves_no_copy_of_earlier_ones(home: Path) -> None:
+    named = home / "company.pem"
+    named.write_text(PEM)
+    save(login(ca_file=str(named)))
+    save(login())
+    assert not (home / "heim" / "logins" / "auth.example.com.ca.pem").exists()
+
+
 def test_saving_replaces_the_file_whole(home: Path) -> None:
     save(login())
     with (home / "heim" / "logins" / "auth.example.com.json").open() as before:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import time
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from heim_tunnel.complaints import Complaint, UsageError
 from heim_tunnel.dial import Endpoint, Way, connect, dial, secure
 from tests.fakes.certificates import make_pair
 from tests.fakes.tunnel_server import TARGET, Peer, TunnelServer
+from tests.unit.tunnel.test_status import store
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,27 @@ def test_the_environment_names_the_authorities(monkeypatch: pytest.MonkeyPatch) 
     assert Way.from_environment().ca_file == "/ca.pem"
     monkeypatch.setenv("HEIM_CA_FILE", "")
     assert Way.from_environment().ca_file is None
+
+
+def test_authorities_of_a_login_hold_where_no_others_are_named(home: Path) -> None:
+    named = home / "company.pem"
+    named.write_text("-----BEGIN CERTIFICATE-----")
+    login = store(ca_file=str(named))
+    assert Way().with_authorities(login).ca_file == login.authorities
+    for other in (str(named), "/other.pem"):
+        way = Way(ca_file=other)
+        assert way.with_authorities(login) is way
+    # ssh-config wrote the file's name down, and it has moved since.
+    named.unlink()
+    way = Way(ca_file=str(named)).with_authorities(login)
+    assert (way.ca_file, way.ca_remembered) == (login.authorities, str(named))
+
+
+def test_authorities_that_are_gone_say_what_to_do(home: Path) -> None:
+    login = store(ca_file=str(home / "gone.pem"))
+    with pytest.raises(Complaint, match=r"remembered for auth\.test is gone \(/.*gone\.pem\); run: "
+                       r"heim-tunnel login --ca-file FILE auth\.test"):  # fmt: skip
+        Way().with_authorities(login)
 
 
 def idle(peer: Peer) -> None:

@@ -138,6 +138,14 @@ def test_what_keeps_the_name_from_being_asked_for_is_looked_for(home: Path, run:
     assert done.err.startswith("heim-tunnel: ssh: ")
 
 
+def test_authorities_that_are_gone_are_the_settings_failure(home: Path, run: Run) -> None:
+    write_login(home / "heim", ca_file=str(home / "gone.pem"))
+    done = run("doctor", TARGET)
+    assert done.status == 1
+    assert done.out.startswith(f"fail  settings  the authority remembered for {LOGIN_HOST} is gone")
+    assert f"-> run: heim-tunnel login --ca-file FILE {LOGIN_HOST}\n" in done.out
+
+
 def test_nothing_at_all_to_look_at_is_usage(run: Run) -> None:
     assert run("doctor").status == 2
 
@@ -148,6 +156,7 @@ def test_nothing_at_all_to_look_at_is_usage(run: Run) -> None:
         ("the certificate of x is for another name", "needs a certificate for"),
         ("the certificate of x has expired (or this machine's clock is wrong)", "the right time?"),
         ("the certificate of x is not trusted by the system: self-signed", "your company"),
+        ("cannot read the CA file /x: No such file or directory", "--ca-file or HEIM_CA_FILE"),
         ("no TLS with x: it speaks plain HTTP on this port", "address and port"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -32,9 +33,13 @@ def test_the_first_hop_is_where_our_connection_goes(
     assert case.host == "web.test"
 
 
-def test_authorities_of_the_login_are_used(home: object) -> None:
-    case = Case(Invocation("web.test", Way(), environ={}), "web.test", login=store())
-    assert case.way.ca_file == "/ca.pem"
+def test_authorities_of_the_login_are_used(home: Path) -> None:
+    named = home / "ca.pem"
+    named.write_text("-----BEGIN CERTIFICATE-----")
+    login = store(ca_file=str(named))
+    case = Case(Invocation("web.test", Way(), environ={}), "web.test", login=login)
+    assert case.way.ca_file == login.authorities
+    assert case.way.ca_remembered == str(named)
 
 
 def test_times_are_in_milliseconds() -> None:

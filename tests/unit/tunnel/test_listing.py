@@ -64,6 +64,15 @@ def test_who_is_not_signed_in_is_asked_to(
     assert done.out.startswith("NAME")
 
 
+def test_authorities_that_cannot_be_read_are_wrong_usage(host: LoginHost, run: Run) -> None:
+    done = run("list", "--token-file", "/nonexist", "--ca-file", "/nonexist", host.name)
+    assert done.status == 2
+    done = run("login", "--ca-file", "/nonexist", host.name)
+    assert (done.status, done.err) == (
+        2, "heim-tunnel: cannot read the CA file /nonexist: No such file or directory\n"
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("way", ["option", "environment"])
 def test_a_service_token_opens_no_browser(
     way: str, host: LoginHost, home: Path, run: Run, monkeypatch: pytest.MonkeyPatch

@@ -149,8 +149,21 @@ def test_the_lines_are_printed_ready_to_copy(
     done = run("ssh-config")
     assert done.status == 0
     assert done.out == (
-        f"Host *.ssh.x.localhost\n    ProxyCommand {started_as} proxy %h:{signed_in.port}\n"
+        f"Host *.ssh.x.localhost\n    ProxyCommand {started_as} proxy "
+        f"--ca-file {signed_in.ca_file} %h:{signed_in.port}\n"
     )
+
+
+def test_authorities_of_the_login_are_written_for_when_nobody_is_signed_in(
+    signed_in: LoginHost, started_as: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HEIM_CA_FILE")
+    assert f" --ca-file {signed_in.ca_file} " in run("ssh-config").out
+    # Not a file that is gone: the login has a copy.
+    signed_in.ca_file.unlink()
+    done = run("ssh-config")
+    assert done.status == 0, done.err
+    assert "--ca-file" not in done.out
 
 
 def test_patterns_that_are_typed_need_no_network(home: Path, started_as: Path, run: Run) -> None:

@@ -12,7 +12,13 @@ from heim_tunnel.credentials import Login
 from tests.unit.tunnel.conftest import Run
 
 
-def store(*, left: float = 7 * 86400, access: float = 600, name: str = "auth.test") -> Login:
+def store(
+    *,
+    left: float = 7 * 86400,
+    access: float = 600,
+    name: str = "auth.test",
+    ca_file: str = "/ca.pem",
+) -> Login:
     now = time.time()
     login = Login(
         login_url=f"https://{name}",
@@ -22,7 +28,7 @@ def store(*, left: float = 7 * 86400, access: float = 600, name: str = "auth.tes
         access_expires=now + access,
         refresh_token="secret-refresh",
         session_expires=now + left,
-        ca_file="/ca.pem",
+        ca_file=ca_file,
     )
     with credentials.locked(name):
         credentials.save(login)
