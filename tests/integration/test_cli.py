@@ -302,7 +302,7 @@ async def test_a_token_works_and_ends_beside_a_running_proxy(
         where = ("--config", str(heim.config_file))
         made = await heim_proxy("token", "create", "backup", *where, "--expires", "1h")
         token, _, domains = made.out.rstrip("\n").partition("@")
-        assert (made.status, token.startswith("heim_st_"), domains) == (0, True, "example.com")
+        assert (made.status, token.startswith("heim_st_"), domains) == (0, True, "example.test")
         assert token not in made.err
         assert json.loads(made.err.splitlines()[0])["event"] == "token.created"
         assert await status(token) == 200

@@ -266,7 +266,7 @@ async def test_bytes_go_through_a_forward_and_back(machine: Machine) -> None:
 async def test_a_service_token_forwards_without_a_login(machine: Machine) -> None:
     token = machine.home / "service-token"
     token.touch(mode=0o600)
-    token.write_text(f"{await service_token(machine.heim, 'ci')}@example.com")
+    token.write_text(f"{await service_token(machine.heim, 'ci')}@{DOMAIN}")
     async with forwarding(machine, f"0:{WEB}", HEIM_TOKEN_FILE=str(token)) as where:
         assert await ask(where, b"x") == b"x"
     assert not machine.stored.exists()
