@@ -44,7 +44,7 @@ SERVICE = replace(
 REFRESH = RefreshRow("c1", family=b"f" * 32, current=b"1" * 32, rotated=1000.0)
 DEVICE = DeviceRow(
     code=b"d" * 32, user_code=b"u" * 32, label="build host", client="192.0.2.7",
-    created=1000.0, expires=1600.0,
+    client_key="192.0.2.7", network="192.0.2.7", created=1000.0, expires=1600.0,
 )  # fmt: skip
 ROOM = {"limit": 100, "limit_per_client": 100}
 
@@ -260,6 +260,25 @@ async def test_sessions_are_listed_by_kind(store: Store) -> None:
     assert await store.list_sessions(email=ROW.email, kind=SessionKind.SERVICE) == []
 
 
+async def test_a_persons_command_lines_are_listed_those_seen_last_first(store: Store) -> None:
+    mine = [replace(CLI, sid=f"c{n}", last_seen=1000.0 + n) for n in range(4)]
+    others = [
+        ROW,
+        SERVICE,
+        replace(CLI, sid="issuer", issuer="https://other.example.test"),
+        replace(CLI, sid="subject", subject="1002"),
+        replace(CLI, sid="expired", expires=1500.0),
+        replace(CLI, sid="ended"),
+    ]
+    for row in (*others, *mine):
+        await store.create_session(row)
+    await store.end_session("ended", reason="logout", now=1100.0)
+    who = {"issuer": CLI.issuer, "subject": CLI.subject}
+    assert await store.list_cli_logins(**who, now=1500.0, limit=9) == mine[::-1]
+    assert await store.list_cli_logins(**who, now=1500.0, limit=2) == [mine[3], mine[2]]
+    assert await store.list_cli_logins(**who, now=CLI.expires, limit=9) == []
+
+
 async def test_a_persons_programs_end_with_the_person(store: Store) -> None:
     for row in (ROW, CLI, SERVICE):
         await store.create_session(row)
@@ -325,10 +344,12 @@ async def test_no_two_devices_wait_under_one_code(store: Store, same: str) -> No
     assert await store.add_device(other, **ROOM)
 
 
-def device(number: int, *, client: str = "192.0.2.7", created: float = 1000.0) -> DeviceRow:
+def device(
+    number: int, *, client: str = "192.0.2.7", network: str = "", created: float = 1000.0
+) -> DeviceRow:
     return replace(
-        DEVICE, code=b"c%031d" % number, user_code=b"u%031d" % number, client=client,
-        created=created, expires=created + 600,
+        DEVICE, code=b"c%031d" % number, user_code=b"u%031d" % number, client_key=client,
+        network=network or client, created=created, expires=created + 600,
     )  # fmt: skip
 
 
@@ -339,7 +360,31 @@ async def test_only_so_many_devices_wait(store: Store) -> None:
     assert await store.get_device(device(3).code) is None
 
 
-async def test_only_so_many_devices_of_an_address_wait(store: Store) -> None:
+async def test_when_all_places_are_taken_the_network_that_has_most_makes_room(
+    store: Store,
+) -> None:
+    """One site with 2^16 clients of its own does not keep everybody else out."""
+    one_each = {"limit": 4, "limit_per_client": 1}
+    for number in range(4):
+        row = device(number, client=f"64-{number}", network="48", created=1000.0 + number)
+        assert await store.add_device(row, **one_each)
+    await store.decide_device(device(0).user_code, sid="s1", now=1010.0)
+    assert not await store.add_device(device(4, client="64-4", network="48"), **one_each)
+    for number in (5, 6):
+        assert await store.add_device(device(number, client=f"person {number}"), **one_each)
+    assert not await store.add_device(device(7, client="person 7", network="person 5"), **one_each)
+    left = [n for n in range(8) if await store.get_device(device(n).code)]
+    assert left == [0, 3, 5, 6], "not the oldest of the site, or one that was approved"
+
+
+async def test_among_equals_those_who_came_first_stay(store: Store) -> None:
+    for number in range(3):
+        await store.add_device(device(number, client=f"{number}"), limit=3, limit_per_client=9)
+    assert not await store.add_device(device(3, client="3"), limit=3, limit_per_client=9)
+    assert [bool(await store.get_device(device(n).code)) for n in range(4)] == [True] * 3 + [False]
+
+
+async def test_only_so_many_devices_of_a_client_wait(store: Store) -> None:
     for number in range(3):
         assert await store.add_device(device(number), limit=9, limit_per_client=3)
     assert not await store.add_device(device(3), limit=9, limit_per_client=3)

@@ -19,6 +19,7 @@ from aiohttp import web
 from yarl import URL
 
 from heim_proxy.access.applications import Application
+from heim_proxy.identity.authorization_codes import Consent
 from heim_proxy.identity.fetch import Fetcher
 from heim_proxy.identity.handoff import Tickets
 from heim_proxy.identity.keys import KeyRing
@@ -26,12 +27,14 @@ from heim_proxy.identity.oidc import OidcLogin
 from heim_proxy.identity.programs import ProgramIdentity
 from heim_proxy.identity.providers import ClientSecret, Provider, ProviderType
 from heim_proxy.identity.seal import Sealer
+from heim_proxy.identity.session import Session
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.observe.audit import AUDIT_LOGGER, Audit
 from heim_proxy.portal.app import build, runner
 from heim_proxy.portal.context import PortalContext, PortalSettings
 from heim_proxy.portal.limits import RateLimit
 from heim_proxy.portal.reachable import Reachable
+from heim_proxy.store.base import SessionKind
 from tests.fakes.idp import REDIRECT, FakeIdp
 from tests.fakes.sessions import ManualClock, Stage
 from tests.fakes.store import MemoryStore
@@ -44,6 +47,7 @@ __all__ = [
     "Browser",
     "PortalStand",
     "Reply",
+    "command_line",
     "portal_stand",
     "query_of",
 ]
@@ -236,6 +240,16 @@ class Browser:
             cookies.pop(name, None)
         else:
             cookies[name] = value
+
+
+async def command_line(stand: PortalStand, label: str = "laptop") -> Session:
+    """A login of heim-tunnel that whoever signed in last consented to."""
+    (*_, sid) = (
+        sid for sid, row in stand.store.sessions.items() if row.kind is SessionKind.BROWSER
+    )
+    login = await stand.ctx.programs.logins.begin(Consent(sid, label), stand.clock.now())
+    assert login is not None
+    return login.session
 
 
 def query_of(url: str) -> dict[str, str]:

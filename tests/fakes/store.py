@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from heim_proxy.store.base import (
@@ -75,6 +76,19 @@ class MemoryStore:
         ]
         return sorted(found, key=lambda row: (-row.created, row.sid))
 
+    async def list_cli_logins(
+        self, *, issuer: str, subject: str, now: float, limit: int
+    ) -> Sequence[SessionRow]:
+        await self._answer("list_cli_logins")
+        found = [
+            row
+            for row in self.sessions.values()
+            if (row.issuer, row.subject, row.kind) == (issuer, subject, SessionKind.CLI)
+            and row.ended is None
+            and row.expires > now
+        ]
+        return sorted(found, key=lambda row: (-row.last_seen, row.sid))[:limit]
+
     async def touch_sessions(self, seen: Mapping[str, float]) -> None:
         await self._answer("touch_sessions", write=True)
         for sid, when in seen.items():
@@ -132,8 +146,10 @@ class MemoryStore:
         await self._answer("add_device", write=True)
         waiting = {code: one for code, one in self.devices.items() if one.expires > row.created}
         self.devices = waiting
-        of_client = sum(one.client == row.client for one in waiting.values())
-        if len(waiting) >= limit or of_client >= limit_per_client:
+        of_client = sum(one.client_key == row.client_key for one in waiting.values())
+        if of_client >= limit_per_client:
+            return False
+        if len(waiting) >= limit and not self._make_room(row.network):
             return False
         if row.code in waiting or any(row.user_code == one.user_code for one in waiting.values()):
             raise StoreUnavailable("memory: UNIQUE constraint failed: devices")
@@ -160,6 +176,15 @@ class MemoryStore:
         await self._answer("take_device", write=True)
         row = self.devices.get(code)
         return self.devices.pop(code) if row is not None and row.decided else None
+
+    def _make_room(self, network: str) -> bool:
+        held = Counter(one.network for one in self.devices.values())
+        ((largest, most),) = held.most_common(1)
+        if most < held[network] + 2:
+            return False
+        of_largest = [one for one in self.devices.values() if one.network == largest]
+        del self.devices[min(of_largest, key=lambda one: (one.decided, one.created)).code]
+        return True
 
     def _typed(self, user_code: bytes) -> DeviceRow | None:
         return next((row for row in self.devices.values() if row.user_code == user_code), None)

@@ -1,15 +1,17 @@
 """A command line's login: how it begins from a person's consent, goes on, and ends.
 
 It is a session of its own, made from the browser's: same person, same proof, another id. Signing
-out in the browser does not end it; revoking the person does.
+out in the browser does not end it; revoking the person does, and they can end it themselves.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from heim_config.secrets import Secret
+from heim_proxy.access.subject import Subject
 from heim_proxy.identity.access_tokens import AccessToken, AccessTokens
 from heim_proxy.identity.authorization_codes import Consent
 from heim_proxy.identity.feed import in_time
@@ -21,9 +23,12 @@ from heim_proxy.identity.refresh_tokens import (
 )
 from heim_proxy.identity.session import Session, Sessions
 from heim_proxy.live import EndReason
-from heim_proxy.store.base import SessionKind, Store
+from heim_proxy.store.base import SessionKind, SessionRow, Store
 
-__all__ = ["CliLogin", "CliLogins", "Refused"]
+__all__ = ["MAX_LISTED", "CliLogin", "CliLogins", "Refused"]
+
+MAX_LISTED: Final = 100
+"""Logins of one person that are listed, or ended in one go. Nobody has so many machines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +112,54 @@ class CliLogins:
             return None
         await self._sessions.end(session.sid, EndReason.LOGOUT, now)
         return session
+
+    async def of(self, person: Subject, now: float) -> tuple[Sequence[Session], bool]:
+        """The logins of one person, those used last first, and whether there are still more.
+
+        Raises:
+            StoreUnavailable: when the store does not answer.
+        """
+        rows = await self._rows(person, now, limit=MAX_LISTED + 1)
+        found = (self._sessions.living(row, now) for row in rows[:MAX_LISTED])
+        logins = [session for session in found if session is not None]
+        # Memory knows later uses than the rows do.
+        logins.sort(key=lambda session: session.last_seen, reverse=True)
+        return logins, len(rows) > MAX_LISTED
+
+    async def end_one(self, sid: str, person: Subject, now: float) -> Session | None:
+        """End a login if it is that person's; None when there is none, or it is somebody else's.
+
+        Raises:
+            StoreUnavailable: it ended here, but may come back with a restart.
+        """
+        session = await self._sessions.peek(sid, now)
+        if session is None or session.kind is not SessionKind.CLI:
+            return None
+        if not _same_person(session.subject, person):
+            return None
+        return session if await self._sessions.end(sid, EndReason.LOGOUT, now) else None
+
+    async def end_all(self, person: Subject, now: float) -> AsyncIterator[Session]:
+        """End every login of one person, also those past `MAX_LISTED`; gives each that ended.
+
+        Raises:
+            StoreUnavailable: some have ended, others not yet; it may be called again.
+        """
+        while rows := await self._rows(person, now, limit=MAX_LISTED):
+            for row in rows:
+                session = self._sessions.living(row, now)
+                ended = await self._sessions.end(row.sid, EndReason.LOGOUT, now)
+                if ended and session is not None:
+                    yield session
+
+    async def _rows(self, person: Subject, now: float, *, limit: int) -> Sequence[SessionRow]:
+        return await in_time(
+            self._store.list_cli_logins(
+                issuer=person.issuer, subject=person.subject, now=now, limit=limit
+            )
+        )
+
+
+def _same_person(one: Subject, other: Subject) -> bool:
+    """By issuer and subject: an e-mail address or a provider's name may pass on to another."""
+    return (one.issuer, one.subject) == (other.issuer, other.subject)

@@ -2,8 +2,8 @@
 
 The device gets a long code that it polls with and a short one that its person types on the login
 host, where they see what they approve. A device that waits is a row in the store, because anybody
-may ask for one: their number is bounded, in all and for each address, and they are dropped after
-ten minutes.
+may ask for one: their number is bounded, in all and for each client, and they are dropped after
+ten minutes. When all places are taken, the network that has most makes room for others.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAX_WAITING: Final = 2000
 """Some 400 KB. More than that at once are not people."""
 
 MAX_WAITING_PER_CLIENT: Final = 50
-"""A class room behind one address; a single attacker cannot use up the room of all others."""
+"""A class room behind one address, or in one IPv6 /64."""
 
 # RFC 8628, 6.1: consonants, so that no words come out, and nothing that looks like something else.
 # 20^8 are 34 bits; with MAX_WAITING codes pending, a guess hits one in 10^7.
@@ -106,13 +106,17 @@ class DeviceCodes:
         # By code: when it was asked about, and the seconds that must pass between two questions.
         self._polls: Final[OrderedDict[bytes, tuple[float, float]]] = OrderedDict()
 
-    async def start(self, label: str, client: str, now: float) -> DeviceStart | None:
+    async def start(
+        self, label: str, client: str, now: float, *, client_key: str, network: str
+    ) -> DeviceStart | None:
         """Let a device wait; None when too many do.
 
         Args:
             label: What the device calls itself; people see it before they approve.
             client: The address that asks; people see that, too.
             now: Seconds since the epoch.
+            client_key: What counts as one client, the same as for rates.
+            network: What shares a fair part of the room when it is full.
 
         Raises:
             StoreUnavailable: when it cannot be noted.
@@ -125,6 +129,8 @@ class DeviceCodes:
             user_code=_hash(user_code),
             label=label,
             client=client,
+            client_key=client_key,
+            network=network,
             created=now,
             expires=now + LIFETIME_S,
         )

@@ -150,6 +150,15 @@ class Sessions:
         session = await self._found(sid)
         return session if session is not None and self._in_time(session, now) else None
 
+    def living(self, row: SessionRow, now: float) -> Session | None:
+        """What a row from the store is in this process, not taken in; None when it is over.
+
+        For lists: nothing is read, noted as used or ended by looking.
+        """
+        session = self._resident.get(row.sid) or Session(row, lifetime=self._lifetime)
+        over = session.ended is not None or self._write_back.ends(row.sid)
+        return None if over or session.overdue(now, self._idle) is not None else session
+
     async def create(
         self, subject: Subject, *, auth_time: float, tokens: bytes, now: float
     ) -> Session:

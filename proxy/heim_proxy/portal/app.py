@@ -19,6 +19,8 @@ from heim_proxy.portal.authorize import AuthorizePages
 from heim_proxy.portal.callback import Callback
 from heim_proxy.portal.context import PortalContext
 from heim_proxy.portal.device import DevicePages
+from heim_proxy.portal.devices import PATH as DEVICES_PATH
+from heim_proxy.portal.devices import DevicesPages
 from heim_proxy.portal.errors import PortalError
 from heim_proxy.portal.limits import RateLimit, client_key
 from heim_proxy.portal.login import LoginPages, login_here
@@ -100,6 +102,7 @@ class _Portal:
         me = MePages(pages)
         authorize = AuthorizePages(pages)
         device = DevicePages(pages)
+        devices = DevicesPages(pages)
         programs = TokenEndpoints()
         self._login_with = {"GET": self._limited(login.login_with)}
         self._login_host: Mapping[str, Methods] = {
@@ -109,6 +112,7 @@ class _Portal:
             "/.heim/logout": {"GET": logout.ask, "POST": logout.do},
             "/.heim/signed-out": {"GET": logout.done},
             "/.heim/me": {"GET": me.me},
+            DEVICES_PATH: {"GET": devices.show, "POST": devices.end},
             "/.heim/jwks.json": {"GET": jwks},
             "/.heim/device": {
                 "GET": self._limited(device.ask),

@@ -22,8 +22,10 @@ __all__ = ["Goal", "goal_of", "own_page", "page_of"]
 _URL: Final = re.compile(r"https://([A-Za-z0-9.-]{1,254})(?::([0-9]{1,5}))?((?:[/?][!-~]*)?)")
 
 # Pages of the login host that send people to sign in first. To the letter: they are what we wrote
-# into the link ourselves, and neither of them redirects anywhere by being looked at.
-_OWN: Final = re.compile(r"/\.heim/(?:cli/authorize|device)(?:\?[A-Za-z0-9%&=+._~:/-]*)?", re.ASCII)
+# into the link ourselves, and none of them redirects anywhere by being looked at.
+_OWN: Final = re.compile(
+    r"/\.heim/(?:cli/authorize|devices?)(?:\?[A-Za-z0-9%&=+._~:/-]*)?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import ipaddress
 from collections import OrderedDict
 from typing import Final
 
-__all__ = ["LoopGuard", "RateLimit", "client_key"]
+__all__ = ["LoopGuard", "RateLimit", "client_key", "network_key"]
 
 
 def client_key(address: str) -> str:
@@ -14,6 +14,18 @@ def client_key(address: str) -> str:
 
     Whoever has one IPv6 address has 2^64 of them.
     """
+    return _key(address, prefix=64)
+
+
+def network_key(address: str) -> str:
+    """What shares one fair part of a bounded room: an IPv4 address, or the /48 of an IPv6 one.
+
+    A site gets a /48, and has 2^16 clients of its own in it.
+    """
+    return _key(address, prefix=48)
+
+
+def _key(address: str, *, prefix: int) -> str:
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -21,7 +33,7 @@ def client_key(address: str) -> str:
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
             return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
+        return str(ipaddress.ip_network((parsed, prefix), strict=False))
     return str(parsed)
 
 

@@ -52,6 +52,7 @@ class LogoutPages:
         response = self._pages.page(
             "logout",
             session=session,
+            command_lines=await _command_lines(visit, session),
             csrf=csrf_token(cookie, _ACTION),
             action=_with_page(LOGOUT_PATH, page),
             stay="/" if page is None else url_of(visit, page),
@@ -123,6 +124,20 @@ async def logout_here(visit: Visit) -> web.StreamResponse:
 
 def _with_page(url: str, page: Goal | None) -> str:
     return url if page is None else f"{url}?{urlencode({'host': page.host, 'rd': page.path})}"
+
+
+async def _command_lines(visit: Visit, session: Session) -> str:
+    """How many command lines stay signed in, in words; empty when none, or nobody can say."""
+    try:
+        logins, more = await visit.ctx.programs.logins.of(session.subject, visit.now)
+    except StoreUnavailable:
+        # The page is about the browser; what else there is must not keep anybody from it.
+        return ""
+    if more:
+        return f"More than {len(logins)} command lines are"
+    if len(logins) == 1:
+        return "One command line is"
+    return f"{len(logins)} command lines are" if logins else ""
 
 
 async def _check_intent(visit: Visit, cookie: str, page: Goal | None) -> None:

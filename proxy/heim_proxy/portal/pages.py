@@ -24,6 +24,7 @@ TEMPLATES: Final = (
     "device",
     "device_asked",
     "device_decided",
+    "devices",
     "error",
     "home",
     "logout",

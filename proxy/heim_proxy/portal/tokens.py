@@ -18,7 +18,7 @@ from heim_proxy.identity.device_codes import INTERVAL_S, LIFETIME_S, DeviceProbl
 from heim_proxy.identity.session import Session
 from heim_proxy.portal.authorize import device_label
 from heim_proxy.portal.device import PATH as DEVICE_PATH
-from heim_proxy.portal.limits import RateLimit
+from heim_proxy.portal.limits import RateLimit, client_key, network_key
 from heim_proxy.portal.oauth import Handler, OAuthError, for_programs, form_of, needed
 from heim_proxy.portal.visit import Visit
 
@@ -125,7 +125,10 @@ async def _device(visit: Visit) -> web.Response:
     """POST /.heim/cli/device: begin to wait for somebody (RFC 8628, 3.1)."""
     form = await form_of(visit)
     label = device_label(form.get("device", ""))
-    start = await visit.ctx.programs.devices.start(label, visit.facts.client, visit.now)
+    client = visit.facts.client
+    start = await visit.ctx.programs.devices.start(
+        label, client, visit.now, client_key=client_key(client), network=network_key(client)
+    )
     if start is None:
         raise OAuthError(
             "temporarily_unavailable",

@@ -104,13 +104,17 @@ class DeviceRow:
     """A device that waits for somebody to approve it (RFC 8628).
 
     `code` and `user_code` are SHA-256 of what the device and the person have. `client` is the
-    address that asked. Once decided, `sid` is the session of who approved; empty when denied.
+    address that asked, which people see; `client_key` what counts as one client, and `network` what
+    shares a fair part of the room. Once decided, `sid` is the session of who approved; empty when
+    denied.
     """
 
     code: bytes
     user_code: bytes
     label: str
     client: str
+    client_key: str
+    network: str
     created: float
     expires: float
     decided: bool = False
@@ -154,6 +158,14 @@ class Store(Protocol):
     ) -> Sequence[SessionRow]:
         """Sessions, newest first, of one e-mail and of one kind if given."""
 
+    async def list_cli_logins(
+        self, *, issuer: str, subject: str, now: float, limit: int
+    ) -> Sequence[SessionRow]:
+        """CLI logins of one person that neither ended nor expired by `now`, `limit` at most.
+
+        Those seen last come first, so that many that nobody uses hide none that somebody does.
+        """
+
     async def touch_sessions(self, seen: Mapping[str, float]) -> None:
         """Record last_seen of several sessions at once; never moves a time backwards."""
 
@@ -188,9 +200,13 @@ class Store(Protocol):
     async def add_device(self, row: DeviceRow, *, limit: int, limit_per_client: int) -> bool:
         """Note a device that waits, dropping those that expired by `row.created`.
 
+        When `limit` wait already, the network with most of them gives up its oldest, undecided ones
+        first, as long as it has two more than the newcomer's: else the newcomer would only take a
+        place from somebody like itself, and those who came first stay.
+
         Returns:
-            False when `limit` wait already, or `limit_per_client` from the same address; nothing
-            is noted then.
+            False when there is no room for it, or `limit_per_client` wait from the same client;
+            nothing is noted then.
 
         Raises:
             StoreUnavailable: also when one of its codes is in use.

@@ -23,7 +23,9 @@ __all__ = [
 ]
 
 _REFRESH: Final = "sid, family, current, rotated, previous, salt"
-_DEVICE: Final = "code, user_code, label, client, created, expires, decided, sid"
+_DEVICE: Final = (
+    "code, user_code, label, client, client_key, network, created, expires, decided, sid"
+)
 
 # S608 below: what is inserted into statements are the two constants above.
 
@@ -57,17 +59,34 @@ def rotate_refresh(
 def add_device(
     db: sqlite3.Connection, row: DeviceRow, *, limit: int, limit_per_client: int
 ) -> bool:
-    """Note a device that waits, unless too many do."""
+    """Note a device that waits, unless too many do and no other network has more of them."""
     db.execute("DELETE FROM devices WHERE expires <= ?", (row.created,))
+    of_client = "SELECT count(*) FROM devices WHERE client_key = ?"
+    if db.execute(of_client, (row.client_key,)).fetchone()[0] >= limit_per_client:
+        return False
     waiting = db.execute("SELECT count(*) FROM devices").fetchone()[0]
-    of_client = "SELECT count(*) FROM devices WHERE client = ?"
-    if waiting >= limit or db.execute(of_client, (row.client,)).fetchone()[0] >= limit_per_client:
+    if waiting >= limit and not _make_room(db, row.network):
         return False
     db.execute(
-        f"INSERT INTO devices ({_DEVICE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
-        (row.code, row.user_code, row.label, row.client, row.created, row.expires, row.decided,
-         row.sid),
+        f"INSERT INTO devices ({_DEVICE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        (row.code, row.user_code, row.label, row.client, row.client_key, row.network, row.created,
+         row.expires, row.decided, row.sid),
     )  # fmt: skip
+    return True
+
+
+def _make_room(db: sqlite3.Connection, network: str) -> bool:
+    """Take the oldest device from the network that has most, for one of `network` if it has less.
+
+    False when that would not make it fairer: the most are not two more than the newcomer's.
+    """
+    most = "SELECT network, count(*) AS n FROM devices GROUP BY network ORDER BY n DESC LIMIT 1"
+    largest, held = db.execute(most).fetchone()
+    own = "SELECT count(*) FROM devices WHERE network = ?"
+    if held < db.execute(own, (network,)).fetchone()[0] + 2:
+        return False
+    oldest = "SELECT code FROM devices WHERE network = ? ORDER BY decided, created LIMIT 1"
+    db.execute(f"DELETE FROM devices WHERE code = ({oldest})", (largest,))  # noqa: S608
     return True
 
 
@@ -112,5 +131,5 @@ def _device(row: tuple[object, ...] | None) -> DeviceRow | None:
     if row is None:
         return None
     values = list(row)
-    values[6] = bool(values[6])
+    values[8] = bool(values[8])
     return DeviceRow(*values)  # type: ignore[arg-type]  # the schema is STRICT

@@ -56,6 +56,15 @@ _MIGRATIONS: Final = (
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX devices_client ON devices (client);
     """,
+    # to version 3: people look at their command lines; devices are counted as sign-ins are
+    """
+    CREATE INDEX sessions_person ON sessions (issuer, subject);
+    DROP INDEX devices_client;
+    ALTER TABLE devices ADD COLUMN client_key TEXT NOT NULL DEFAULT '';
+    ALTER TABLE devices ADD COLUMN network TEXT NOT NULL DEFAULT '';
+    UPDATE devices SET client_key = client, network = client;
+    CREATE INDEX devices_client_key ON devices (client_key);
+    """,
 )
 """Entry n takes a file from version n to n + 1; an entry that was released is never edited."""
 

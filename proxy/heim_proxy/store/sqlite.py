@@ -142,6 +142,16 @@ class SqliteStore:
             {"email": email, "kind": kind and kind.value, "ended": include_ended},
         )
 
+    async def list_cli_logins(
+        self, *, issuer: str, subject: str, now: float, limit: int
+    ) -> Sequence[SessionRow]:
+        """Live CLI logins of one person, `limit` at most, those seen last first."""
+        return await self._select_sessions(
+            "WHERE issuer = :issuer AND subject = :subject AND kind = 'cli' AND ended IS NULL "
+            "AND expires > :now ORDER BY last_seen DESC, sid LIMIT :limit",
+            {"issuer": issuer, "subject": subject, "now": now, "limit": limit},
+        )
+
     async def touch_sessions(self, seen: Mapping[str, float]) -> None:
         """Record last_seen of several sessions at once; never moves a time backwards."""
         rows = [(when, sid) for sid, when in seen.items()]
@@ -262,7 +272,7 @@ class SqliteStore:
         return await self._write(drop)
 
     async def _select_sessions(
-        self, where: str, values: Mapping[str, str | bool | None]
+        self, where: str, values: Mapping[str, str | float | None]
     ) -> list[SessionRow]:
         query = f"SELECT {_COLUMNS} FROM sessions {where}"  # noqa: S608 - constants only
         return await self._read(lambda db: [_session(*row) for row in db.execute(query, values)])

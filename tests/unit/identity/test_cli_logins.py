@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
 from heim_proxy.identity.authorization_codes import Consent
-from heim_proxy.identity.cli_logins import CliLogin, Refused
+from heim_proxy.identity.cli_logins import MAX_LISTED, CliLogin, Refused
 from heim_proxy.identity.session import Miss
 from heim_proxy.live import EndReason
 from heim_proxy.store.base import SessionKind, StoreUnavailable
 from tests.fakes.programs import Desk
-from tests.fakes.sessions import ALICE
+from tests.fakes.sessions import ALICE, BOB
 
 HOUR = 3600.0
 
@@ -46,6 +47,68 @@ async def test_signing_out_of_the_browser_leaves_the_login(desk: Desk) -> None:
     login = await desk.log_in(person)
     await desk.stage.sessions.end(person.sid, EndReason.LOGOUT, desk.now)
     await refreshed(desk, login.refresh.reveal())
+
+
+async def test_a_persons_logins_are_those_of_issuer_and_subject(desk: Desk) -> None:
+    person = await desk.stage.sign_in()
+    first, second = await desk.log_in(person, "one"), await desk.log_in(person, "two")
+    same_mail = dataclasses.replace(ALICE, issuer="https://other.example.test")
+    await desk.log_in(await desk.stage.sign_in(same_mail), "another account")
+    desk.wait(60)
+    await refreshed(desk, first.refresh.reveal())
+    found, more = await desk.programs.logins.of(ALICE, desk.now)
+    assert [one.label for one in found] == ["one", "two"], "not those used last first"
+    assert not more
+    assert found[0].last_seen == desk.now
+    assert found[1].last_seen == second.session.created, "looking at it was taken for use"
+
+
+@pytest.mark.parametrize("how", ["idle", "a shorter lifetime", "ended, store away"])
+async def test_a_login_that_is_over_is_not_listed(desk: Desk, how: str) -> None:
+    login = await desk.log_in()
+    if how == "idle":
+        desk.wait(HOUR)
+    elif how == "a shorter lifetime":
+        desk.stage.sessions.set_limits(600, HOUR)
+        desk.wait(600)
+    else:
+        desk.stage.store.full = True
+        with pytest.raises(StoreUnavailable):
+            await desk.stage.sessions.end(login.session.sid, EndReason.LOGOUT, desk.now)
+    assert await desk.programs.logins.of(ALICE, desk.now) == ([], False)
+    assert (await desk.restarted()).stage.store.sessions[login.session.sid].ended is None
+
+
+async def test_of_very_many_logins_a_hundred_are_listed_and_all_are_ended(desk: Desk) -> None:
+    person = await desk.stage.sign_in()
+    for _ in range(MAX_LISTED + 1):
+        await desk.log_in(person)
+    found, more = await desk.programs.logins.of(ALICE, desk.now)
+    assert (len(found), more) == (MAX_LISTED, True)
+    ended = [one.sid async for one in desk.programs.logins.end_all(ALICE, desk.now)]
+    assert len(set(ended)) == MAX_LISTED + 1
+    assert await desk.programs.logins.of(ALICE, desk.now) == ([], False)
+    assert [row.sid for row in await desk.stage.store.list_sessions()] == [person.sid]
+
+
+async def test_a_login_of_another_process_is_listed_and_ended_there(desk: Desk) -> None:
+    login = await desk.log_in()
+    stream = desk.stage.open_exchange(login.session)
+    other = await desk.restarted()
+    ((found,), _) = await other.programs.logins.of(ALICE, desk.now)
+    assert await other.programs.logins.end_one(found.sid, ALICE, desk.now) is not None
+    await desk.stage.sessions.tick(desk.now)
+    assert stream.ended is EndReason.LOGOUT
+
+
+async def test_nobody_elses_session_is_ended_and_no_browser(desk: Desk) -> None:
+    alice = await desk.stage.sign_in()
+    bobs = (await desk.log_in(await desk.stage.sign_in(BOB))).session
+    service, _ = await desk.service_token()
+    for sid in (bobs.sid, alice.sid, service, "", "x" * 4000):
+        assert await desk.programs.logins.end_one(sid, ALICE, desk.now) is None
+    assert [one async for one in desk.programs.logins.end_all(ALICE, desk.now)] == []
+    assert all(row.ended is None for row in desk.stage.store.sessions.values())
 
 
 async def test_revoking_the_person_ends_both_and_what_they_have_open(desk: Desk) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -46,8 +48,16 @@ def devices(store: MemoryStore, clock: ManualClock) -> DeviceCodes:
     return DeviceCodes(store, clock)
 
 
+async def wait(
+    devices: DeviceCodes, client: str = "192.0.2.1", now: float = NOW, *, network: str = ""
+) -> DeviceStart | None:
+    return await devices.start(
+        "build host", client, now, client_key=client, network=network or client
+    )
+
+
 async def begin(devices: DeviceCodes, client: str = "192.0.2.1", now: float = NOW) -> DeviceStart:
-    start = await devices.start("build host", client, now)
+    start = await wait(devices, client, now)
     assert start is not None
     return start
 
@@ -191,7 +201,7 @@ async def test_the_store_has_hashes_only(devices: DeviceCodes, store: MemoryStor
 async def test_an_address_has_room_for_a_class_and_no_more(devices: DeviceCodes) -> None:
     for _ in range(MAX_WAITING_PER_CLIENT):
         await begin(devices, "192.0.2.1")
-    assert await devices.start("x", "192.0.2.1", NOW) is None
+    assert await wait(devices, "192.0.2.1") is None
     await begin(devices, "192.0.2.2")
     await begin(devices, "192.0.2.1", NOW + LIFETIME_S)
 
@@ -200,11 +210,11 @@ async def test_ten_thousand_devices_that_nobody_approves_stay_bounded(
     devices: DeviceCodes, store: MemoryStore
 ) -> None:
     answers = [
-        await devices.start("x" * 64, f"192.0.{n % 250}.{n // 250}", NOW + n / 1000)
+        await wait(devices, f"192.0.{n % 250}.{n // 250}", NOW + n / 1000)
         for n in range(MAX_WAITING)
     ]
     assert None not in answers
-    more = [await devices.start("x", f"198.51.{n % 250}.1", NOW + 2) for n in range(8000)]
+    more = [await wait(devices, f"198.51.{n % 250}.1", NOW + 2) for n in range(8000)]
     assert set(more) == {None}
     assert len(store.devices) == MAX_WAITING
     first = answers[0]
@@ -212,6 +222,26 @@ async def test_ten_thousand_devices_that_nobody_approves_stay_bounded(
     assert await devices.find(first.user_code, NOW + 10), "those who came first were pushed out"
     await begin(devices, "203.0.113.1", NOW + 1000)
     assert len(store.devices) == 1, "what expired is still there"
+
+
+async def test_a_48_that_took_every_place_gives_some_back(
+    devices: DeviceCodes, store: MemoryStore
+) -> None:
+    flood = [
+        await wait(devices, f"2001:db8:0:{n:x}::/64", NOW + n / 1000, network="2001:db8::/48")
+        for n in range(MAX_WAITING)
+    ]
+    people = [await begin(devices, f"192.0.2.{n}", NOW + 3) for n in range(100)]
+    assert len(store.devices) == MAX_WAITING
+    more = await wait(devices, "2001:db8:0:ffff::/64", NOW + 4, network="2001:db8::/48")
+    assert more is None
+    for start in people:
+        assert await devices.find(start.user_code, NOW + 5), "somebody was pushed out"
+    oldest, newest = flood[0], flood[-1]
+    assert oldest is not None
+    assert newest is not None
+    assert await ask(devices, oldest, NOW + 5) is EXPIRED
+    assert await ask(devices, newest, NOW + 5) is PENDING
 
 
 async def test_the_memory_of_polls_is_bounded(devices: DeviceCodes, store: MemoryStore) -> None:
@@ -234,7 +264,7 @@ async def test_without_a_store_nothing_is_granted(
     start = await begin(devices)
     store.down = "gone"
     calls = {
-        "start": lambda: devices.start("x", "192.0.2.1", NOW),
+        "start": lambda: wait(devices),
         "find": lambda: devices.find(start.user_code, NOW),
         "decide": lambda: devices.decide(start.user_code, sid="s1", now=NOW),
         "poll": lambda: devices.poll(start.device_code.reveal(), NOW),
@@ -249,17 +279,28 @@ async def test_the_bound_holds_in_the_file_too(tmp_path: Path, clock: ManualCloc
     try:
         await store._write(
             lambda db: db.executemany(
-                "INSERT INTO devices VALUES (?, ?, 'x', ?, ?, ?, 0, '')",
+                "INSERT INTO devices VALUES (?, ?, 'x', ?, ?, ?, 0, '', ?, ?)",
                 [
-                    (b"c%d" % n, b"u%d" % n, f"192.0.2.{n % 100}", NOW, NOW + 600)
-                    for n in range(MAX_WAITING - 1)
+                    (
+                        b"c%d" % n,
+                        b"u%d" % n,
+                        f"2001:db8:0:{n:x}::1",
+                        NOW,
+                        NOW + 600,
+                        f"2001:db8:0:{n:x}::/64",
+                        "2001:db8::/48",
+                    )
+                    for n in range(MAX_WAITING)
                 ],
             )
         )
         devices = DeviceCodes(store, clock)
         start = await begin(devices, "203.0.113.9")
-        assert await devices.start("x", "203.0.113.10", NOW) is None
+        assert await wait(devices, "2001:db8::/64", network="2001:db8::/48") is None
         assert await devices.find(start.user_code, NOW) is not None
+        with closing(sqlite3.connect(store.path)) as db:
+            count = db.execute("SELECT count(*) FROM devices").fetchone()
+        assert count == (MAX_WAITING,)
     finally:
         await store.close()
 

@@ -47,7 +47,9 @@ async def test_a_change_of_the_configuration_reaches_every_part() -> None:
 
 async def test_devices_keep_their_pace_by_the_same_clock() -> None:
     desk = await Desk.up()
-    start = await desk.programs.devices.start("x", "192.0.2.1", desk.now)
+    start = await desk.programs.devices.start(
+        "x", "192.0.2.1", desk.now, client_key="192.0.2.1", network="192.0.2.1"
+    )
     assert start is not None
     first = await desk.programs.devices.poll(start.device_code.reveal(), desk.now)
     desk.wait(5)

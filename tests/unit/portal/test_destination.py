@@ -157,6 +157,7 @@ def test_a_page_keeps_its_query() -> None:
 
 OWN = [
     "/.heim/device",
+    "/.heim/devices",
     "/.heim/cli/authorize",
     "/.heim/cli/authorize?redirect_uri=http%3A%2F%2F127.0.0.1%3A1%2Fcallback&state=a-b_c.d~e",
 ]
@@ -184,6 +185,7 @@ def test_an_applications_host_cannot_send_people_to_them(rd: str) -> None:
         "/.heim/cli/token",
         "/.heim/cli/authorize/",
         "/.heim/cli/authorizex",
+        "/.heim/devicesx",
         "/.heim/cli//authorize",
         "/.heim/cli/authorize/../../login",
         "/.heim/cli/authorize#x",

@@ -21,7 +21,10 @@ async def signed_in(stand: PortalStand, client: str = "192.0.2.1") -> Browser:
 
 
 async def waiting(stand: PortalStand, label: str = "build host") -> tuple[str, str]:
-    start = await stand.ctx.programs.devices.start(label, "203.0.113.7", stand.clock.now())
+    client = "203.0.113.7"
+    start = await stand.ctx.programs.devices.start(
+        label, client, stand.clock.now(), client_key=client, network=client
+    )
     assert start is not None
     return start.device_code.reveal(), start.user_code
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heim_proxy.portal.limits import LoopGuard, RateLimit, client_key
+from heim_proxy.portal.limits import LoopGuard, RateLimit, client_key, network_key
 
 
 def test_a_burst_is_allowed_and_then_a_rate() -> None:
@@ -47,6 +47,19 @@ def test_memory_is_bounded() -> None:
 )
 def test_a_client_is_an_address_or_a_64(address: str, key: str) -> None:
     assert client_key(address) == key
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("", "unknown"),
+    ],
+)
+def test_a_network_is_an_address_or_a_48(address: str, key: str) -> None:
+    assert network_key(address) == key
 
 
 def test_a_loop_is_the_same_page_again_and_again() -> None:

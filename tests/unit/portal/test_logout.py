@@ -9,7 +9,15 @@ import pytest
 from heim_proxy.live import EndReason
 from heim_proxy.portal.forms import csrf_token
 from tests.fakes.idp import OMIT, Lies
-from tests.fakes.portal import APP1, LOGIN, Browser, PortalStand, Reply, query_of
+from tests.fakes.portal import (
+    APP1,
+    LOGIN,
+    Browser,
+    PortalStand,
+    Reply,
+    command_line,
+    query_of,
+)
 
 ORIGIN = f"https://{LOGIN}"
 
@@ -53,6 +61,29 @@ async def test_k2_signing_out_ends_the_session_everywhere(stand: PortalStand) ->
     assert browser.session(LOGIN) is None
     assert (await browser.get(f"https://{APP1}/.heim/me")).status == 401
     assert stand.audit.last("logout")["email"] == "alice@example.com"
+
+
+async def test_the_page_says_what_stays_signed_in(stand: PortalStand) -> None:
+    browser = await signed_in(stand)
+    link = 'href="/.heim/devices"'
+    assert link not in (await browser.get("/.heim/logout")).text
+    for told in ("One command line is signed in", "2 command lines are signed in"):
+        await command_line(stand)
+        page = await browser.get("/.heim/logout")
+        assert told in page.text
+        assert link in page.text
+    stand.store.down = "gone"
+    page = await browser.get("/.heim/logout")
+    assert page.status == 200
+    assert link not in page.text
+
+
+async def test_very_many_command_lines_are_not_counted(stand: PortalStand) -> None:
+    browser = await signed_in(stand)
+    for _ in range(101):
+        await command_line(stand)
+    page = await browser.get("/.heim/logout")
+    assert "More than 100 command lines are signed in" in page.text
 
 
 async def test_k3_the_providers_session_is_ended_too(stand: PortalStand) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -289,14 +290,26 @@ async def test_a_devices_name_cannot_carry_a_header_or_a_control(
     assert row.label == "evilSet-Cookie: a=b[2J"
 
 
-async def test_one_address_cannot_fill_the_table(program: Program, stand: PortalStand) -> None:
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        pytest.param(["192.0.2.1"], id="an address"),
+        pytest.param([f"2001:db8:1:2::{n:x}" for n in range(1, 8)], id="a 64"),
+    ],
+)
+async def test_one_client_cannot_fill_the_table(stand: PortalStand, addresses: list[str]) -> None:
+    programs = itertools.cycle(Program(stand, address) for address in addresses)
     statuses = []
     for _ in range(MAX_WAITING_PER_CLIENT + 20):
         stand.clock.time += 5  # within the rate
-        statuses.append((await program.post(DEVICE, device="x")).status)
+        statuses.append((await next(programs).post(DEVICE, device="x")).status)
     assert statuses[-1] == 503
     assert len(stand.store.devices) == MAX_WAITING_PER_CLIENT
-    assert (await Program(stand, "198.51.100.1").post(DEVICE, device="x")).status == 200
+    assert {row.client for row in stand.store.devices.values()} == set(addresses), "not as shown"
+    for other in ("198.51.100.1", "2001:db8:1:3::1"):
+        assert (await Program(stand, other).post(DEVICE, device="x")).status == 200
+    (row,) = [one for one in stand.store.devices.values() if one.client == "2001:db8:1:3::1"]
+    assert (row.client_key, row.network) == ("2001:db8:1:3::/64", "2001:db8:1::/48")
 
 
 # -- the end ------------------------------------------------------------------------------------

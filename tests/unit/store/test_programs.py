@@ -23,10 +23,13 @@ def db(tmp_path: Path) -> Iterator[sqlite3.Connection]:
 
 def test_hostile_text_is_data(db: sqlite3.Connection) -> None:
     nasty = "'; DROP TABLE devices; --\x01\u202e"
-    row = replace(DEVICE, label=nasty, client=nasty)
+    row = replace(DEVICE, label=nasty, client=nasty, client_key=nasty, network=nasty)
     assert programs.add_device(db, row, limit=9, limit_per_client=9)
     assert not programs.add_device(
         db, replace(row, code=b"x", user_code=b"y"), limit=9, limit_per_client=1
+    )
+    assert not programs.add_device(
+        db, replace(row, code=b"x", user_code=b"y"), limit=1, limit_per_client=9
     )
     assert programs.get_device(db, DEVICE.code) == row
 
@@ -42,9 +45,9 @@ def test_a_decision_is_a_boolean_again(db: sqlite3.Connection) -> None:
     assert found.decided is True
 
 
-def test_addresses_are_counted_with_an_index(db: sqlite3.Connection) -> None:
-    plan = db.execute("EXPLAIN QUERY PLAN SELECT count(*) FROM devices WHERE client = 'x'")
-    assert "devices_client" in str(plan.fetchall())
+def test_clients_are_counted_with_an_index(db: sqlite3.Connection) -> None:
+    plan = db.execute("EXPLAIN QUERY PLAN SELECT count(*) FROM devices WHERE client_key = 'x'")
+    assert "devices_client_key" in str(plan.fetchall())
 
 
 def test_refresh_tokens_without_a_session_are_dropped(db: sqlite3.Connection) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from heim_proxy.store import schema
-from heim_proxy.store.base import SessionKind, SessionRow, StoreUnavailable
+from heim_proxy.store import programs, schema
+from heim_proxy.store.base import DeviceRow, SessionKind, SessionRow, StoreUnavailable
 from heim_proxy.store.schema import SCHEMA_VERSION, connect
 from heim_proxy.store.sqlite import SqliteStore
 
@@ -81,6 +81,22 @@ def test_sessions_of_version_1_are_browsers(
         provider="idp", auth_time=1.0, created=1.0, expires=9.0, last_seen=2.0,
         sealed_tokens=b"\x00\xff", kind=SessionKind.BROWSER, label="", secret_hash=b"",
     )  # fmt: skip
+
+
+def test_devices_that_waited_in_version_2_count_by_their_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "_MIGRATIONS", schema._MIGRATIONS[:2])
+        earlier.setattr(schema, "SCHEMA_VERSION", 2)
+        with closing(connect(path)) as db:
+            db.execute("INSERT INTO devices VALUES (x'0c', x'0d', 'x', '192.0.2.7', 1, 9, 0, '')")
+    with closing(connect(path)) as db:
+        assert programs.get_device(db, b"\x0c") == DeviceRow(
+            code=b"\x0c", user_code=b"\x0d", label="x", client="192.0.2.7",
+            client_key="192.0.2.7", network="192.0.2.7", created=1.0, expires=9.0,
+        )  # fmt: skip
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(
