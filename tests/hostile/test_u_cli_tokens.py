@@ -25,6 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 AUTHORIZE, DEVICE = f"{AUTH}/.heim/cli/authorize", f"{AUTH}/.heim/device"
 TOKEN, START = f"{AUTH}/.heim/cli/token", f"{AUTH}/.heim/cli/device"
 REVOKE, BACKENDS = f"{AUTH}/.heim/cli/revoke", f"{AUTH}/.heim/cli/backends"
+OWN = f"{AUTH}/.heim/devices"
 BOBS = f"{APP1}/public"
 HERE = "http://127.0.0.1:49152/callback"
 ASKED = {
@@ -371,6 +372,54 @@ async def test_k_anybody_can_ask_to_revoke_and_nobody_elses_login_ends(stand: St
     assert (await ask(stand, REVOKE, {"token": sid_alone})).status == 200
     assert (await refresh(stand, sid_alone)).status == 400
     assert (await refresh(stand, token)).status == 200
+
+
+# -- the owner's own page -----------------------------------------------------------------------
+
+
+async def test_what_a_stolen_cookie_made_is_seen_and_ended_by_its_owner(stand: Stand) -> None:
+    bobs = (await login(stand, await stand.signed_in("bob", BOBS)))["access_token"]
+    owner = await stand.signed_in()
+    thief = stand.browser()
+    thief.jar = {host: dict(cookies) for host, cookies in owner.jar.items()}
+    token = (await login(stand, thief))["access_token"]
+    asked = await owner.get(f"{AUTH}/.heim/logout")
+    assert f'href="{OWN[len(AUTH) :]}"' in asked.text
+    await owner.post(f"{AUTH}/.heim/logout", asked.fields_of_form, origin=AUTH)
+    assert (await bearer(stand, token)).status == 200
+    await owner.open(OWN)
+    shown = await owner.get(OWN)
+    form = {"csrf": shown.fields_of_form["csrf"]}
+    assert ">laptop<" in shown.text
+    for origin, sent in (("https://evil.test", form), (AUTH, {"csrf": "A" * 43})):
+        refused = await owner.post(OWN, {**sent, "all": "1"}, origin=origin)
+        assert refused.status == 403
+    assert (await thief.post(OWN, {**form, "all": "1"}, origin=AUTH)).status == 303
+    assert (await bearer(stand, token)).status == 200, "without a session of its own"
+    began = time.monotonic()
+    assert (await owner.post(OWN, {**form, "all": "1"}, origin=AUTH)).status == 303
+    assert (await bearer(stand, token)).status == 401
+    assert time.monotonic() - began < 2
+    assert "There are none." in (await owner.get(OWN)).text
+    assert (await bearer(stand, bobs)).status == 200, "somebody else's login ended, too"
+
+
+async def test_another_persons_login_is_answered_like_ones_own_and_stays(stand: Stand) -> None:
+    token = (await login(stand))["access_token"]
+    alices = [row.sid for row in await stand.store.list_sessions(kind=SessionKind.CLI)]
+    bob = await stand.signed_in("bob", BOBS)
+    await login(stand, bob)
+    shown = await bob.get(OWN)
+    form = shown.fields_of_form
+    assert form["sid"] not in alices
+    assert not [sid for sid in alices if sid in shown.text]
+    own = await bob.post(OWN, form, origin=AUTH)
+    for sid in (alices[0], form["sid"], "A" * 24, "../x", "A" * 3000):
+        answer = await bob.post(OWN, {**form, "sid": sid}, origin=AUTH)
+        assert (answer.status, answer.get("location"), answer.body) == (
+            own.status, own.get("location"), own.body,
+        )  # fmt: skip
+    assert (await bearer(stand, token)).status == 200
 
 
 # -- devices ------------------------------------------------------------------------------------

@@ -13,12 +13,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from heim_proxy.identity.refresh_tokens import begin
 from heim_proxy.identity.session import Session
 from heim_proxy.live import EndReason
+from heim_proxy.portal.forms import csrf_token
 from tests.fakes.heim import DOMAIN, LOGIN_HOST, authority, user
 from tests.fakes.tunnel import TcpServer, TunnelSite, rst, tcp_backend, tunnel_role, tunnel_site
 from tests.fakes.tunnel_cli import environment, write_login
@@ -234,6 +236,36 @@ async def test_42_a_login_that_ends_is_announced_and_then_ends_the_tunnel(tmp_pa
     assert warned.startswith(f"heim-tunnel: {HOST}: your login ends at ")
     assert err.count(b"\n") == 1
     assert b"run: heim-tunnel login" in err
+
+
+async def test_21_what_its_owner_signs_out_on_the_page_ends_within_two_seconds(
+    alice: Person, site: TunnelSite
+) -> None:
+    browser = await site.heim.session(user("alice"))
+    cookie = site.heim.cookie(browser, LOGIN_HOST)
+    form = {"csrf": csrf_token(cookie.partition("=")[2], "devices"), "sid": alice.session.sid}
+    async with alice.tunnel() as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"open")
+        assert await process.stdout.readexactly(4) == b"open"
+        began = time.monotonic()
+        answer = await site.heim.request(
+            "/.heim/devices",
+            host=LOGIN_HOST,
+            method="POST",
+            cookie=cookie,
+            headers=(
+                ("Origin", f"https://{LOGIN_HOST}"),
+                ("Content-Type", "application/x-www-form-urlencoded"),
+            ),
+            body=urlencode(form).encode(),
+        )
+        assert answer.status == 303
+        _, err = await process.communicate()
+        assert time.monotonic() - began < 2
+        assert process.returncode == 77
+    assert err.startswith(f"heim-tunnel: {HOST}: ".encode())
 
 
 @pytest.mark.parametrize(
