@@ -68,7 +68,8 @@ def command(args: argparse.Namespace, way: Way) -> int:
 def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> Login:
     """Sign in and store it; whoever waited for another process's sign-in takes that one.
 
-    The session of the login that was stored before is ended then: nobody has its tokens any more.
+    Somebody else's login that was stored before is ended then. One's own is left to its time: the
+    tunnels that are open under it would be cut by doing what they advise before it ends.
     """
     since, before = time.time(), readable(login_host)
     with locked(login_host, waiting="waiting for another heim-tunnel that is signing in"):
@@ -78,7 +79,7 @@ def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> L
         way = with_authorities(way, now)
         login = run(login_host, way, with_device=with_device, browser=browser, since=since)
         save(login)
-    if now is not None and now.session_expires > time.time():
+    if now is not None and now.user != login.user and now.session_expires > time.time():
         _end(now, way)
     return login
 

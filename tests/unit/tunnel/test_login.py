@@ -79,10 +79,18 @@ def test_the_only_login_host_need_not_be_named(host: LoginHost, browser: Path, r
     assert len((browser / "opened").read_text().splitlines()) == 2
 
 
-def test_a_new_login_ends_the_one_before(host: LoginHost, browser: Path, run: Run) -> None:
+def test_a_new_login_of_the_same_person_leaves_open_tunnels_alone(
+    host: LoginHost, browser: Path, run: Run
+) -> None:
+    for _ in range(2):
+        assert run("login", host.name).status == 0
+    assert host.revoked == []
+
+
+def test_a_login_ends_somebody_elses_before(host: LoginHost, browser: Path, run: Run) -> None:
     assert run("login", host.name).status == 0
     before = credentials.load(host.name)
-    assert host.revoked == []
+    host.user = "bob@example.com"
     done = run("login", host.name)
     after = credentials.load(host.name)
     assert before is not None
@@ -102,6 +110,7 @@ def test_a_session_that_is_over_is_not_ended_again(
         assert over is not None
         over.session_expires = time.time() - 1
         credentials.save(over)
+    host.user = "bob@example.com"
     assert run("login", host.name).status == 0
     assert host.revoked == []
 
@@ -129,7 +138,8 @@ def test_what_becomes_of_the_login_before_is_for_who_asks(
     if answer is None:
         monkeypatch.setattr(login, "GOODBYE_S", 0.3)
         host.revokes.clear()
-    for options in ([], ["-v"]):
+    for name, options in (("bob", []), ("carol", ["-v"])):
+        host.user = f"{name}@example.com"
         if answer is not None:
             host.script("/.heim/cli/revoke", answer)
         began = time.monotonic()
