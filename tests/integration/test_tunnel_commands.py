@@ -204,7 +204,7 @@ async def test_init_does_it_all(machine: Machine) -> None:
     await machine.person.allow(await running.line())
     done = await running.done()
     assert done.status == 0, done.err
-    assert f"try: ssh {WEB}" in done.err
+    assert "try: heim-tunnel forward web1" in done.err
     assert f"Host {WEB}" in (machine.home / ".ssh" / "config").read_text()
 
 

@@ -11,7 +11,7 @@ import ssl
 import time
 
 from heim_tunnel import race, trust, webproxy
-from heim_tunnel.complaints import Complaint, UsageError, say
+from heim_tunnel.complaints import Complaint, UsageError, clean, say
 from heim_tunnel.link import Link, Lost
 from heim_wire.aio.sockets import tune_carriage
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from heim_tunnel.grant import Login
 
-__all__ = ["Endpoint", "Way", "connect", "dial", "secure"]
+__all__ = ["Endpoint", "Way", "connect", "dial", "secure", "untrusted"]
 
 HTTPS_PORT: Final = 443
 
@@ -205,7 +205,7 @@ def dial(endpoint: Endpoint, way: Way) -> Link:
         link = _shake(connect(endpoint, way), endpoint.host, way, bundle=False)
     except ssl.SSLError as e:
         if way.ca_file is not None or not trust.unknown_issuer(e):
-            raise Complaint(trust.explain(e, endpoint.host, way.ca_file), detail=str(e)) from e
+            raise untrusted(e, endpoint, way) from e
         # The system's directory may have no hashes (Fedora): once more with the whole bundle.
         link = _second(endpoint, way)
     way.tell(f"connected to {endpoint.authority} with {link.protocol}")
@@ -216,7 +216,31 @@ def _second(endpoint: Endpoint, way: Way) -> Link:
     try:
         return _shake(connect(endpoint, way), endpoint.host, way, bundle=True)
     except ssl.SSLError as e:
-        raise Complaint(trust.explain(e, endpoint.host, way.ca_file), detail=str(e)) from e
+        raise untrusted(e, endpoint, way) from e
+
+
+def untrusted(error: ssl.SSLError, endpoint: Endpoint, way: Way) -> Complaint:
+    """The complaint for a handshake that failed; connects once more for a certificate's names."""
+    names = _names(endpoint, way) if trust.other_name(error) else []
+    return Complaint(trust.explain(error, endpoint.host, way.ca_file, names), detail=str(error))
+
+
+def _names(endpoint: Endpoint, way: Way) -> list[str]:
+    """What the certificate is for that was not accepted: OpenSSL keeps it to itself then."""
+    try:
+        sock = connect(endpoint, way)
+        try:
+            context = trust.context(way.ca_file, bundle=True)
+            # Trusted all the same, and nothing is sent on this connection.
+            context.check_hostname = False
+            link = Link(sock, context, endpoint.host)
+            link.handshake(time.monotonic() + TLS_S)
+            names = link.certificate.get("subjectAltName")
+        finally:
+            sock.close()
+    except (OSError, ValueError, Lost, Complaint):
+        return []
+    return [clean(str(pair[1]), 100) for pair in names] if isinstance(names, tuple) else []
 
 
 def _shake(sock: socket, host: str, way: Way, *, bundle: bool) -> Link:

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from heim_tunnel import credentials, tokens, trust
 from heim_tunnel.complaints import AUTH, Complaint, refusal
-from heim_tunnel.dial import TLS_S, connect
+from heim_tunnel.dial import TLS_S, connect, untrusted
 from heim_tunnel.grant import Login
 from heim_tunnel.invocation import Invocation
 from heim_tunnel.login import with_authorities
@@ -153,9 +153,8 @@ class Entrance:
                 ssl_handshake_timeout=TLS_S,
             )
         except ssl.SSLError as error:
-            raise Complaint(
-                trust.explain(error, host, self._way.ca_file), detail=str(error)
-            ) from error
+            endpoint = self.invocation.dialled
+            raise await in_thread(partial(untrusted, error, endpoint, self._way)) from error
         except OSError as error:
             raise Complaint(f"no TLS with {host}: {error or 'it was closed'}") from error
         return connection

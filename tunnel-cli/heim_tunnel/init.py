@@ -8,16 +8,21 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from heim_tunnel import loginhost
-from heim_tunnel.complaints import FAILED, OK, Complaint, UsageError, clean, say
+from heim_tunnel.complaints import FAILED, NO_HOST, OK, Complaint, UsageError, clean, say
 from heim_tunnel.dial import Endpoint, Way, dial
 from heim_tunnel.listing import ask
 from heim_tunnel.login import chosen_host, readable, sign_in, until, with_authorities
 from heim_tunnel.loginhost import Backend
 from heim_tunnel.sshconfig import block, patterns, proxy_command, write
+from heim_tunnel.sshfile import holds_block
 
 __all__ = ["command", "wildcard_advice"]
+
+# Of a wrong answer that names thousands; each may take its deadline.
+_MOST_DOMAINS: Final = 16
 
 
 def command(args: argparse.Namespace, way: Way) -> int:
@@ -62,31 +67,65 @@ def _offer_ssh(
             "`heim-tunnel list` shows what you have",
         )
         return OK
-    first = min((one for one in backends if one.kind == "tcp"), key=lambda one: one.is_wildcard)
-    status = _check_certificate(first.example.lower(), login_host, way)
+    tcp = [one for one in backends if one.kind == "tcp"]
+    status = _check_certificates(tcp, login_host, way)
     text = block(hosts, proxy_command(login_host, way))
-    if wanted is None and _asks():
+    path = Path("~/.ssh/config").expanduser()
+    if wanted is None and holds_block(path, text, login_host):
+        # Asked and answered, some other time.
+        wanted = True
+    elif wanted is None and _asks():
         sys.stderr.write(f"\n{text}\n")
         wanted = _ask("write these lines to ~/.ssh/config? [y/N] ").lower() in ("y", "yes")
     if wanted:
-        status = max(status, write(Path("~/.ssh/config").expanduser(), text, login_host, hosts))
-        say(None, f"try: ssh {first.example}")
+        status = max(status, write(path, text, login_host, hosts))
+        say(None, f"try: {_try(tcp)}")
     else:
         say(None, "`heim-tunnel ssh-config --write` sets up ssh; `heim-tunnel list` shows the rest")
     return status
 
 
-def _check_certificate(host: str, login_host: str, way: Way) -> int:
-    """Shake hands with a backend's host once: its certificate is another one than the login's."""
+def _try(tcp: Sequence[Backend]) -> str:
+    """A command to begin with: ssh where a name says so; behind others may be any protocol."""
+    first = min(tcp, key=lambda one: (not _speaks_ssh(one.host), one.is_wildcard))
+    if _speaks_ssh(first.host):
+        return f"ssh {first.example}"
+    return f"heim-tunnel forward {first.example if first.is_wildcard else first.name}"
+
+
+def _speaks_ssh(host: str) -> bool:
+    return any("ssh" in label.split("-") for label in host.lower().split("."))
+
+
+def _check_certificates(tcp: Sequence[Backend], login_host: str, way: Way) -> int:
+    """Shake hands with one host of each domain: their certificates are others than the login's."""
     if os.environ.get("HEIM_PROXY"):
         return OK
-    try:
-        dial(Endpoint(host, Endpoint.parse(login_host).port), way).close()
-    except Complaint as complaint:
-        say(host, complaint.text)
-        say(host, wildcard_advice(host, login_host))
-        return FAILED
-    return OK
+    status = OK
+    domains: dict[str, Backend] = {}
+    for one in sorted(tcp, key=lambda one: one.is_wildcard):
+        domains.setdefault(one.host.partition(".")[2], one)
+    for one in list(domains.values())[:_MOST_DOMAINS]:
+        served = one.served(login_host)
+        try:
+            dial(served, way).close()
+        except Complaint as complaint:
+            if one.is_wildcard and complaint.status == NO_HOST:
+                # We made that name up.
+                continue
+            status = FAILED
+            say(served.host, complaint.text)
+            say(served.host, _advice(complaint, served.host, login_host))
+    return status
+
+
+def _advice(complaint: Complaint, host: str, login_host: str) -> str:
+    if "another name" in complaint.text:
+        return wildcard_advice(host, login_host)
+    return (
+        f"until that works set HEIM_PROXY={login_host}, which reaches every backend through the "
+        "login host"
+    )
 
 
 def wildcard_advice(host: str, login_host: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from heim_tunnel.complaints import AUTH, PROTOCOL, UNAVAILABLE, Complaint, clean
+from heim_tunnel.complaints import AUTH, PROTOCOL, UNAVAILABLE, Complaint, UsageError, clean
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.request import Reply, get, post
@@ -74,6 +74,14 @@ class Backend:
     def example(self) -> str:
         """A host to show to people, who put a name of theirs into a wildcard."""
         return self.host.replace("*", "NAME", 1)
+
+    def served(self, login_host: str) -> Endpoint:
+        """Where a tunnel to it begins: its host, on the port that its `url` or login host has."""
+        try:
+            port = Endpoint.parse(self.url or login_host).port
+        except UsageError:
+            port = Endpoint.parse(login_host).port
+        return Endpoint(self.example.lower(), port)
 
     def is_called(self, word: str) -> bool:
         """Whether somebody who says `word`, a name or a host, may mean this one."""

@@ -31,8 +31,7 @@ def host_of(backend: str, way: Way, *, token_file: str | None = None, sign_in: b
     name, _, port = backend.partition(":")
     user, backends = ask(login_host, way, token_file=token_file, sign_in=sign_in)
     found = _named(name, backends, user)
-    # Served where its address says, which is where the login host is, too.
-    served = Endpoint.parse(found.url or login_host)
+    served = found.served(login_host)
     return str(Endpoint(found.host, int(port) if port.isdigit() else served.port))
 
 

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-__all__ = ["SshConfigError", "effective", "merged", "write_block"]
+__all__ = ["SshConfigError", "effective", "holds_block", "merged", "write_block"]
 
 # A config of this size is not written by people, and all of it is held in memory.
 MAX_CONFIG: Final = 4 * 1024 * 1024
@@ -93,6 +93,15 @@ def write_block(path: Path, block: str, mark: str) -> bool:
         except SshConfigError as error:
             raise SshConfigError(f"{path}: {error}") from None
     raise SshConfigError(f"{path} changes while it is written; try again")
+
+
+def holds_block(path: Path, block: str, mark: str) -> bool:
+    """Whether the file has this very block already; False for one that cannot be read."""
+    try:
+        _, config = _read(Path(os.path.realpath(path)))
+        return merged(config, block, mark) == config
+    except (OSError, SshConfigError):
+        return False
 
 
 def _read(target: Path) -> tuple[os.stat_result | None, bytes]:

@@ -12,9 +12,10 @@ from heim_tunnel.complaints import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Final
 
-__all__ = ["context", "explain", "load", "unknown_issuer"]
+__all__ = ["context", "explain", "load", "other_name", "unknown_issuer"]
 
 # X509_V_ERR_* of OpenSSL (openssl/x509_vfy.h), which are part of its stable interface.
 _NOT_YET_VALID: Final = 9
@@ -22,6 +23,9 @@ _EXPIRED: Final = 10
 _SELF_SIGNED: Final = (18, 19)
 _UNKNOWN_ISSUER: Final = (2, 18, 19, 20, 21)
 _OTHER_NAME: Final = (62, 64)
+
+_SHOWN: Final = 5
+"""How many names of a wrong certificate are told."""
 
 _ALERTS: Final = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS (a web proxy or another service on this port?)",
@@ -88,8 +92,24 @@ def unknown_issuer(error: BaseException) -> bool:
     return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _UNKNOWN_ISSUER
 
 
-def explain(error: OSError, host: str, ca_file: str | None) -> str:
-    """One line on why TLS with a host failed: not trusted by which store, other name, expired."""
+def other_name(error: BaseException) -> bool:
+    """Whether a handshake failed because a trusted certificate is for another name."""
+    return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _OTHER_NAME
+
+
+def explain(error: OSError, host: str, ca_file: str | None, names: Sequence[str] = ()) -> str:
+    """One line on why TLS with a host failed: not trusted by which store, other name, expired.
+
+    Args:
+        error: What the handshake raised.
+        host: Whose certificate was wanted.
+        ca_file: The authorities instead of the system's, if any.
+        names: What the certificate is for, if that is known.
+    """
+    if other_name(error):
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        shown = f" ({', '.join(names[:_SHOWN])}{more})" if names else ""
+        return f"the certificate of {host} is for another name{shown}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return _explain_certificate(error, host, ca_file)
     if isinstance(error, ssl.SSLError):
@@ -103,8 +123,6 @@ def _explain_certificate(
     error: ssl.SSLCertVerificationError, host: str, ca_file: str | None
 ) -> str:
     code = error.verify_code
-    if code in _OTHER_NAME:
-        return f"the certificate of {host} is for another name"
     if code == _EXPIRED:
         return f"the certificate of {host} has expired (or this machine's clock is wrong)"
     if code == _NOT_YET_VALID:

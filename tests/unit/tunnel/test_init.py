@@ -74,6 +74,61 @@ def test_a_certificate_that_misses_nested_names_is_told(
     assert run("init").status == 0
 
 
+def test_every_domain_is_looked_at(home: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first one in the alphabet is not the one that has no certificate."""
+    pair = make_pair("auth.localhost", "a.localhost", "b.localhost", "web.ssh.localhost")
+    with login_host(home, pair=pair) as host:
+        monkeypatch.setenv("HEIM_CA_FILE", str(host.ca_file))
+        monkeypatch.setenv("BROWSER", str(browser_script(home, host.ca_file)))
+        names = (
+            "a.localhost",
+            "b.localhost",
+            "web.ssh.localhost",
+            "x.db.localhost",
+            "z.nested.localhost",
+        )
+        host.backends = [
+            {"name": n, "kind": "tcp", "host": n, "url": f"https://{n}:{host.port}"} for n in names
+        ]
+        host.backends.append({"name": "w", "kind": "tcp", "host": "*.wild.localhost", "url": ""})
+        done = run("init", host.name)
+    assert done.status == 1
+    for domain in ("db", "nested", "wild"):
+        assert f"needs a certificate for *.{domain}.localhost" in done.err
+    for fine in ("ssh.localhost", "a.localhost"):
+        assert f"certificate for *.{fine}" not in done.err
+    shown = ", ".join(("auth.localhost", "a.localhost", "b.localhost", "web.ssh.localhost"))
+    assert f"x.db.localhost is for another name ({shown})" in done.err
+
+
+@pytest.mark.parametrize(
+    ("hosts", "tried"),
+    [
+        (["db.localhost"], "heim-tunnel forward db"),
+        (["db.localhost", "web.ssh.localhost"], "ssh web.ssh.localhost"),
+        (["*.db.localhost"], "heim-tunnel forward NAME.db.localhost"),
+        (["*.ssh.localhost"], "ssh NAME.ssh.localhost"),
+    ],
+    ids=["no ssh", "both", "anything", "a wildcard of ssh"],
+)
+def test_ssh_is_suggested_for_what_looks_like_it(
+    hosts: list[str], tried: str, served: LoginHost, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEIM_PROXY", served.name)
+    served.backends = [
+        {"name": host.partition(".")[0], "kind": "tcp", "host": host, "url": ""} for host in hosts
+    ]
+    assert run("init", "--ssh-config").err.endswith(f"heim-tunnel: try: {tried}\n")
+
+
+def test_what_is_set_up_is_not_offered_again(served: LoginHost, run: Run) -> None:
+    assert run("init", "--ssh-config", served.name).status == 0
+    status, seen = answered([sys.executable, "-m", "heim_tunnel", "init", served.name], [])
+    assert status == 0, seen
+    assert "already sends *.ssh.localhost through Heim" in seen
+    assert "write these lines" not in seen
+
+
 def test_who_may_reach_nothing_yet_is_told(served: LoginHost, run: Run) -> None:
     served.backends = []
     done = run("init", served.name)

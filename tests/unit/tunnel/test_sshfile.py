@@ -41,6 +41,17 @@ def test_the_block_stands_once_and_the_rest_is_kept(before: str, after: str) -> 
     assert merged(fresh, BLOCK, MARK) == fresh
 
 
+def test_whether_a_block_is_there_is_known_without_writing(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    assert not sshfile.holds_block(path, BLOCK, MARK)
+    path.write_text(f"Host a\n\n{OURS}")
+    assert sshfile.holds_block(path, BLOCK, MARK)
+    assert not sshfile.holds_block(path, BLOCK.replace("/opt/", "/new/"), MARK)
+    path.write_text(OURS + OURS)
+    assert not sshfile.holds_block(path, BLOCK, MARK)
+    assert not sshfile.holds_block(tmp_path, BLOCK, MARK)
+
+
 def test_bytes_that_are_no_text_are_kept() -> None:
     assert merged(b"# \xff\xfe\nHost a\n", BLOCK, MARK).startswith(b"# \xff\xfe\nHost a\n")
 

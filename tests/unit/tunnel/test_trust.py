@@ -70,6 +70,16 @@ def test_a_certificate_that_is_not_believed_is_told_why(code: int, text: str) ->
 
 
 @pytest.mark.parametrize(
+    ("names", "shown"),
+    [([], ""), (["a", "b"], " (a, b)"), (list("abcdefg"), " (a, b, c, d, e and 2 more)")],
+    ids=["not known", "some", "many"],
+)
+def test_a_wrong_certificate_says_what_it_is_for(names: list[str], shown: str) -> None:
+    text = trust.explain(failure(62), "h", None, names)
+    assert text == f"the certificate of h is for another name{shown}"
+
+
+@pytest.mark.parametrize(
     ("reason", "text"),
     [
         ("WRONG_VERSION_NUMBER", "no TLS with h: it does not speak TLS"),
