@@ -21,6 +21,7 @@ class Honest:
         default_factory=lambda: [{"name": "ssh", "kind": "tcp", "host": TARGET, "url": ""}]
     )
     token: str = "token-one"
+    user: str = "alice@example.com"
     asked: list[str] = field(default_factory=list)
 
     def __call__(self, peer: Peer) -> None:
@@ -55,7 +56,7 @@ class Honest:
         if peer.fields.get("authorization") != f"Bearer {self.token}":
             self.problem(peer, 401, "unauthenticated")
         else:
-            peer.json({"user": "alice@example.com", "backends": self.backends})
+            peer.json({"user": self.user, "backends": self.backends})
 
     def connect(self, peer: Peer) -> None:
         if peer.fields.get("authorization") != f"Bearer {self.token}":

@@ -11,8 +11,9 @@ from heim_tunnel import credentials, tokens
 from heim_tunnel.complaints import clean
 from heim_tunnel.entrance import Entrance
 from heim_tunnel.finding import Case, Finding, milliseconds
+from heim_tunnel.listing import ask
 from heim_tunnel.login import until
-from heim_tunnel.loginhost import backends
+from heim_tunnel.loginhost import Backend, backends
 from heim_wire.errors import Code
 from heim_wire.events import Ended, Event, Reset
 
@@ -53,9 +54,10 @@ def identity(case: Case) -> list[Finding]:
 
 def rights(case: Case) -> list[Finding]:
     """What the login host says I may reach."""
-    if case.login is None:
+    asked = _ask(case)
+    if asked is None:
         return []
-    user, listed = backends(case.login.login_host, case.login.access_token, case.way)
+    user, listed = asked
     tcp = [one for one in listed if one.kind == "tcp"]
     if case.backend is None:
         text = f"{user} may reach {len(listed)} backends, {len(tcp)} of them by tunnel"
@@ -71,6 +73,19 @@ def rights(case: Case) -> list[Finding]:
             "`heim-tunnel list` shows what there is; whoever runs the proxy gives out roles",
         )
     ]
+
+
+def _ask(case: Case) -> tuple[str, list[Backend]] | None:
+    """What the identity may reach; None where it is not known whom to ask."""
+    token_file = case.invocation.token_file
+    if token_file is None:
+        if case.login is None:
+            return None
+        return backends(case.login.login_host, case.login.access_token, case.way)
+    # The proxy that this very token is for says who its login host is: a name that the token
+    # does not cover is refused where the token is read.
+    login_host = case.named or (str(case.invocation.dialled) if case.backend is None else "")
+    return ask(login_host, case.way, token_file=token_file) if login_host else None
 
 
 def tunnel(case: Case) -> list[Finding]:

@@ -17,7 +17,7 @@ from typing import Final
 
 from heim_tunnel import loginhost
 from heim_tunnel.browser import has_display, open_address
-from heim_tunnel.complaints import AUTH, UNAVAILABLE, Complaint, clean, say
+from heim_tunnel.complaints import AUTH, UNAVAILABLE, Complaint, clean, joined, say
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Way
 from heim_tunnel.loopback import Arrival, Loopback
@@ -121,8 +121,11 @@ def _redeem(
         return loginhost.redeem(login_host, way, form)
     except loginhost.OAuthError as error:
         raise Complaint(
-            f"{login_host} did not take the code of the sign-in: "
-            f"{clean(error.description or error.error, 200)}; run: heim-tunnel login {login_host}",
+            joined(
+                f"{login_host} did not take the code of the sign-in: "
+                f"{clean(error.description or error.error, 200)}",
+                f"run: heim-tunnel login {login_host}",
+            ),
             AUTH,
         ) from error
 

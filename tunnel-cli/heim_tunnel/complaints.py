@@ -26,14 +26,17 @@ __all__ = [
     "PROTOCOL",
     "SOFTWARE",
     "TRY_LATER",
+    "UNAUTHENTICATED",
     "UNAVAILABLE",
     "USAGE",
     "Complaint",
     "UsageError",
     "clean",
+    "joined",
     "refusal",
     "reset",
     "say",
+    "token_refused",
     "with_id",
 ]
 
@@ -51,7 +54,12 @@ AUTH = 77
 """sysexits EX_NOPERM: not signed in, or not allowed."""
 INTERRUPTED = 130
 
-_BY_HTTP = {401: AUTH, 403: AUTH, 404: NO_HOST, 429: TRY_LATER, 503: TRY_LATER}
+UNAUTHENTICATED = 401
+"""The HTTP status of a refusal that another token may help against."""
+
+_RENEWAL = "whoever runs the proxy makes a new one with: heim-proxy token create"
+
+_BY_HTTP = {UNAUTHENTICATED: AUTH, 403: AUTH, 404: NO_HOST, 429: TRY_LATER, 503: TRY_LATER}
 
 LINE_BYTES = 600
 """Longer texts are cut: a captive portal must not fill the terminal."""
@@ -85,6 +93,12 @@ def clean(text: str, limit: int = LINE_BYTES) -> str:
     return printable(text, limit)
 
 
+def joined(*parts: str) -> str:
+    """Parts of one line with semicolons between them, and no period before one; "" is left out."""
+    *first, last = [part for part in parts if part] or [""]
+    return "; ".join((*(part.rstrip(" .;") for part in first), last))
+
+
 def with_id(text: str, request_id: str) -> str:
     """A text with what the proxy's log calls the connection, if that is known."""
     return f"{text} (request {request_id})" if request_id else text
@@ -93,17 +107,26 @@ def with_id(text: str, request_id: str) -> str:
 def refusal(refused: Refused) -> Complaint:
     """The complaint for a request that the proxy, or something in front of it, refused."""
     failure = by_slug(refused.code)
-    text = refused.detail
-    if refused.hint:
-        text += f"; {refused.hint}"
+    parts = [refused.detail, refused.hint]
     if refused.retry_after is not None:
-        text += f"; retry in {refused.retry_after:.0f} s"
+        parts.append(f"retry in {refused.retry_after:.0f} s")
+    text = joined(*parts)
     if failure is not None:
         status = failure.exit_status
     else:
         # Not the proxy's words: a load balancer that is overloaded, a captive portal, another site.
         status = _BY_HTTP.get(refused.status, UNAVAILABLE)
     return Complaint(with_id(text, refused.request_id), status, detail=f"status {refused.status}")
+
+
+def token_refused(refused: Refused, path: str) -> Complaint:
+    """The complaint of a program whose service token was not taken: nobody signs in for it."""
+    if refused.status != UNAUTHENTICATED:
+        return refusal(refused)
+    text = joined(
+        f"the service token in {clean(path, 200)} is not taken: {refused.detail}", _RENEWAL
+    )
+    return Complaint(with_id(text, refused.request_id), AUTH, detail=f"status {refused.status}")
 
 
 def reset(event: Reset, request_id: str) -> Complaint:

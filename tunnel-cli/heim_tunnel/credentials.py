@@ -73,14 +73,18 @@ def known() -> list[str]:
     )
 
 
-def load(login_host: str) -> Login | None:
+def load(login_host: str, *, exposed: bool = False) -> Login | None:
     """The stored login of a login host (`host` or `host:port`); None when there is none.
+
+    Args:
+        login_host: Whose.
+        exposed: Read it although others may read it: to end its session.
 
     Raises:
         Complaint: The file cannot be read, is not ours, or others may read it.
     """
     path = _path(login_host)
-    data = _read(path, _OTHERS)
+    data = _read(path, 0 if exposed else _OTHERS)
     if data is None:
         return None
     try:

@@ -144,6 +144,6 @@ _STEPS: Final[tuple[tuple[str, Step, Advice], ...]] = (
     ("http", network_steps.http, _always("something between here and the proxy swallows HTTP")),
     ("upgrade", network_steps.passes, _always("something on the way holds upgrades back")),
     ("identity", access_steps.identity, _identity_advice),
-    ("rights", access_steps.rights, _always("run: heim-tunnel login")),
+    ("rights", access_steps.rights, _identity_advice),
     ("tunnel", access_steps.tunnel, _always("whoever runs the proxy finds the request in its log")),
 )

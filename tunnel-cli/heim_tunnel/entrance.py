@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from heim_tunnel import credentials, tokens, trust
-from heim_tunnel.complaints import AUTH, Complaint, refusal
+from heim_tunnel.complaints import AUTH, UNAUTHENTICATED, Complaint, refusal, token_refused
 from heim_tunnel.dial import TLS_S, connect, untrusted
 from heim_tunnel.grant import Login
 from heim_tunnel.invocation import Invocation
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["Entrance", "Opened", "in_thread"]
 
 T = TypeVar("T")
-
-_UNAUTHENTICATED: Final = 401
 
 
 class Opened(NamedTuple):
@@ -107,7 +105,9 @@ class Entrance:
         try:
             return await self._attempt(login, handler)
         except Refused as refused:
-            if refused.status != _UNAUTHENTICATED or login is None:
+            if login is None:
+                raise token_refused(refused, self.invocation.token_file or "") from refused
+            if refused.status != UNAUTHENTICATED:
                 raise refusal(refused) from refused
         # The token's time is not over, but its session is.
         login = await in_thread(partial(self.login, refused=login.access_token))

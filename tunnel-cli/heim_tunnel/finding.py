@@ -41,7 +41,7 @@ class Case:
     idle_s: float = 0.0
     login: Login | None = None
     proxied: WebProxy | None = None
-    # Whom the proxy names as its login host; shown, never used.
+    # Whom the proxy names as its login host: shown, and asked about a service token that is for it.
     named: str = ""
     addresses: list[Address] = field(default_factory=list)
 

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from heim_tunnel import credentials, loginhost, tokens
-from heim_tunnel.complaints import OK, say
+from heim_tunnel.complaints import OK, UNAUTHENTICATED, say, token_refused
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.login import chosen_host, with_authorities
-from heim_tunnel.loginhost import Backend
+from heim_tunnel.loginhost import Backend, NotTaken
+from heim_wire.problem import Refused
 
 __all__ = ["ask", "columns", "command"]
 
@@ -48,10 +49,24 @@ def ask(
         Complaint: The login host cannot be reached or refuses.
     """
     if token_file is not None:
-        bearer = credentials.service_token(token_file, Endpoint.parse(login_host).host)
-        return loginhost.backends(login_host, bearer, way)
+        return _ask_as_program(login_host, way, token_file)
     login = tokens.current(login_host, way, target=login_host, sign_in=sign_in)
-    return loginhost.backends(login_host, login.access_token, with_authorities(way, login))
+    try:
+        return loginhost.backends(login_host, login.access_token, with_authorities(way, login))
+    except NotTaken:
+        # Its time is not over, but its session is. Once: a new one must do.
+        login = tokens.current(
+            login_host, way, target=login_host, sign_in=sign_in, refused=login.access_token
+        )
+        return loginhost.backends(login_host, login.access_token, with_authorities(way, login))
+
+
+def _ask_as_program(login_host: str, way: Way, token_file: str) -> tuple[str, list[Backend]]:
+    bearer = credentials.service_token(token_file, Endpoint.parse(login_host).host)
+    try:
+        return loginhost.backends(login_host, bearer, way)
+    except NotTaken as e:
+        raise token_refused(Refused(UNAUTHENTICATED, "", f"asked {login_host}"), token_file) from e
 
 
 def columns(rows: Sequence[tuple[str, ...]]) -> str:

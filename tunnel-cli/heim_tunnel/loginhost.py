@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from heim_tunnel.complaints import AUTH, PROTOCOL, UNAVAILABLE, Complaint, UsageError, clean
+from heim_tunnel.complaints import (
+    AUTH,
+    PROTOCOL,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+    Complaint,
+    UsageError,
+    clean,
+)
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.request import Reply, get, post
@@ -19,6 +27,7 @@ from heim_tunnel.request import Reply, get, post
 __all__ = [
     "Backend",
     "DeviceCode",
+    "NotTaken",
     "OAuthError",
     "address",
     "authorize_url",
@@ -50,6 +59,10 @@ class OAuthError(Exception):
         super().__init__(error)
         self.error = error
         self.description = description
+
+
+class NotTaken(Complaint):
+    """A token whose time is not over, but whose session is: revoked, or another proxy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,11 +195,12 @@ def backends(login_host: str, bearer: str, way: Way) -> tuple[str, list[Backend]
     """Who the bearer is, and what they may reach, ordered by host.
 
     Raises:
-        Complaint: It cannot be reached, does not take the token, or its answer is none.
+        NotTaken: It does not take the token (any more).
+        Complaint: It cannot be reached, or its answer is none.
     """
     reply = get(address(login_host) + _BACKENDS, way, bearer=bearer)
-    if reply.status == 401:
-        raise Complaint(
+    if reply.status == UNAUTHENTICATED:
+        raise NotTaken(
             f"{login_host} does not take the token any more; run: heim-tunnel login {login_host}",
             AUTH,
         )

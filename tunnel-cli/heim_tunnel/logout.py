@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from heim_tunnel.complaints import FAILED, OK, Complaint, say
-from heim_tunnel.credentials import forget, known, load, locked
+from heim_tunnel.credentials import Login, forget, known, load, locked
 from heim_tunnel.dial import Way
 from heim_tunnel.login import chosen_host, until, with_authorities
 from heim_tunnel.loginhost import revoke
@@ -21,13 +21,23 @@ def command(args: argparse.Namespace, way: Way) -> int:
     return max((_sign_out(host, way) for host in hosts), default=OK)
 
 
+def _readable(login_host: str) -> Login | None:
+    """The login; one that others may read must end all the more. Raises Complaint."""
+    try:
+        return load(login_host)
+    except Complaint as complaint:
+        login = load(login_host, exposed=True)
+        say(login_host, f"{complaint.text.partition('; ')[0]}: it is used once more, to sign out")
+        return login
+
+
 def _sign_out(login_host: str, way: Way) -> int:
     """Remove the tokens whatever happens; says what became of the session."""
     with locked(login_host, waiting="waiting for another heim-tunnel that is signing in"):
         try:
-            login = load(login_host)
+            login = _readable(login_host)
         except Complaint:
-            # Damaged, or readable by others: all the more reason to remove it.
+            # Damaged, or somebody else's: all the more reason to remove it.
             forget(login_host)
             say(login_host, "removed a login that could not be read; its session may live on")
             return FAILED

@@ -6,6 +6,7 @@ No token is sent in any of them.
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import os
 import ssl
@@ -40,10 +41,10 @@ def settings(case: Case) -> list[Finding]:
     where = case.way.connect_to or case.invocation.dialled
     case.proxied = webproxy.find(where.host, where.port, environ)
     # A login that cannot be read is the identity's finding; here it only lends its authorities.
-    try:
-        case.login = credentials.for_host(case.host)
-    except Complaint:
-        case.login = None
+    # With a service token nobody's login is looked at, as `proxy` does it.
+    if case.invocation.token_file is None:
+        with contextlib.suppress(Complaint):
+            case.login = credentials.for_host(case.host)
     # Asked for here, so that authorities that are gone are this step's failure.
     way = case.way
     via = f"through web proxy {case.proxied}" if case.proxied else "no web proxy"

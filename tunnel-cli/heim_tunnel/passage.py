@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from heim_runtime.tasks import spawn
-from heim_tunnel.complaints import AUTH, Complaint, clean
+from heim_tunnel.complaints import AUTH, Complaint, clean, joined
 from heim_tunnel.entrance import in_thread
 from heim_wire.aio.relay import Relay
 from heim_wire.errors import Code
@@ -94,8 +94,10 @@ class Passage(Relay):
             self._say(clean(event.text))
         elif isinstance(event, GoAway):
             self._say(
-                f"{clean(event.reason) or 'the proxy is restarting'}; "
-                f"this connection may go on for {event.drain:.0f} s"
+                joined(
+                    clean(event.reason) or "the proxy is restarting",
+                    f"this connection may go on for {event.drain:.0f} s",
+                )
             )
         elif isinstance(event, Data | Ended | Reset):
             # It came so close behind the 101 that `run` has not joined the stream yet.

@@ -11,7 +11,18 @@ import os
 import signal
 
 from heim_tunnel import credentials
-from heim_tunnel.complaints import AUTH, INTERRUPTED, OK, SOFTWARE, Complaint, refusal, say
+from heim_tunnel.complaints import (
+    AUTH,
+    INTERRUPTED,
+    OK,
+    SOFTWARE,
+    UNAUTHENTICATED,
+    Complaint,
+    joined,
+    refusal,
+    say,
+    token_refused,
+)
 from heim_tunnel.dial import Way, dial
 from heim_tunnel.invocation import Invocation, read
 from heim_tunnel.pump import Pump
@@ -29,8 +40,6 @@ if TYPE_CHECKING:
     from heim_wire.messages import Message
 
 __all__ = ["command", "login_for", "main"]
-
-_UNAUTHENTICATED = 401
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -72,7 +81,7 @@ def run(invocation: Invocation) -> None:
         try:
             link, early = _open(invocation, invocation.way, token)
         except Refused as e:
-            raise refusal(e) from e
+            raise token_refused(e, invocation.token_file) from e
         _join(invocation, link, early, None)
         return
     login = login_for(invocation)
@@ -80,10 +89,10 @@ def run(invocation: Invocation) -> None:
     try:
         link, early = _open(invocation, way, login.access_token)
     except Refused as e:
-        if e.status != _UNAUTHENTICATED:
+        if e.status != UNAUTHENTICATED:
             raise refusal(e) from e
         # Its time is not over, but its session is: revoked, or the proxy's state is another.
-        invocation.way.tell(f"{e.detail}; asking for a new token")
+        invocation.way.tell(joined(e.detail, "asking for a new token"))
         login = _current(invocation, login.login_host, way, refused=login.access_token)
         try:
             link, early = _open(invocation, way, login.access_token)
@@ -110,7 +119,7 @@ def login_for(invocation: Invocation) -> Login:
     try:
         link, _ = _open(invocation, invocation.way, "")
     except Refused as e:
-        if e.status != _UNAUTHENTICATED:
+        if e.status != UNAUTHENTICATED:
             raise refusal(e) from e
         login_host = introduced(host, e)
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from heim_tunnel import access_steps
+from heim_tunnel import access_steps, network_steps
 from heim_tunnel.complaints import AUTH, Complaint
 from heim_tunnel.credentials import for_host
 from heim_tunnel.dial import Endpoint, Way
@@ -107,6 +107,38 @@ def test_what_i_may(backend: str | None, mark: str, text: str, home: Path) -> No
         (found,) = access_steps.rights(case)
     assert found.mark == mark
     assert text in found.text
+
+
+@pytest.mark.parametrize(
+    ("named", "told"),
+    [(LOGIN_HOST, [f"ci may reach {TARGET}"]), ("", [])],
+    ids=["the proxy names its login host", "nobody knows it"],
+)
+def test_a_service_tokens_own_rights_are_asked_for(named: str, told: list[str], home: Path) -> None:
+    """And not those of the person who is signed in on the same machine."""
+    write_login(home / "heim", ca_file="/gone.pem")
+    token = home / "token"
+    token.write_text("heim_st_1_secret@example.test")
+    token.chmod(0o600)
+    with TunnelServer(Honest(token="heim_st_1_secret", user="ci")) as server:
+        case = case_of(server, token_file=str(token))
+        network_steps.settings(case)
+        assert case.login is None
+        case.named = named
+        assert [one.text for one in access_steps.rights(case)] == told
+
+
+def test_a_service_token_that_was_revoked_is_no_reason_to_sign_in(home: Path) -> None:
+    token = home / "token"
+    token.write_text("heim_st_1_secret@example.test")
+    token.chmod(0o600)
+    with TunnelServer(Honest()) as server:
+        case = case_of(server, token_file=str(token))
+        case.named = LOGIN_HOST
+        with pytest.raises(Complaint, match=r"token in /.* is not taken.*heim-proxy token create"):
+            access_steps.rights(case)
+        with pytest.raises(Complaint, match=r"token in /.* is not taken.*heim-proxy token create"):
+            access_steps.tunnel(case)
 
 
 def test_without_a_login_nobody_is_asked_for_rights(home: Path) -> None:

@@ -6,9 +6,11 @@ from heim_tunnel.complaints import (
     Complaint,
     UsageError,
     clean,
+    joined,
     refusal,
     reset,
     say,
+    token_refused,
     with_id,
 )
 from heim_wire.errors import FAILURES, Code
@@ -57,12 +59,39 @@ def test_a_usage_error_is_a_complaint_with_status_2() -> None:
         (Refused(503, "", "a load balancer's"), 75, "a load balancer's"),
         (Refused(502, "", "a load balancer's"), 69, "a load balancer's"),
         (Refused(0, "", "no HTTP"), 69, "no HTTP"),
+        (Refused(403, "forbidden", "No. Really.", hint="Ask."), 77, "No. Really; Ask."),
     ],
-    ids=["code", "retry", "503", "502", "no http"],
+    ids=["code", "retry", "503", "502", "no http", "periods"],
 )
 def test_a_refusal_has_its_text_and_status(refused: Refused, status: int, text: str) -> None:
     complaint = refusal(refused)
     assert (complaint.status, complaint.text) == (status, text)
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        ((), ""),
+        (("a.",), "a."),
+        (("a.", "b."), "a; b."),
+        (("", "b"), "b"),
+        (("a", "", "b"), "a; b"),
+    ],
+    ids=str,
+)
+def test_parts_become_one_line(parts: tuple[str, ...], line: str) -> None:
+    assert joined(*parts) == line
+
+
+def test_a_service_token_that_is_not_taken_leads_to_nobodys_login() -> None:
+    refused = Refused(401, "unauthenticated", "It was revoked.", hint="log in", request_id="1")
+    complaint = token_refused(refused, "/run/token")
+    assert complaint.status == 77
+    assert complaint.text == (
+        "the service token in /run/token is not taken: It was revoked; whoever runs the proxy "
+        "makes a new one with: heim-proxy token create (request 1)"
+    )
+    assert token_refused(Refused(403, "forbidden", "no"), "/run/token").text == "no"
 
 
 @pytest.mark.parametrize("code", FAILURES, ids=lambda code: FAILURES[code].slug)

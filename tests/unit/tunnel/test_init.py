@@ -97,7 +97,7 @@ def test_every_domain_is_looked_at(home: Path, run: Run, monkeypatch: pytest.Mon
         assert f"needs a certificate for *.{domain}.localhost" in done.err
     for fine in ("ssh.localhost", "a.localhost"):
         assert f"certificate for *.{fine}" not in done.err
-    shown = ", ".join(("auth.localhost", "a.localhost", "b.localhost", "web.ssh.localhost"))
+    shown = "auth.localhost, a.localhost, b.localhost, web.ssh.localhost"
     assert f"x.db.localhost is for another name ({shown})" in done.err
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from heim_tunnel.listing import columns
-from tests.fakes.login_host import LoginHost, browser_script
+from tests.fakes.login_host import Canned, LoginHost, browser_script
 from tests.unit.tunnel.conftest import Run
 
 BACKENDS = [
@@ -64,6 +66,35 @@ def test_who_is_not_signed_in_is_asked_to(
     assert done.out.startswith("NAME")
 
 
+def test_a_session_that_was_revoked_is_signed_in_again_once(
+    signed_in: LoginHost, home: Path, run: Run
+) -> None:
+    signed_in.tokens.clear()
+    done = run("list")
+    assert done.status == 0
+    assert "the session has ended; signing in at" in done.err
+    assert len((home / "opened").read_text().splitlines()) == 2
+    # A login host that takes none at all is no reason to ask for ever.
+    refusals = Canned(401, {"code": "unauthenticated"}), Canned(401, {"code": "unauthenticated"})
+    signed_in.script("/.heim/cli/backends", *refusals)
+    done = run("list")
+    assert done.status == 77
+    assert "does not take the token any more; run: heim-tunnel login" in done.err
+
+
+def test_a_session_that_was_revoked_is_told_where_nobody_is(
+    signed_in: LoginHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed_in.tokens.clear()
+    monkeypatch.delenv("BROWSER")
+    done = subprocess.run(
+        [sys.executable, "-m", "heim_tunnel", "list"],
+        capture_output=True, start_new_session=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert done.returncode == 77
+    assert f"the session has ended; run: heim-tunnel login {signed_in.name}" in done.stderr
+
+
 def test_authorities_that_cannot_be_read_are_wrong_usage(host: LoginHost, run: Run) -> None:
     done = run("list", "--token-file", "/nonexist", "--ca-file", "/nonexist", host.name)
     assert done.status == 2
@@ -92,7 +123,10 @@ def test_a_service_token_opens_no_browser(
     host.tokens.clear()
     done = run(*words)
     assert done.status == 77
+    assert f"the service token in {token} is not taken" in done.err
+    assert "heim-proxy token create" in done.err
     assert "secret" not in done.err
+    assert "heim-tunnel login" not in done.err
     assert not (home / "opened").exists()
 
 

@@ -58,17 +58,32 @@ def test_nobody_to_sign_out_is_no_failure(host: LoginHost, run: Run) -> None:
     assert run("logout", "--all").status == 0
 
 
-@pytest.mark.parametrize("damage", ["text", "mode"])
+@pytest.mark.parametrize("damage", ["text", "of another host"])
 def test_a_damaged_login_goes_too(damage: str, host: LoginHost, home: Path, run: Run) -> None:
     store(host)
     (path,) = (home / "heim" / "logins").glob("*.json")
     if damage == "text":
         path.write_text("{")
     else:
-        path.chmod(0o644)
+        path.write_text(path.read_text().replace(host.name, "other.test"))
     done = run("logout", "--all")
     assert done.status == 1
     assert "could not be read; its session may live on" in done.err
+    assert not path.exists()
+
+
+def test_a_login_that_others_could_read_is_ended_all_the_more(
+    host: LoginHost, home: Path, run: Run
+) -> None:
+    login = store(host)
+    (path,) = (home / "heim" / "logins").glob("*.json")
+    path.chmod(0o644)
+    done = run("logout", host.name)
+    assert done.status == 0
+    first, second = done.err.splitlines()
+    assert first.endswith(f"others may read {path}: it is used once more, to sign out")
+    assert second.endswith("signed out alice@example.com")
+    assert host.revoked == [login.refresh_token]
     assert not path.exists()
 
 
