@@ -24,7 +24,7 @@ __all__ = ["BLOCKS", "commands", "rewritten", "tunnel_commands"]
 _BLOCK = re.compile(
     r"(<!-- begin generated: (\w+) -->\n).*?(<!-- end generated: \2 -->)", re.DOTALL
 )
-_ENVIRONMENT = re.compile(r" \[((?:HEIM_\w+)?)(?:; )?([^\]]*)\]$")
+_ENVIRONMENT = re.compile(r" \[((?:HEIM_\w+)?)(?:; )?(?:default: )?([^\]]*)\]$")
 
 Action = argparse.Action
 

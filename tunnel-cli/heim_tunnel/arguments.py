@@ -169,16 +169,16 @@ def _add_ssh_config(commands: _Commands[argparse.ArgumentParser]) -> None:
         "pattern",
         metavar="PATTERN",
         nargs="*",
-        help="hosts as ssh writes them [; from what you may reach]",
+        help="hosts as ssh writes them [default: from what you may reach]",
     )
     config.add_argument("--write", action="store_true", help="write them to the file")
     config.add_argument(
-        "--file", metavar="FILE", default="~/.ssh/config", help="the file [; ~/.ssh/config]"
+        "--file", metavar="FILE", default="~/.ssh/config", help="the file [default: ~/.ssh/config]"
     )
     config.add_argument(
         "--login-host",
         metavar="LOGIN_HOST",
-        help="host[:port] to sign in at [HEIM_LOGIN; the one you are signed in to]",
+        help="host[:port] to sign in at [HEIM_LOGIN; default: the one you are signed in to]",
     )
     _add_way(config)
     config.set_defaults(run=_lazy("heim_tunnel.sshconfig"))
@@ -238,14 +238,14 @@ def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
         metavar="BACKEND",
         nargs="?",
         help="a backend's name as `list` shows it, or its host[:port of the proxy] "
-        "[; the login host alone]",
+        "[default: the login host alone]",
     )
     doctor.add_argument(
         "--idle",
         metavar="SECONDS",
         type=_seconds,
         default=0.0,
-        help="keep a tunnel idle so long and see who cuts it [; 0]",
+        help="keep a tunnel idle so long and see who cuts it [default: 0]",
     )
     _add_token_file(doctor)
     _add_way(doctor)
@@ -276,7 +276,7 @@ def _add_login_host(parser: argparse._ActionsContainer) -> None:
         "login_host",
         metavar="LOGIN_HOST",
         nargs="?",
-        help="host[:port] to sign in at [HEIM_LOGIN; the one you are signed in to]",
+        help="host[:port] to sign in at [HEIM_LOGIN; default: the one you are signed in to]",
     )
 
 

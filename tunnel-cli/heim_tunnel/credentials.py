@@ -226,15 +226,17 @@ class locked:  # noqa: N801 - used as a statement: `with locked(login_host):`
     """Only one process at a time changes a login: `with locked(login_host): …`.
 
     An flock on a file beside the login's, so it ends with the process however that ends. When
-    another process holds it for longer than a renewal takes, `waiting` is said once on standard
-    error. There is no deadline here: whoever holds it has one for everything it does.
+    another process holds it for longer than a renewal takes, that is said once on standard error
+    (`tells`), with the process that the file names. There is no deadline here: whoever holds it
+    has one for everything it does.
     """
 
-    __slots__ = ("_descriptor", "_path", "_waiting")
+    __slots__ = ("_descriptor", "_login_host", "_path", "_tells")
 
-    def __init__(self, login_host: str, *, waiting: str | None = None) -> None:
+    def __init__(self, login_host: str, *, tells: bool = False) -> None:
+        self._login_host = login_host
         self._path = _path(login_host).removesuffix(_SUFFIX) + ".lock"
-        self._waiting = waiting
+        self._tells = tells
         self._descriptor = -1
 
     def __enter__(self) -> None:
@@ -244,11 +246,26 @@ class locked:  # noqa: N801 - used as a statement: `with locked(login_host):`
                 self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
             )
             if not self._taken_soon():
-                if self._waiting is not None:
-                    say(None, self._waiting)
+                if self._tells:
+                    say(None, self._waiting())
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, b"%d\n" % os.getpid(), 0)
         except OSError as e:
             raise Complaint(f"cannot lock {self._path}: {e.strerror}", FAILED) from e
+
+    def _waiting(self) -> str:
+        """What is waited for, for how long it has been there, and what ends it."""
+        text = f"waiting for another heim-tunnel that is signing in at {self._login_host}"
+        holder = os.pread(self._descriptor, 16, 0).strip().decode("ascii", "replace")
+        if not holder.isdecimal():
+            return text
+        age = max(0.0, time.time() - os.fstat(self._descriptor).st_mtime)
+        since = f"{age:.0f} s" if age < 120 else f"{age / 60:.0f} minutes"
+        return (
+            f"{text} (process {holder}, for {since}); finish that sign-in, or end it with: "
+            f"kill {holder}"
+        )
 
     def _taken_soon(self) -> bool:
         until = time.monotonic() + QUIET_S

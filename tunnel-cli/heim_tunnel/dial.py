@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from typing import Final
 
     from heim_tunnel.grant import Login
+    from heim_tunnel.race import Address
+    from heim_tunnel.webproxy import WebProxy
 
-__all__ = ["Endpoint", "Way", "connect", "dial", "secure", "untrusted"]
+__all__ = ["Endpoint", "Way", "connect", "dial", "find_addresses", "secure", "untrusted"]
 
 HTTPS_PORT: Final = 443
 
@@ -62,7 +64,9 @@ class Endpoint:
             valid = True
         # What is put into a request head must be a host: no blanks, controls, path or user.
         valid = valid and rest.isascii() and host.isprintable() and not set(host) & set(" /@?#\\")
-        if not (valid and host and port.isdecimal() and len(port) < 6 and 0 < int(port) < 65536):
+        if valid and host and port.isdecimal() and len(port) < 9 and not 0 < int(port) < 65536:
+            raise UsageError(f"{what}: {text!r} has no port from 1 to 65535")
+        if not (valid and host and port.isdecimal() and len(port) < 6):
             raise UsageError(f"{what}: {text!r} is not a host or host:port")
         return cls(host.lower().rstrip("."), int(port))
 
@@ -159,9 +163,9 @@ def connect(endpoint: Endpoint, way: Way) -> socket:
     target = way.connect_to or endpoint
     proxy = webproxy.find(target.host, target.port, os.environ)
     if proxy is None:
-        return _open(target, target.authority)
+        return _open(target, target.authority, None)
     way.tell(f"through web proxy {proxy} to {target.authority}")
-    sock = _open(Endpoint(proxy.host, proxy.port), f"web proxy {proxy}")
+    sock = _open(Endpoint(proxy.host, proxy.port), f"web proxy {proxy}", proxy)
     try:
         if proxy.scheme == "https":
             from heim_tunnel import bridge
@@ -176,9 +180,24 @@ def connect(endpoint: Endpoint, way: Way) -> socket:
     return sock
 
 
-def _open(where: Endpoint, name: str) -> socket:
+def find_addresses(where: Endpoint, deadline: float, proxy: WebProxy | None) -> list[Address]:
+    """The addresses of whom we connect to, which is `proxy` unless that is None.
+
+    Raises:
+        Complaint: There are none.
+    """
+    try:
+        return race.resolve(where.host, where.port, deadline)
+    except Complaint as e:
+        if proxy is None:
+            raise
+        # Not the host that the person typed.
+        raise Complaint(f"web proxy {proxy}: {e.text}") from e
+
+
+def _open(where: Endpoint, name: str, proxy: WebProxy | None) -> socket:
     deadline = time.monotonic() + CONNECT_S
-    sock = race.connect(race.resolve(where.host, where.port, deadline), name, deadline)
+    sock = race.connect(find_addresses(where, deadline, proxy), name, deadline)
     tune_carriage(sock)
     return sock
 

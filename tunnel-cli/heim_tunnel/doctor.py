@@ -25,11 +25,12 @@ __all__ = ["command", "examine"]
 def command(args: argparse.Namespace, way: Way) -> int:
     """Print each finding on standard output; FAILED when one is a failure."""
     target = _target(args, way)
-    host = Endpoint.parse(target or chosen_host(None))
+    named = target or chosen_host(None)
+    host = Endpoint.parse(named)
     alone = target is None or str(host) in known()
     # To look at the login host is to dial it, without HEIM_PROXY's detour.
     environ = {} if alone else os.environ
-    invocation = Invocation(str(host), way, token_file=args.token_file, environ=environ)
+    invocation = Invocation(named, way, token_file=args.token_file, environ=environ)
     case = Case(invocation, None if alone else host.host, idle_s=args.idle)
     failed = False
     for finding in examine(case):
@@ -83,6 +84,12 @@ def _always(advice: str) -> Advice:
     return lambda case, text: advice
 
 
+def _names_advice(case: Case, text: str) -> str:
+    if case.proxied is not None:
+        return "is the web proxy's name right, in HTTPS_PROXY or ALL_PROXY?"
+    return "is the name right, and does this machine have a working DNS?"
+
+
 def _tcp_advice(case: Case, text: str) -> str:
     if case.proxied is not None:
         return f"ask whoever runs this network how to get through {case.proxied}"
@@ -133,7 +140,7 @@ _STEPS: Final[tuple[tuple[str, Step, Advice], ...]] = (
     (
         "names",
         network_steps.names,
-        _always("is the name right, and does this machine have a working DNS?"),
+        _names_advice,
     ),
     (
         "tcp",

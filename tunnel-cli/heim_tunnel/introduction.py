@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from heim_tunnel.complaints import AUTH, PROTOCOL, Complaint, UsageError
-from heim_tunnel.credentials import load
+from heim_tunnel.credentials import known, load
 from heim_tunnel.dial import Endpoint
 
 TYPE_CHECKING = False
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from heim_wire.problem import Refused
 
-__all__ = ["introduced", "on_terminal"]
+__all__ = ["introduced", "meant", "on_terminal"]
 
 
 def introduced(
@@ -55,6 +55,21 @@ def introduced(
     if not agreed:
         raise Complaint(f"not signed in: you did not trust {login_host}", AUTH)
     return login_host
+
+
+def meant(host: str) -> str:
+    """A question about a host without a dot that has no address; "" when nothing comes to mind."""
+    domains = set()
+    for login_host in known():
+        try:
+            login = load(login_host)
+        except Complaint:
+            continue
+        if login is not None and login.domains:
+            domains.add(login.domains[0].removeprefix("*."))
+    if "." in host or len(domains) != 1:
+        return ""
+    return f"did you mean {host}.{domains.pop()}?"
 
 
 def on_terminal(question: str) -> bool | None:

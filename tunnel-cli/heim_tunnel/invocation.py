@@ -34,7 +34,7 @@ class Invocation:
         way: How hosts are reached.
     """
 
-    __slots__ = ("backend", "dialled", "host", "target", "token_file", "way")
+    __slots__ = ("_portless", "backend", "dialled", "host", "target", "token_file", "way")
 
     def __init__(
         self,
@@ -48,6 +48,8 @@ class Invocation:
         self.target = target
         self.way = way
         self.host = Endpoint.parse(target)
+        rest = target.strip().removeprefix("https://").removesuffix("/")
+        self._portless = rest.endswith("]") or ":" not in rest
         self.token_file = token_file or environ.get("HEIM_TOKEN_FILE") or None
         login_host = environ.get("HEIM_PROXY")
         if login_host:
@@ -56,6 +58,11 @@ class Invocation:
         else:
             self.dialled = self.host
             self.backend = None
+
+    def serve_on(self, port: int) -> None:
+        """Dial this port of the host when none was typed: a login knows its proxy's."""
+        if self._portless and self.backend is None:
+            self.dialled = self.host = Endpoint(self.host.host, port)
 
 
 def read(arguments: Sequence[str]) -> Invocation:

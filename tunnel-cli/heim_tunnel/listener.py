@@ -82,11 +82,14 @@ def _remove_stale(path: str) -> None:
 
 def _explain(error: OSError, local: Local) -> str:
     if error.errno == errno.EADDRINUSE:
-        what = "another program listens there (or the path exists)" if local.path else "is taken"
+        what = "another program listens there" + (" (or the path exists)" if local.path else "")
         advice = "choose another" if local.path else "choose another port, or none for a free one"
         return f"cannot listen on {local}: {what}; {advice}"
-    if error.errno in (errno.EACCES, errno.EPERM) and local.path is None:
-        return f"cannot listen on {local}: ports below 1024 are for root; choose a higher one"
+    if error.errno in (errno.EACCES, errno.EPERM) and local.path is None and local.port < 1024:
+        return (
+            f"cannot listen on {local}: ports below 1024 are for root; choose a higher one, such "
+            f"as {10_000 + local.port}"
+        )
     if error.errno == errno.EADDRNOTAVAIL:
         return f"cannot listen on {local}: that is no address of this machine"
     return f"cannot listen on {local}: {clean(error.strerror or str(error))}"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from heim_tunnel import credentials, loginhost, tokens
 from heim_tunnel.complaints import OK, UNAUTHENTICATED, say, token_refused
 from heim_tunnel.dial import Endpoint, Way
-from heim_tunnel.login import chosen_host, with_authorities
+from heim_tunnel.login import signed_in_host, with_authorities
 from heim_tunnel.loginhost import Backend, NotTaken
 from heim_wire.problem import Refused
 
@@ -19,7 +19,7 @@ __all__ = ["ask", "columns", "command"]
 
 def command(args: argparse.Namespace, way: Way) -> int:
     """Print a table, or JSON, on standard output."""
-    login_host = chosen_host(args.login_host)
+    login_host = signed_in_host(args.login_host, token_file=args.token_file)
     user, backends = ask(login_host, way, token_file=args.token_file)
     if args.json:
         listed = [
@@ -35,7 +35,7 @@ def command(args: argparse.Namespace, way: Way) -> int:
         say(login_host, f"{user} may reach nothing yet; whoever runs the proxy gives out roles")
         return OK
     rows = [("NAME", "KIND", "HOST", "TRY")]
-    rows += [(one.name, one.kind, one.host, _try(one, login_host)) for one in backends]
+    rows += [(one.name, one.kind, _where(one, login_host), _try(one)) for one in backends]
     sys.stdout.write(columns(rows))
     return OK
 
@@ -79,7 +79,14 @@ def columns(rows: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def _try(backend: Backend, login_host: str) -> str:
+def _where(backend: Backend, login_host: str) -> str:
+    """Its host, with the port of the proxy where that is another than 443."""
+    if backend.kind != "tcp":
+        return backend.host
+    return str(Endpoint(backend.host, backend.served(login_host).port))
+
+
+def _try(backend: Backend) -> str:
     """What to paste next."""
     if backend.kind == "tcp":
         return f"heim-tunnel forward {backend.example if backend.is_wildcard else backend.name}"

@@ -50,6 +50,9 @@ def parse(text: str) -> Wish:
     fields = _fields(text)
     if len(fields) > 1 and _port(fields[-1]) is not None and _port(fields[-2]) is None:
         fields[-2:] = [f"{fields[-2]}:{fields[-1]}"]
+    for field in fields:
+        if field.isascii() and field.isdigit() and _port(field) is None:
+            raise UsageError(f"{clean(field, 40)} is no port: they end at 65535")
     *local, backend = fields
     found = _local(local)
     if found is None or not backend or _port(backend) is not None:

@@ -9,12 +9,24 @@ import time
 from typing import Final
 
 from heim_tunnel import attempt, authorize, device
-from heim_tunnel.complaints import Complaint, UsageError, clean, say
+from heim_tunnel.complaints import AUTH, Complaint, UsageError, clean, say
 from heim_tunnel.credentials import Login, known, load, locked, save
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.loginhost import revoke
 
-__all__ = ["chosen_host", "command", "readable", "run", "sign_in", "until", "with_authorities"]
+__all__ = [
+    "chosen_host",
+    "command",
+    "is_named",
+    "readable",
+    "run",
+    "sign_in",
+    "signed_in_host",
+    "until",
+    "with_authorities",
+]
+
+_NAMING: Final = ("HEIM_LOGIN", "HEIM_PROXY")
 
 GOODBYE_S: Final = 3.0
 """How long a new login waits for the end of the session that it takes the place of."""
@@ -72,7 +84,7 @@ def sign_in(login_host: str, way: Way, *, with_device: bool, browser: bool) -> L
     tunnels that are open under it would be cut by doing what they advise before it ends.
     """
     since, before = time.time(), readable(login_host)
-    with locked(login_host, waiting="waiting for another heim-tunnel that is signing in"):
+    with locked(login_host, tells=True):
         now = readable(login_host)
         if now is not None and (before is None or now.access_token != before.access_token):
             return now
@@ -119,7 +131,7 @@ def chosen_host(typed: str | None) -> str:
     """
     if typed:
         return str(Endpoint.parse(typed, what="LOGIN_HOST"))
-    for variable in ("HEIM_LOGIN", "HEIM_PROXY"):
+    for variable in _NAMING:
         if named := os.environ.get(variable):
             return str(Endpoint.parse(named, what=variable))
     hosts = known()
@@ -130,6 +142,24 @@ def chosen_host(typed: str | None) -> str:
     if len(hosts) > 1:
         raise UsageError(f"which login host? There are logins at {', '.join(hosts)}")
     return hosts[0]
+
+
+def is_named(typed: str | None) -> bool:
+    """Whether a login host was typed, or the environment names one."""
+    return any((typed, *map(os.environ.get, _NAMING)))
+
+
+def signed_in_host(typed: str | None, *, token_file: str | None = None) -> str:
+    """`chosen_host` for a command that needs a token, not a place to sign in.
+
+    Raises:
+        Complaint: Nobody is signed in anywhere, or there are several logins.
+    """
+    if not is_named(typed) and not known():
+        if token_file is not None:
+            raise UsageError("which login host? A service token does not say; set HEIM_LOGIN")
+        raise Complaint("nobody is signed in; run: heim-tunnel login LOGIN_HOST", AUTH)
+    return chosen_host(typed)
 
 
 def with_authorities(way: Way, login: Login | None) -> Way:

@@ -7,7 +7,7 @@ import argparse
 from heim_tunnel.complaints import FAILED, OK, Complaint, say
 from heim_tunnel.credentials import Login, forget, known, load, locked
 from heim_tunnel.dial import Way
-from heim_tunnel.login import chosen_host, until, with_authorities
+from heim_tunnel.login import chosen_host, is_named, until, with_authorities
 from heim_tunnel.loginhost import revoke
 
 __all__ = ["command"]
@@ -15,7 +15,9 @@ __all__ = ["command"]
 
 def command(args: argparse.Namespace, way: Way) -> int:
     """Sign out of one login host or of all; FAILED when a session could not be ended."""
-    hosts = known() if args.all else [chosen_host(args.login_host)]
+    hosts = known()
+    if not args.all and (hosts or is_named(args.login_host)):
+        hosts = [chosen_host(args.login_host)]
     if not hosts:
         say(None, "nobody is signed in on this machine")
     return max((_sign_out(host, way) for host in hosts), default=OK)
@@ -33,7 +35,7 @@ def _readable(login_host: str) -> Login | None:
 
 def _sign_out(login_host: str, way: Way) -> int:
     """Remove the tokens whatever happens; says what became of the session."""
-    with locked(login_host, waiting="waiting for another heim-tunnel that is signing in"):
+    with locked(login_host, tells=True):
         try:
             login = _readable(login_host)
         except Complaint:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from heim_tunnel.complaints import AUTH, NO_HOST, Complaint, UsageError, clean
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.listing import ask
-from heim_tunnel.login import chosen_host
+from heim_tunnel.login import signed_in_host
 from heim_tunnel.loginhost import Backend
 
 __all__ = ["host_of"]
@@ -27,7 +27,7 @@ def host_of(backend: str, way: Way, *, token_file: str | None = None, sign_in: b
     """
     if "." in backend or backend.startswith("["):
         return backend
-    login_host = chosen_host(None)
+    login_host = signed_in_host(None, token_file=token_file)
     name, _, port = backend.partition(":")
     user, backends = ask(login_host, way, token_file=token_file, sign_in=sign_in)
     found = _named(name, backends, user)

@@ -15,7 +15,7 @@ from typing import Final
 
 from heim_tunnel import credentials, race, webproxy
 from heim_tunnel.complaints import Complaint, clean, refusal
-from heim_tunnel.dial import CONNECT_S, connect, dial
+from heim_tunnel.dial import CONNECT_S, Endpoint, connect, dial, find_addresses
 from heim_tunnel.finding import Case, Finding, milliseconds
 from heim_tunnel.link import Link
 from heim_tunnel.login import until
@@ -38,8 +38,6 @@ _SETTINGS: Final = ("HEIM_PROXY", "HEIM_TOKEN_FILE", "HEIM_CA_FILE", "HEIM_TUNNE
 def settings(case: Case) -> list[Finding]:
     """What of the environment is in effect, and what contradicts itself in it."""
     environ = os.environ
-    where = case.way.connect_to or case.invocation.dialled
-    case.proxied = webproxy.find(where.host, where.port, environ)
     # A login that cannot be read is the identity's finding; here it only lends its authorities.
     # With a service token nobody's login is looked at, as `proxy` does it.
     if case.invocation.token_file is None:
@@ -47,6 +45,10 @@ def settings(case: Case) -> list[Finding]:
             case.login = credentials.for_host(case.host)
     # Asked for here, so that authorities that are gone are this step's failure.
     way = case.way
+    if case.login is not None:
+        case.invocation.serve_on(Endpoint.parse(case.login.login_host).port)
+    where = way.connect_to or case.invocation.dialled
+    case.proxied = webproxy.find(where.host, where.port, environ)
     via = f"through web proxy {case.proxied}" if case.proxied else "no web proxy"
     set_here = [
         f"{name}={clean(masked(environ[name]), 80)}" for name in _SETTINGS if environ.get(name)
@@ -71,7 +73,9 @@ def settings(case: Case) -> list[Finding]:
 def names(case: Case) -> list[Finding]:
     """Which addresses the first hop has."""
     host, port = case.first_hop
-    case.addresses = race.resolve(host, port, time.monotonic() + CONNECT_S)
+    case.addresses = find_addresses(
+        Endpoint(host, port), time.monotonic() + CONNECT_S, case.proxied
+    )
     shown = ", ".join(str(address[1][0]) for address in case.addresses)
     if race.literal(host) is not None:
         return [Finding("ok", "names", f"{host} needs no name server")]

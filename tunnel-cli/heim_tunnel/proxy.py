@@ -14,6 +14,7 @@ from heim_tunnel import credentials
 from heim_tunnel.complaints import (
     AUTH,
     INTERRUPTED,
+    NO_HOST,
     OK,
     SOFTWARE,
     UNAUTHENTICATED,
@@ -23,7 +24,7 @@ from heim_tunnel.complaints import (
     say,
     token_refused,
 )
-from heim_tunnel.dial import Way, dial
+from heim_tunnel.dial import Endpoint, Way, dial
 from heim_tunnel.invocation import Invocation, read
 from heim_tunnel.pump import Pump
 from heim_tunnel.stdio import Sink, Source, fill_standard
@@ -110,11 +111,12 @@ def login_for(invocation: Invocation) -> Login:
     host = invocation.dialled.host
     login = credentials.for_host(host)
     if login is not None:
+        invocation.serve_on(Endpoint.parse(login.login_host).port)
         return _current(invocation, login.login_host, invocation.way.with_authorities(login))
     if invocation.backend is not None:
         # HEIM_PROXY is the login host that the person named.
         return _current(invocation, str(invocation.dialled), invocation.way)
-    from heim_tunnel.introduction import introduced
+    from heim_tunnel.introduction import introduced, meant
 
     try:
         link, _ = _open(invocation, invocation.way, "")
@@ -122,6 +124,10 @@ def login_for(invocation: Invocation) -> Login:
         if e.status != UNAUTHENTICATED:
             raise refusal(e) from e
         login_host = introduced(host, e)
+    except Complaint as e:
+        if e.status == NO_HOST:
+            e.text = joined(e.text, meant(host))
+        raise
     else:
         link.close()
         raise Complaint(f"{host} opens tunnels for everybody; that is no Heim proxy")

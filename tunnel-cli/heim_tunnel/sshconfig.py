@@ -15,7 +15,7 @@ from typing import Final
 from heim_tunnel.complaints import FAILED, NO_HOST, OK, Complaint, UsageError, clean, say
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.listing import ask
-from heim_tunnel.login import chosen_host, readable
+from heim_tunnel.login import readable, signed_in_host
 from heim_tunnel.loginhost import Backend
 from heim_tunnel.sshfile import SshConfigError, effective, write_block
 
@@ -29,7 +29,7 @@ _HOST: Final = re.compile(
 
 def command(args: argparse.Namespace, way: Way) -> int:
     """Print the lines on standard output, or write them to the file."""
-    login_host = chosen_host(args.login_host)
+    login_host = signed_in_host(args.login_host)
     hosts = args.pattern or patterns(ask(login_host, way)[1], login_host)
     if not hosts:
         raise Complaint(
@@ -77,6 +77,11 @@ def block(hosts: Sequence[str], proxied: str) -> str:
         UsageError: A pattern or the command cannot stand in one line.
     """
     for host in hosts:
+        if host and not host.strip("!*?."):
+            raise UsageError(
+                f"{host!r} would send every ssh through Heim, to hosts that it does not serve, "
+                "too; give a pattern such as '*.ssh.x.example.com'"
+            )
         if not host or host.startswith("-") or not set(host).isdisjoint(" \t\r\n\"'#\\"):
             raise UsageError(f"{clean(host, 100)!r} is no pattern of hosts for ssh")
     if not proxied.isprintable():

@@ -121,9 +121,10 @@ def _read(target: Path) -> tuple[os.stat_result | None, bytes]:
 
 def _replaced(target: Path, before: os.stat_result | None, fresh: bytes) -> bool:
     """Replace the file unless somebody changed it since `before`."""
-    if before is None:
-        # ssh refuses keys and configs that others may write.
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if before is None and target.parent == Path(os.path.realpath(os.path.expanduser("~/.ssh"))):
+        # Only ssh's own: another that is missing is a mistyped path. ssh refuses configs that
+        # others may write.
+        target.parent.mkdir(mode=0o700, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".heim-tunnel-", dir=target.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:

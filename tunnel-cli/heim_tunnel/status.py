@@ -36,6 +36,8 @@ ENVIRONMENT: Final = (
 )
 """What changes the behaviour of heim-tunnel, in the order in which it is shown."""
 
+_WEB_PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
+
 
 def command(args: argparse.Namespace, way: Way) -> int:
     """Print it on standard output; FAILED when nobody is signed in."""
@@ -91,6 +93,8 @@ def _settings(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name in ENVIRONMENT:
         if value := environ.get(name):
             yield name, clean(masked(value))
+    if any(map(environ.get, _WEB_PROXIES)):
+        yield "(loopback)", "localhost, 127.0.0.0/8 and ::1 never go through a web proxy"
 
 
 def masked(value: str) -> str:

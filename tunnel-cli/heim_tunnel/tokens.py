@@ -58,8 +58,7 @@ def current(
     if login is not None and _good(login, left_s, refused):
         return login
     since = time.time()
-    waiting = f"waiting for another heim-tunnel that is signing in at {login_host}"
-    with locked(login_host, waiting=waiting):
+    with locked(login_host, tells=True):
         # Whoever held the lock until now has probably done the work.
         login = load(login_host)
         if login is not None and _good(login, left_s, refused):

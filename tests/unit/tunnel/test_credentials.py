@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -228,16 +229,22 @@ def test_a_lock_is_one_processs_at_a_time_and_ends_with_it(
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         waiter = subprocess.Popen(
-            [sys.executable, "-c", HOLD.replace('com")', 'com", waiting="I wait")')],
+            [sys.executable, "-c", HOLD.replace('com")', 'com", tells=True)')],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
         assert waiter.stderr is not None
-        assert waiter.stderr.readline() == b"heim-tunnel: I wait\n"
+        line = waiter.stderr.readline().decode()
+        assert re.fullmatch(
+            "heim-tunnel: waiting for another heim-tunnel that is signing in at auth.example.com "
+            rf"\(process {holder.pid}, for \d+ s\); finish that sign-in, or end it with: "
+            rf"kill {holder.pid}\n",
+            line,
+        ), line
         holder.kill()
         assert waiter.communicate(timeout=5)[0] == b"held\n"
-    with locked("auth.example.com", waiting="never said"):
+    with locked("auth.example.com", tells=True):
         pass
     assert capfd.readouterr().err == ""
 

@@ -163,7 +163,7 @@ def test_a_port_that_is_taken_is_told(signed_in: LoginHost, run: Run) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run("forward", f"{taken.getsockname()[1]}:db.localhost")
     assert done.status == 1
-    assert "is taken; choose another port" in done.err
+    assert "another program listens there; choose another port" in done.err
 
 
 @pytest.mark.parametrize("words", [["db"], ["unix:s.sock:db"], ["0.0.0.0:0:db.localhost"]], ids=str)

@@ -7,8 +7,9 @@ import pytest
 
 from heim_tunnel.complaints import Complaint
 from heim_tunnel.credentials import Login, save
-from heim_tunnel.introduction import introduced
+from heim_tunnel.introduction import introduced, meant
 from heim_wire.problem import Refused
+from tests.fakes.tunnel_cli import write_login
 
 Ask = Callable[[str], bool | None]
 
@@ -47,6 +48,29 @@ def test_without_a_yes_nothing_happens(home: Path, answer: bool | None, text: st
     with pytest.raises(Complaint, match=text) as caught:
         introduced("db.example.com", told("https://auth.example.com"), ask=lambda _: answer)
     assert caught.value.status == 77
+
+
+@pytest.mark.parametrize(
+    ("host", "domains", "question"),
+    [
+        ("cache", [["x.test", "y.test"]], "did you mean cache.x.test?"),
+        ("cache", [["*.x.test"]], "did you mean cache.x.test?"),
+        ("cache", [["x.test"], ["x.test"]], "did you mean cache.x.test?"),
+        ("cache", [["x.test"], ["y.test"]], ""),
+        ("cache", [[]], ""),
+        ("cache", [], ""),
+        ("cache.z.test", [["x.test"]], ""),
+    ],
+    ids=["one login", "a wildcard", "two of a domain", "two", "no domains", "none", "a host"],
+)
+def test_a_name_without_an_address_may_be_a_backends(
+    host: str, domains: list[list[str]], question: str, home: Path
+) -> None:
+    for number, some in enumerate(domains):
+        write_login(home / "heim", login_host=f"auth{number}.test", domains=some)
+    (home / "heim" / "logins").mkdir(parents=True, exist_ok=True)
+    (home / "heim" / "logins" / "damaged.test.json").write_text("{")
+    assert meant(host) == question
 
 
 def never(question: str) -> bool:

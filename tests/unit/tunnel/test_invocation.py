@@ -49,6 +49,25 @@ def test_the_host_is_dialled_on_the_proxys_port() -> None:
     assert found.backend is None
 
 
+@pytest.mark.parametrize(
+    ("target", "environ", "dialled"),
+    [
+        ("desktop", {}, "desktop:8443"),
+        ("[::1]", {}, "[::1]:8443"),
+        ("desktop:443", {}, "desktop"),
+        ("desktop:444", {}, "desktop:444"),
+        ("desktop", {"HEIM_PROXY": "auth.test"}, "auth.test"),
+    ],
+    ids=str,
+)
+def test_a_login_knows_the_port_where_none_is_typed(
+    target: str, environ: dict[str, str], dialled: str
+) -> None:
+    found = Invocation(target, Way(), environ=environ)
+    found.serve_on(8443)
+    assert str(found.dialled) == dialled
+
+
 def test_heim_proxy_is_dialled_instead_and_the_backend_named() -> None:
     environ = {"HEIM_PROXY": "auth.example.com:8443", "HEIM_TOKEN_FILE": "t"}
     found = Invocation("desktop", Way(), environ=environ)

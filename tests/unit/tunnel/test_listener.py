@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from heim_tunnel.complaints import FAILED, Complaint
-from heim_tunnel.listener import listen
+from heim_tunnel.listener import _explain, listen
 from heim_tunnel.local import Local
 
 
@@ -31,9 +32,27 @@ def test_a_free_port_is_found_and_told() -> None:
 
 def test_a_port_that_is_taken_says_what_to_do() -> None:
     sock, local = listen(Local())
-    with sock, pytest.raises(Complaint, match="is taken; choose another port") as caught:
+    with (
+        sock,
+        pytest.raises(
+            Complaint, match="another program listens there; choose another port"
+        ) as caught,
+    ):
         listen(local)
     assert caught.value.status == FAILED
+
+
+@pytest.mark.parametrize(
+    ("number", "port", "text"),
+    [
+        (errno.EACCES, 22, "ports below 1024 are for root; choose a higher one, such as 10022"),
+        (errno.EADDRINUSE, 22, "another program listens there; choose another port, or none"),
+        (errno.EACCES, 5432, "cannot listen on 127.0.0.1:5432: Permission denied"),
+    ],
+    ids=["for root", "taken", "forbidden otherwise"],
+)
+def test_why_a_port_cannot_be_had(number: int, port: int, text: str) -> None:
+    assert text in _explain(OSError(number, os.strerror(number)), Local(port=port))
 
 
 def test_an_address_of_another_machine_is_refused() -> None:

@@ -28,12 +28,16 @@ def signed_in(host: LoginHost, home: Path, run: Run, monkeypatch: pytest.MonkeyP
 
 
 def test_people_get_an_aligned_table(signed_in: LoginHost, run: Run) -> None:
+    """With the port of the proxy where that is another than 443."""
+    far = {"name": "far", "kind": "tcp", "host": "far.localhost", "url": "https://far.localhost"}
+    signed_in.backends.append(far)
     done = run("list")
     assert done.status == 0
     assert done.out == (
-        "NAME  KIND  HOST               TRY\n"
-        "web   tcp   web.ssh.localhost  heim-tunnel forward web\n"
-        "wiki  http  wiki.localhost     https://wiki.localhost/\n"
+        f"NAME  KIND  HOST                     TRY\n"
+        f"far   tcp   far.localhost            heim-tunnel forward far\n"
+        f"web   tcp   web.ssh.localhost:{signed_in.port:<5}  heim-tunnel forward web\n"
+        f"wiki  http  wiki.localhost           https://wiki.localhost/\n"
     )
     assert done.err == ""
 

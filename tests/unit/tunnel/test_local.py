@@ -32,12 +32,18 @@ def test_what_is_meant(text: str, local: Local, backend: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", ":", "5432", "5432:", ":db", "5432:5433", "host:5432:db", "65536:db", "-1:db", "٣:db",
+        "", ":", "5432", "5432:", ":db", "5432:5433", "host:5432:db", "-1:db", "٣:db",
         "unix::db", "unix:/x", "1.2.3:5:db", "1:2:3:4:db", "[::1:5:db", "127.0.0.1:db",
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_says_what_can(text: str) -> None:
     with pytest.raises(UsageError, match=r"is not \[LOCAL:\]BACKEND, as in db"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["65536:db", "5432:db:99999", "127.0.0.1:70000:db"])
+def test_a_port_that_there_is_not_is_named(text: str) -> None:
+    with pytest.raises(UsageError, match=r"(65536|99999|70000) is no port: they end at 65535"):
         parse(text)
 
 

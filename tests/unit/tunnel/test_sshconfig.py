@@ -127,6 +127,24 @@ def test_a_pattern_cannot_smuggle_a_line(pattern: str) -> None:
         sshconfig.block([pattern], "x")
 
 
+@pytest.mark.parametrize("pattern", ["*", "*.*", "**", "?*", "!*"])
+def test_a_pattern_for_the_whole_world_is_refused(pattern: str, home: Path, run: Run) -> None:
+    done = run("ssh-config", "--login-host", LOGIN, pattern)
+    assert (done.status, done.out) == (2, "")
+    assert f"{pattern!r} would send every ssh through Heim" in done.err
+
+
+def test_nobody_to_ask_is_told_what_to_do(home: Path, run: Run) -> None:
+    for words in (["ssh-config"], ["list"], ["forward", "db"]):
+        done = run(*words)
+        assert (done.status, done.err) == (
+            77, "heim-tunnel: nobody is signed in; run: heim-tunnel login LOGIN_HOST\n"
+        )  # fmt: skip
+    done = run("list", "--token-file", "/token")
+    assert done.status == 2
+    assert "set HEIM_LOGIN" in done.err
+
+
 def test_a_path_that_cannot_stand_in_a_line_is_refused() -> None:
     with pytest.raises(UsageError):
         sshconfig.block(["a"], "x\nProxyCommand evil")
@@ -192,8 +210,9 @@ def test_writing_is_done_once_and_told(
 
 
 def test_another_file_may_be_written(signed_in: LoginHost, home: Path, run: Run) -> None:
-    assert run("ssh-config", "--write", "--file", str(home / "x" / "config")).status == 0
-    assert (home / "x" / "config").exists()
+    assert run("ssh-config", "--write", "--file", str(home / "config")).status == 0
+    assert (home / "config").exists()
+    assert run("ssh-config", "--write", "--file", str(home / "x" / "config")).status == 1
     assert not (home / ".ssh").exists()
 
 

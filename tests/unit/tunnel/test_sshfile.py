@@ -74,12 +74,22 @@ def test_marks_that_do_not_pair_up_are_left_to_the_person(config: str, tmp_path:
     assert path.read_text() == config
 
 
-def test_a_new_config_is_private(tmp_path: Path) -> None:
+def test_a_new_config_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
     path = tmp_path / ".ssh" / "config"
     assert write_block(path, BLOCK, MARK)
     assert path.read_text() == OURS
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_no_directory_but_sshs_own_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that is mistyped would be a file that ssh never reads."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (tmp_path / "x" / "config", tmp_path / ".ssh" / "y" / "config"):
+        with pytest.raises(SshConfigError, match="No such file or directory"):
+            write_block(path, BLOCK, MARK)
+        assert not path.parent.exists()
 
 
 def test_writing_again_changes_nothing(tmp_path: Path) -> None:
@@ -114,6 +124,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
 def test_a_link_to_nothing_gets_its_file(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.symlink_to("dotfiles/config")
+    (tmp_path / "dotfiles").mkdir()
     assert write_block(path, BLOCK, MARK)
     assert (tmp_path / "dotfiles" / "config").read_text() == OURS
 

@@ -35,6 +35,14 @@ def store(
     return login
 
 
+def test_what_never_goes_through_a_web_proxy_is_told(
+    home: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "loopback" not in run("status").out
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+    assert "localhost, 127.0.0.0/8 and ::1 never go through a web proxy" in run("status").out
+
+
 def test_it_says_who_and_until_when(home: Path, run: Run) -> None:
     store()
     done = run("status")
