@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,20 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(60)]
 MIB = 1024 * 1024
 
 
-@asynccontextmanager
-async def apart(directory: Path, **more: object) -> AsyncIterator[tuple[Network, TunnelSite]]:
+@dataclass(frozen=True)
+class Apart:
     """A proxy at the far end of a network, with an echo behind it, which is here."""
+
+    network: Network
+    site: TunnelSite
+    echo: TcpServer
+
+
+@asynccontextmanager
+async def apart(
+    directory: Path, *, mtu: int = 1500, hosts: str = "127.0.0.1 localhost\n"
+) -> AsyncIterator[Apart]:
+    """A network of this kind (`tests.integration.network`) for the length of the block."""
     echo = await TcpServer().start(path=str(directory / "echo"))
     listeners = {
         "https": {"address": f"{PROXY_ADDRESS}:443"},
@@ -34,7 +46,7 @@ async def apart(directory: Path, **more: object) -> AsyncIterator[tuple[Network,
     }
     try:
         async with (
-            network(directory, **more) as between,  # type: ignore[arg-type]
+            network(directory, mtu=mtu, hosts=hosts) as between,
             tunnel_site(
                 directory,
                 [tcp_backend("web1", f"unix:{directory / 'echo'}")],
@@ -42,7 +54,7 @@ async def apart(directory: Path, **more: object) -> AsyncIterator[tuple[Network,
                 within=between.within("proxy"),
             ) as site,
         ):
-            yield between, site
+            yield Apart(between, site, echo)
     finally:
         await echo.stop()
 
@@ -52,7 +64,8 @@ async def test_63_a_path_narrower_than_its_ends_carries_everything(
     tmp_path: Path, mtu: int
 ) -> None:
     sent = random.Random(3).randbytes(4 * MIB)
-    async with apart(tmp_path, mtu=mtu) as (between, site):
+    async with apart(tmp_path, mtu=mtu) as place:
+        between, site = place.network, place.site
         command = site.command("web1", "--connect-to", f"{PROXY_ADDRESS}:443")
         done = await run(*between.within("client", *command), stdin=sent, env=site.env)
         # Both ends had to be told: they believed in 1500 bytes.
@@ -66,7 +79,8 @@ async def test_63_a_path_narrower_than_its_ends_carries_everything(
 async def test_56_ipv6_that_leads_nowhere_holds_nobody_up(tmp_path: Path) -> None:
     """RFC 8305: what answers first is taken, although the system prefers the other."""
     hosts = f"2001:db8::1 web1.{DOMAIN}\n{PROXY_ADDRESS} web1.{DOMAIN}\n"
-    async with apart(tmp_path, hosts=hosts) as (between, site):
+    async with apart(tmp_path, hosts=hosts) as place:
+        between, site = place.network, place.site
         # A global address, and a neighbour that swallows all that is sent on.
         await between.ip("client", "address", "add", "2001:db8::2/64", "dev", "to-one", "nodad")
         mac = re.findall(r"link/ether (\S+)", await between.ip("one", "link", "show", "to-client"))

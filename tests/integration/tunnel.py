@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -20,9 +22,11 @@ __all__ = [
     "ACCOUNT",
     "HEIM_TUNNEL",
     "Run",
+    "Stream",
     "TunnelSite",
     "forward",
     "run",
+    "stream",
     "tcp_backend",
     "tunnel_site",
 ]
@@ -106,6 +110,84 @@ async def tunnel_site(
             "HEIM_TUNNEL_HOME": str(directory / "tunnel-home"),
         }
         yield TunnelSite(heim, env)
+
+
+class Stream:
+    """A running `heim-tunnel proxy` whose pipes are read and written by hand, without waiting."""
+
+    def __init__(self, command: Sequence[str], env: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **env},
+            bufsize=0,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(self.stdin, False)
+        os.set_blocking(self.stdout, False)
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert pipe is not None
+            pipe.close()
+
+    async def send(self, data: bytes) -> None:
+        """Write all of it."""
+        view = memoryview(data)
+        while view:
+            view = view[self._give(view) :]
+            await asyncio.sleep(0 if view else 0.001)
+
+    async def read(self, size: int, within_s: float = 15.0) -> bytes:
+        found = bytearray()
+        async with asyncio.timeout(within_s):
+            while len(found) < size:
+                try:
+                    data = os.read(self.stdout, min(size - len(found), 65_536))
+                except BlockingIOError:
+                    await asyncio.sleep(0.001)
+                    continue
+                assert data, self.said()
+                found += data
+        return bytes(found)
+
+    async def fill(self) -> int:
+        """Write until nothing has been taken for a second; how much was."""
+        taken, still = 0, time.monotonic()
+        while time.monotonic() - still < 1 and taken < 256 * 1024 * 1024:
+            if size := self._give(bytes(65_536)):
+                taken, still = taken + size, time.monotonic()
+            await asyncio.sleep(0 if size else 0.01)
+        return taken
+
+    def _give(self, data: bytes | memoryview) -> int:
+        try:
+            return os.write(self.stdin, data[:65_536])
+        except BlockingIOError:
+            return 0
+
+    def said(self) -> str:
+        self.process.wait(5)
+        assert self.process.stderr is not None
+        return self.process.stderr.read().decode()
+
+
+@contextmanager
+def stream(
+    site: TunnelSite, name: str, *options: str, within: tuple[str, ...] = ()
+) -> Iterator[Stream]:
+    """A stream to a backend, killed in the end; `within` is a command that runs another one."""
+    started = Stream((*within, *site.command(name, *options)), site.env)
+    try:
+        yield started
+    finally:
+        started.close()
 
 
 @asynccontextmanager

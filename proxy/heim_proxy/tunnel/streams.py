@@ -327,8 +327,10 @@ class TunnelStream:
         self.over = True
         if self._running:
             self._running = False
-            self.end_reason = self.end_reason or end
-            self._relay.end(Code.PEER_LOST, "the client has gone")
+            # A client that said goodbye has no part in how long the upstream takes for the rest.
+            if not self._relay.complete:
+                self.end_reason = self.end_reason or end
+                self._relay.end(Code.PEER_LOST, "the client has gone")
         front = self._front
         front.edge.live.discard(self)
         self._tunnel.closed(self)

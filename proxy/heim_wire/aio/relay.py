@@ -32,6 +32,8 @@ __all__ = ["Relay"]
 _HIGH_BYTES: Final = 128 * 1024
 # One read is one DATA frame in one write of `Channel`, with no rest to be written on its own.
 _READ_BYTES: Final = 65_520
+# For the local side to take the rest once both directions have ended; people do page through it.
+_REST_S: Final = 300.0
 # Reads above this are charged to the turn's budget; smaller ones cannot starve anybody.
 _BULK_BYTES: Final = 16 * 1024
 # Reasons not to read the local side, as bits beside `gate.TURN`.
@@ -57,6 +59,7 @@ class Relay(asyncio.BufferedProtocol):
         "_over",
         "_owed",
         "_peer_ended",
+        "_rest",
         "_stream",
         "_stream_done",
         "_transport",
@@ -89,6 +92,7 @@ class Relay(asyncio.BufferedProtocol):
         self._early: list[bytes] = []
         # Payload that waits in the local transport, not credited to the peer yet.
         self._owed = 0
+        self._rest: asyncio.TimerHandle | None = None
         self._write_paused = False
         self._local_ended = False
         self._peer_ended = False
@@ -122,11 +126,20 @@ class Relay(asyncio.BufferedProtocol):
         if self._gate is not None:
             self._gate.release(_UNJOINED)
 
+    @property
+    def complete(self) -> bool:
+        """Whether both directions of the stream ended in good order."""
+        return self._stream_done and not self.over
+
     def end(self, code: int, reason: str) -> None:
-        """End both sides now: RESET to the stream, RST to the local connection; idempotent."""
-        if self.over:
+        """End both sides now: RESET to the stream, RST to the local connection; idempotent.
+
+        Nothing happens once both directions have ended: what the local side did not take yet was
+        sent, and its sender was told that it arrived. It has _REST_S for that.
+        """
+        if self.over or self._stream_done:
             return
-        if self._stream is not None and not self._stream_done:
+        if self._stream is not None:
             self._stream.reset(code, reason)
             self._wake()
         self._cut(code, reason)
@@ -224,8 +237,10 @@ class Relay(asyncio.BufferedProtocol):
             return
         if exc is None and self._local_ended and self._peer_ended:
             self._done()
-            return
-        self.end(Code.CONNECTION_RESET, _why(exc))
+        elif self._stream_done:
+            self._cut(Code.CONNECTION_RESET, _why(exc))
+        else:
+            self.end(Code.CONNECTION_RESET, _why(exc))
 
     # -- the stream ---------------------------------------------------------------------------
 
@@ -263,6 +278,9 @@ class Relay(asyncio.BufferedProtocol):
     def finished(self) -> None:
         """See `Owner.finished`."""
         self._stream_done = True
+        if self._transport is not None:
+            late = (Code.CONNECTION_RESET, "the rest was not taken")
+            self._rest = asyncio.get_running_loop().call_later(_REST_S, self._cut, *late)
         self._done()
 
     def reset(self, code: int, reason: str) -> None:
@@ -300,6 +318,7 @@ class Relay(asyncio.BufferedProtocol):
         if self.over:
             return
         self.over = True
+        self._stop_waiting()
         self._early.clear()
         self._unsent.clear()
         transport, self._transport = self._transport, None
@@ -312,7 +331,13 @@ class Relay(asyncio.BufferedProtocol):
         """One side is done with in good order; over when both are."""
         if self._stream_done and self._transport is None and not self.over:
             self.over = True
+            self._stop_waiting()
             self._over(self, 0, "both sides ended")
+
+    def _stop_waiting(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
 
     def _wake(self) -> None:
         if self._channel is not None:

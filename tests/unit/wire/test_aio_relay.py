@@ -158,6 +158,57 @@ def test_one_side_ends_and_still_hears_the_other(loop: str, first: str, tls: boo
     through(loop, scenario, tls=tls)
 
 
+async def both_ended(way: Passage, data: bytes) -> None:
+    """The far side ended first, then the near one behind `data`, which nobody has read."""
+    keep_small(way.far, way.far_relay)
+    way.far.shutdown(socket.SHUT_WR)
+    assert await drain(way.near) == b""
+    await send(way.near, data)
+    way.near.shutdown(socket.SHUT_WR)
+    await eventually(lambda: way.far_relay.complete)
+    assert way.far_relay._transport is not None
+    assert way.far_relay._transport.get_write_buffer_size()
+
+
+@ON_BOTH_LOOPS
+def test_what_was_sent_before_both_ends_arrives_although_the_carriage_goes(loop: str) -> None:
+    """A goodbye follows at once, and must not cut what a slow reader has not taken yet."""
+    data = random.Random(2).randbytes(340 * KIB)
+
+    async def scenario(way: Passage) -> None:
+        await both_ended(way, data)
+        way.far_relay.end(Code.PEER_LOST, "the client has gone")
+        assert not way.far_over
+        assert await drain(way.far) == data
+        assert await way.over() == (0, 0)
+        assert way.far_relay._rest is None
+
+    through(loop, scenario)
+
+
+@ON_BOTH_LOOPS
+def test_who_never_takes_the_rest_is_cut(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heim_wire.aio.relay._REST_S", 0.05)
+
+    async def scenario(way: Passage) -> None:
+        await both_ended(way, bytes(340 * KIB))
+        assert await way.over() == (0, Code.CONNECTION_RESET)
+        with pytest.raises(ConnectionResetError):
+            await drain(way.far)
+
+    through(loop, scenario)
+
+
+@ON_BOTH_LOOPS
+def test_one_that_breaks_before_it_took_the_rest_is_told(loop: str) -> None:
+    async def scenario(way: Passage) -> None:
+        await both_ended(way, bytes(340 * KIB))
+        reset(way.far)
+        assert await way.over() == (0, Code.CONNECTION_RESET)
+
+    through(loop, scenario)
+
+
 @ON_BOTH_LOOPS
 def test_both_may_end_at_once(loop: str) -> None:
     async def scenario(way: Passage) -> None:
