@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +13,7 @@ from heim_tunnel.arguments import build_parser
 from heim_tunnel.status import ENVIRONMENT
 from heim_wire.errors import FAILURES
 from tests.docs.generated import tunnel_commands
-from tests.docs.pages import PAGES, page
+from tests.docs.pages import PAGES, ROOT, page
 from tests.docs.test_commands import invocations
 
 _PAGE = page("docs/reference/heim-tunnel.md")
@@ -90,3 +92,22 @@ def test_every_step_of_the_doctor_is_explained() -> None:
 
     for name in (*(step[0] for step in _STEPS), "clock", "idle"):
         assert f"| `{name}` |" in _PAGE.text
+
+
+def _said() -> Iterator[str]:
+    """Every piece of text in the sources of what heim-tunnel may print."""
+    for where in ("tunnel-cli/heim_tunnel", "proxy/heim_proxy/tunnel", "proxy/heim_wire"):
+        for path in (ROOT / where).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
+
+
+def test_the_messages_that_are_explained_are_those_that_it_prints() -> None:
+    text = page("docs/howto/troubleshooting.md").text
+    table = text[text.index("## What heim-tunnel says") : text.index("## WebSockets do not")]
+    messages = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(messages) > 20
+    said = "\n".join(_said())
+    pieces = {piece for message in messages for piece in re.split(r" ?…[:.,]? ?|[;:] ", message)}
+    assert sorted(piece for piece in pieces if piece not in said) == []
