@@ -1,6 +1,6 @@
-"""A box on the way that opens TLS and cuts what passes anew: WebSocket frames and TLS records.
+"""Boxes on the way: one opens TLS and cuts what passes anew, one stops carrying anything.
 
-It parses frames with code of its own, so that a mistake of `heim_wire` is not made twice.
+The first parses frames with code of its own, so that a mistake of `heim_wire` is not made twice.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.fakes.heim import DOMAIN, authority, trusting_context
 
-__all__ = ["CUTS", "Cut", "middlebox"]
+__all__ = ["CUTS", "Cut", "Way", "middlebox", "stuck"]
 
 BINARY: Final = 2
 CONTINUATION: Final = 0
@@ -116,8 +116,8 @@ async def middlebox(behind: int, cut: type[Cut], *, seed: int = 7) -> AsyncItera
                 _pass(reader, far_writer, cut(source), masked=True),
                 _pass(far_reader, writer, cut(source), masked=False),
             )
-        except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
-            pass
+        except (ConnectionError, ssl.SSLError, EOFError, asyncio.CancelledError):
+            return
         finally:
             far_writer.transport.abort()
             writer.transport.abort()
@@ -209,3 +209,53 @@ def _masked(data: bytes, key: bytes) -> bytes:
     size = len(data)
     wide = (key * (size // 4 + 1))[:size]
     return (int.from_bytes(data, "big") ^ int.from_bytes(wide, "big")).to_bytes(size, "big")
+
+
+class Way:
+    """A TCP relay that can stop reading, both ways, without telling anybody."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._going = asyncio.Event()
+        self._going.set()
+
+    def freeze(self) -> None:
+        """From now on nothing passes; the connections stay."""
+        self._going.clear()
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            await self._going.wait()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def stuck(behind: int) -> AsyncIterator[Way]:
+    """A way to a port on loopback, for the length of the block."""
+    way = Way()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", behind)
+        try:
+            await asyncio.gather(way.carry(reader, far_writer), way.carry(far_reader, writer))
+        except (ConnectionError, asyncio.CancelledError):
+            return
+        finally:
+            far_writer.transport.abort()
+            writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    way.port = server.sockets[0].getsockname()[1]
+    try:
+        yield way
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

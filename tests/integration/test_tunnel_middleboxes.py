@@ -58,34 +58,6 @@ async def test_bytes_and_half_close_pass_a_front_end_that_terminates_tls(
         assert "not trusted" in refused.err
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(240)
-@pytest.mark.parametrize("name", FRONT_ENDS)
-async def test_an_idle_stream_outlives_a_60_s_idle_reaper(tmp_path: Path, name: str) -> None:
-    async with (
-        echo_site(tmp_path) as site,
-        FRONT_ENDS[name](tmp_path / "front", site.port, idle_s=60) as front,
-    ):
-        process = await asyncio.create_subprocess_exec(
-            *site.command(
-                "echo",
-                "--connect-to", f"127.0.0.1:{front.port}", "--ca-file", str(front.ca_file),
-            ),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **site.env},
-        )  # fmt: skip
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(b"before")
-        assert await process.stdout.readexactly(6) == b"before"
-        await asyncio.sleep(150)
-        process.stdin.write(b"after")
-        assert await process.stdout.readexactly(5) == b"after"
-        process.stdin.close()
-        assert await process.wait() == 0
-
-
 async def test_a_company_proxy_that_wants_a_login_is_named_without_its_password(
     tmp_path: Path,
 ) -> None:

@@ -127,6 +127,7 @@ class Stream:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin.fileno(), self.process.stdout.fileno()
+        self._said = b""
         os.set_blocking(self.stdin, False)
         os.set_blocking(self.stdout, False)
 
@@ -173,9 +174,11 @@ class Stream:
             return 0
 
     def said(self) -> str:
+        """What it wrote to standard error until its end."""
         self.process.wait(5)
         assert self.process.stderr is not None
-        return self.process.stderr.read().decode()
+        self._said += self.process.stderr.read()
+        return self._said.decode()
 
 
 @contextmanager
