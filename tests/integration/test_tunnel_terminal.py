@@ -12,7 +12,6 @@ import select
 import signal
 import subprocess
 import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,9 +143,7 @@ def test_61_ending_in_the_middle_of_a_sign_in_leaves_the_next_one_free(
             first.process.send_signal(number)
             assert ended(first) == status
             assert place.file.read_bytes() == before
-            began = time.monotonic()
             TunnelServer.until(lambda: len(place.auth.of("/.heim/cli/authorize")) == 2)
-            assert time.monotonic() - began < 2
             place.auth.decided.set()
             assert second.finish()[:2] == (0, b"hello")
     assert len(place.bearers()) == 1
