@@ -15,6 +15,7 @@ import subprocess
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -269,7 +270,7 @@ def test_18_a_server_that_breaks_the_protocol_is_left_with_76(home: Path, name: 
 # What the server does with the stream once it is open: its frames, its exit status.
 WRONG_STREAMS = {
     "more than the window allows (16)": (
-        b"".join(HEAD.pack(Type.DATA, 0, 65_535, 1) + bytes(65_535) for _ in range(8)),
+        b"".join(HEAD.pack(Type.DATA, 0, 65_535, 1) + bytes(65_535) for _ in range(64)),
         70,
     ),
     "data after eof (17)": (
@@ -287,11 +288,12 @@ def test_a_servers_mistake_about_the_stream_is_no_quiet_end(home: Path, name: st
     def script(peer: Peer) -> None:
         peer.request()
         peer.upgrade()
-        peer.sock.sendall(framed(peer, frames))
+        with suppress(OSError):
+            peer.sock.sendall(framed(peer, frames))
         peer.wait_closed()
 
     with TunnelServer(script) as server, Cli.to(server, home) as cli:
-        # Nobody reads what comes, so that no credit is given meanwhile.
+        # Nobody reads what comes: beyond a pipe of 1 MiB no credit is given.
         assert cli.process.wait(10) == expected
         assert cli.process.stderr is not None
         err = cli.process.stderr.read().decode()
