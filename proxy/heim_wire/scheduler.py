@@ -2,7 +2,7 @@
 
 Each stream has a queue of its own, so that what waits can still be overtaken: by a stream that had
 been quiet (as in fq_codel, RFC 8290), and by every control frame. While one stream is alone its
-frames are as long as they can be; while several wait none sends more than two TLS records at a turn.
+frames are as long as they can be; while several wait none sends more than two TLS records a turn.
 """
 
 from __future__ import annotations
