@@ -6,6 +6,7 @@ precise to the context switch and does not grow while somebody else has the core
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import socket
@@ -58,6 +59,8 @@ class Program:
                 env={**os.environ, **(environment or {})},
                 preexec_fn=lambda: os.sched_setaffinity(0, {core}),
             )
+        # Whatever failed in between: nothing is left running.
+        atexit.register(self.kill)
 
     @property
     def pid(self) -> int:
