@@ -34,6 +34,10 @@ class Places:
         self._budget = WindowBudget()
         self._places: dict[tuple[str, str], _Place] = {}
 
+    def __len__(self) -> int:
+        """How many subjects have a stream."""
+        return len(self._places)
+
     def claim(self, subject: Subject, limit: int) -> bool:
         """Take a place, to be given back with `leave`; False when the subject has `limit`."""
         key = (subject.issuer, subject.subject)

@@ -136,7 +136,7 @@ async def test_it_is_registered_before_it_dials_and_no_longer_when_the_client_le
     await site.heim.until(lambda: site.live == 0)
     assert found.over
     door = site.heim.proxy._edge.door  # type: ignore[union-attr]
-    assert not door.places._taken  # type: ignore[attr-defined]
+    assert not door.places
 
 
 async def test_a_dial_takes_ten_seconds_at_most_whatever_is_configured(
@@ -198,7 +198,7 @@ async def test_a_stream_that_cannot_be_begun_is_refused_and_leaves_nothing(
     ]
     await site.heim.until(lambda: site.live == 0 and site.upstream.open == 0)
     door = site.heim.proxy._edge.door  # type: ignore[union-attr]
-    assert not door.places._taken  # type: ignore[attr-defined]
+    assert not door.places
 
 
 async def test_early_bytes_are_bounded_while_nobody_takes_them(site: TunnelSite) -> None:

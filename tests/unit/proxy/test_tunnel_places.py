@@ -45,7 +45,7 @@ def test_who_has_no_streams_costs_no_memory() -> None:
     places.claim(ALICE, 3)
     places.leave(ALICE)
     places.leave(ALICE)
-    assert not places._places
+    assert not places
 
 
 def test_a_smaller_limit_refuses_and_takes_nothing_away() -> None:
