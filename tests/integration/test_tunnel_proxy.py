@@ -470,10 +470,10 @@ def test_9_output_that_is_closed_from_the_beginning_ends_quietly(home: Path) -> 
 
 def greeter(peer: Peer) -> None:
     """Talk first, and until nobody listens."""
-    if not peer.request():
-        # It was ended before it had asked for anything.
-        return
     try:
+        if not peer.request():
+            # It was ended before it had asked for anything.
+            return
         peer.upgrade()
     except OSError:
         return
