@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import secrets
 from collections.abc import Collection, Mapping
 from typing import Final
 
 import jwt
-from jwt.types import Options
 
 from heim_proxy.identity.dialects import HeaderBlock, Identity, bounded, header_lines
 from heim_proxy.identity.resident import Session
+from heim_proxy.identity.signed import authentic_claims, time_claim
 from heim_proxy.identity.signing import SigningKey, SigningKeys
 
 __all__ = [
@@ -177,14 +176,23 @@ class Verifier:
         Raises:
             AssertionInvalid: when anything is wrong with it.
         """
-        claims = self._authentic(token)
+        claims = authentic_claims(
+            token,
+            typ=ASSERTION_TYP,
+            what="an assertion",
+            longest=MAX_TOKEN_CHARACTERS,
+            find=self._keys.get,
+            invalid=AssertionInvalid,
+        )
         if claims.get("iss") != self._issuer:
             raise AssertionInvalid("another issuer")
         if claims.get("aud") != audience:
             raise AssertionInvalid("made for another audience")
         if not isinstance(claims.get("sub"), str) or not claims["sub"]:
             raise AssertionInvalid("no subject")
-        issued, begins, expires = (_time(claims, name) for name in ("iat", "nbf", "exp"))
+        issued, begins, expires = (
+            time_claim(claims, name, AssertionInvalid) for name in ("iat", "nbf", "exp")
+        )
         if expires - issued > LIFETIME_S:
             raise AssertionInvalid("lives too long")
         if now >= expires + CLOCK_SKEW_S:
@@ -192,49 +200,6 @@ class Verifier:
         if max(issued, begins) > now + CLOCK_SKEW_S:
             raise AssertionInvalid("not valid yet")
         return claims
-
-    def _authentic(self, token: str) -> dict[str, object]:
-        """The claims of a token that one of the keys signed as an assertion."""
-        if len(token) > MAX_TOKEN_CHARACTERS:
-            raise AssertionInvalid("too long")
-        try:
-            header = jwt.get_unverified_header(token)
-            if header.get("typ") != ASSERTION_TYP:
-                raise AssertionInvalid("not an assertion")
-            key = self._keys.get(header.get("kid", ""))
-            if key is None:
-                raise AssertionInvalid("signed by an unknown key")
-            # Times and names are checked above, against the caller's clock.
-            claims: dict[str, object] = jwt.decode(
-                token,
-                key,
-                algorithms=["ES256"],
-                options=_SIGNATURE_ONLY,
-            )
-        except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            # RecursionError: JSON nested thousands deep, in a header nobody has signed.
-            raise AssertionInvalid(f"not authentic ({type(error).__name__})") from None
-        return claims
-
-
-_SIGNATURE_ONLY: Final[Options] = {
-    "verify_signature": True,
-    "verify_exp": False,
-    "verify_nbf": False,
-    "verify_iat": False,
-    "verify_aud": False,
-    "verify_iss": False,
-    "verify_sub": False,
-    "verify_jti": False,
-}
-
-
-def _time(claims: Mapping[str, object], name: str) -> float:
-    value = claims.get(name)
-    # bool is an int to Python, and JSON numbers may be infinite to it.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise AssertionInvalid(f"{name} is not a time")
-    return value
 
 
 def _public_sid(sid: str) -> str:
