@@ -17,7 +17,7 @@ import trustme
 from heim_proxy.demo.loopback import free_port
 from tests.fakes.heim import DOMAIN
 from tests.fakes.real import require
-from tests.integration.services import accepts
+from tests.integration.services import until_it_listens
 
 __all__ = [
     "FrontEnd",
@@ -27,8 +27,6 @@ __all__ = [
     "tinyproxy",
     "tinyproxy_configuration",
 ]
-
-START_DEADLINE_S = 10.0
 
 NAMES = (f"*.{DOMAIN}", f"*.ssh.{DOMAIN}")
 
@@ -127,7 +125,7 @@ async def nginx_in_front(
     process = await asyncio.create_subprocess_exec(
         program, "-p", str(directory), "-c", "nginx.conf", "-e", "error.log"
     )
-    async with _until_it_listens(process, port):
+    async with until_it_listens(process, port, directory / "error.log"):
         yield FrontEnd(port, ca_file)
 
 
@@ -144,7 +142,7 @@ async def haproxy_in_front(
         process = await asyncio.create_subprocess_exec(
             program, "-db", "-f", str(directory / "haproxy.cfg"), stdout=log, stderr=log
         )
-    async with _until_it_listens(process, port):
+    async with until_it_listens(process, port, directory / "haproxy.log"):
         yield FrontEnd(port, ca_file)
 
 
@@ -160,7 +158,7 @@ async def tinyproxy(
     process = await asyncio.create_subprocess_exec(
         program, "-d", "-c", str(configuration), stdout=asyncio.subprocess.DEVNULL
     )
-    async with _until_it_listens(process, port):
+    async with until_it_listens(process, port, directory / "tinyproxy.log"):
         yield Tinyproxy(port, directory / "tinyproxy.log")
 
 
@@ -183,17 +181,3 @@ def _prepare(directory: Path) -> tuple[int, Path]:
     ca_file = directory / "front-ca.pem"
     authority.cert_pem.write_to_path(ca_file)
     return free_port(19443), ca_file
-
-
-@asynccontextmanager
-async def _until_it_listens(process: asyncio.subprocess.Process, port: int) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(START_DEADLINE_S):
-            while not await accepts(port):
-                assert process.returncode is None, "it ended instead of listening"
-                await asyncio.sleep(0.02)
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from heim_proxy.demo.loopback import free_port
 from tests.fakes.real import require
+from tests.integration.services import until_it_listens
 
 __all__ = ["Nginx", "nginx"]
-
-START_DEADLINE_S = 10.0
 
 CONFIGURATION = """\
 daemon off;
@@ -93,16 +92,8 @@ async def nginx(directory: Path, *, keepalive: str = "60s") -> AsyncIterator[Ngi
     process = await asyncio.create_subprocess_exec(
         program, "-p", str(directory), "-c", "nginx.conf", "-e", "error.log"
     )
-    try:
-        async with asyncio.timeout(START_DEADLINE_S):
-            while not await _answers(port):
-                assert process.returncode is None, (directory / "error.log").read_text()
-                await asyncio.sleep(0.02)
+    async with until_it_listens(process, port, directory / "error.log"):
         yield Nginx(directory, port, process)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
 
 
 def _write(directory: Path, port: int, *, version: str, keepalive: str = "60s") -> None:
@@ -114,12 +105,3 @@ def _write(directory: Path, port: int, *, version: str, keepalive: str = "60s") 
         user="user root;" * (directory.owner() == "root"),
     )
     (directory / "nginx.conf").write_text(text)
-
-
-async def _answers(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True

@@ -16,7 +16,17 @@ from pathlib import Path
 from heim_proxy.demo.loopback import free_port
 from tests.fakes.real import require
 
-__all__ = ["Postgres", "Redis", "Sshd", "accepts", "finished", "postgres", "redis", "sshd"]
+__all__ = [
+    "Postgres",
+    "Redis",
+    "Sshd",
+    "accepts",
+    "finished",
+    "postgres",
+    "redis",
+    "sshd",
+    "until_it_listens",
+]
 
 START_DEADLINE_S = 20.0
 
@@ -81,7 +91,7 @@ async def sshd(directory: Path) -> AsyncIterator[Sshd]:
         process = await asyncio.create_subprocess_exec(
             program, "-D", "-e", "-f", str(server_config), stderr=log
         )
-    async with _until_it_listens(process, port, directory / "sshd.log"):
+    async with until_it_listens(process, port, directory / "sshd.log"):
         yield Sshd(port, client_config)
 
 
@@ -120,7 +130,7 @@ async def postgres() -> AsyncIterator[Postgres]:
                 server, "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", str(directory),
                 "-F", stdout=stderr, stderr=stderr, cwd=directory, user=owner,
             )  # fmt: skip
-        async with _until_it_listens(process, port, log):
+        async with until_it_listens(process, port, log):
             yield Postgres(port)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -149,15 +159,15 @@ async def redis(directory: Path) -> AsyncIterator[Redis]:
             program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
             cwd=directory, stdout=stdout, stderr=stdout,
         )  # fmt: skip
-    async with _until_it_listens(process, port, log):
+    async with until_it_listens(process, port, log):
         yield Redis(port)
 
 
 @asynccontextmanager
-async def _until_it_listens(
+async def until_it_listens(
     process: asyncio.subprocess.Process, port: int, log: Path
 ) -> AsyncIterator[None]:
-    """Wait until a server accepts connections; end it after the block."""
+    """Wait until a server accepts connections; end it after the block. `log` is what it says."""
     try:
         async with asyncio.timeout(START_DEADLINE_S):
             while not await accepts(port):
