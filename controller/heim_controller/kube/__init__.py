@@ -1,0 +1,1 @@
+"""The one door to the Kubernetes API: plain dicts over kubernetes.aio."""

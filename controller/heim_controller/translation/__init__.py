@@ -1,0 +1,1 @@
+"""Kubernetes objects into the proxy's configuration: pure."""

@@ -1,0 +1,1 @@
+"""Agents: who they are, which are connected, and streams through them."""
