@@ -1,7 +1,4 @@
-"""A client and a proxy in networks of their own, with two routers between them (Linux, root).
-
-client 10.9.1.2 -- one -- 576 bytes or more -- two -- 10.9.3.2 proxy
-"""
+"""Networks of our own (Linux namespaces, root), held by a process for the length of a test."""
 
 from __future__ import annotations
 
@@ -18,15 +15,23 @@ import pytest
 from tests.fakes.real import require
 from tests.integration.services import finished
 
-__all__ = ["PROXY_ADDRESS", "Network", "network"]
+__all__ = ["PROXY_ADDRESS", "Network", "network", "networks"]
 
 PROXY_ADDRESS: Final = "10.9.3.2"
 
 # Names of networks are files in /run/netns: a /run of our own hides them from the machine.
-SCRIPT: Final = """\
+PROLOGUE: Final = """\
 set -eu
 mount -t tmpfs none /run
 mount --bind {hosts} /etc/hosts
+"""
+EPILOGUE: Final = """\
+echo ready
+exec sleep infinity
+"""
+
+# client 10.9.1.2 -- one -- 576 bytes or more -- two -- 10.9.3.2 proxy
+SCRIPT: Final = """\
 for name in client one two proxy; do
   ip netns add $name
   ip -n $name link set lo up
@@ -46,14 +51,12 @@ ip -n one route add 10.9.3.0/24 via 10.9.2.2
 ip -n two route add 10.9.1.0/24 via 10.9.2.1
 ip -n proxy route add default via 10.9.3.1
 for name in one two; do ip netns exec $name sysctl -qw net.ipv4.ip_forward=1; done
-echo ready
-exec sleep infinity
 """
 
 
 @dataclass(frozen=True)
 class Network:
-    """The networks `client`, `one`, `two` and `proxy`, as long as the process `pid` lives."""
+    """Networks by name, as long as the process `pid` lives."""
 
     pid: int
 
@@ -68,20 +71,33 @@ class Network:
 
     async def lose_everything(self) -> None:
         """From now on nothing arrives, and nobody is told: no FIN, no RST, no ICMP."""
-        for network in ("10.9.1.0/24", "10.9.3.0/24"):
-            await self.ip("one", "route", "replace", "blackhole", network, "metric", "0")
-            await self.ip("two", "route", "replace", "blackhole", network, "metric", "0")
+        for destination in ("10.9.1.0/24", "10.9.3.0/24"):
+            await self.ip("one", "route", "replace", "blackhole", destination, "metric", "0")
+            await self.ip("two", "route", "replace", "blackhole", destination, "metric", "0")
 
 
 @asynccontextmanager
 async def network(
     directory: Path, *, mtu: int = 1500, hosts: str = "127.0.0.1 localhost\n"
 ) -> AsyncIterator[Network]:
-    """Networks for the length of the block; skips where this machine does not let us.
+    """The networks `client` and `proxy`, with the routers `one` and `two` between them.
 
     Args:
         directory: For a file or two.
         mtu: Of the link between the routers, in bytes.
+        hosts: What /etc/hosts says within.
+    """
+    async with networks(directory, SCRIPT.format(mtu=mtu), hosts=hosts) as found:
+        yield found
+
+
+@asynccontextmanager
+async def networks(directory: Path, script: str, *, hosts: str) -> AsyncIterator[Network]:
+    """Networks for the length of the block; skips where this machine does not let us.
+
+    Args:
+        directory: For a file or two.
+        script: Shell commands that make them.
         hosts: What /etc/hosts says within.
     """
     unshare = require("unshare")
@@ -91,7 +107,7 @@ async def network(
     (directory / "hosts").write_text(hosts)
     process = await asyncio.create_subprocess_exec(
         unshare, "--net", "--mount", "sh", "-c",
-        SCRIPT.format(mtu=mtu, hosts=directory / "hosts"),
+        PROLOGUE.format(hosts=directory / "hosts") + script + EPILOGUE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
