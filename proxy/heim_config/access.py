@@ -81,6 +81,10 @@ class Role(Section):
     bindings: tuple[Binding, ...] = ()
     """What they may do. Default: nothing; access is what bindings give and nothing else."""
 
+    approve_agents: Flag = False
+    """Members may let agents in, by typing the code that an agent shows. Default: false; members of
+    break-glass roles may."""
+
     break_glass: Flag = False
     """Members may do everything on every backend, over http and tcp, and each use is audited as
     break-glass. Default: false; meant for the few people who must get in when the configuration is

@@ -6,6 +6,7 @@ are strict: a YAML ``yes`` or ``"443"`` where the other type is meant is a mista
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,7 @@ __all__ = [
     "HeaderName",
     "Host",
     "Issuer",
+    "KeyDigest",
     "Name",
     "Origin",
     "PathText",
@@ -140,6 +142,21 @@ def _header(value: str) -> str:
     return value
 
 
+def _key_digest(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    text = value if isinstance(value, str) else ""
+    try:
+        digest = bytes.fromhex(text) if len(text) == 64 else base64.b64decode(text, validate=True)
+    except ValueError:
+        digest = b""
+    if len(digest) != 32:
+        raise mistake(
+            f"{show(value)} is not a SHA-256 digest", "write its 64 hexadecimal digits, or base64"
+        )
+    return digest
+
+
 class _NotEmpty:
     """A list with at least one item.
 
@@ -235,6 +252,12 @@ BindAddressOrSocket = Annotated[
     ),
     PlainSerializer(str),
     _schema("address or socket", "127.0.0.1:9440", "unix:/run/heim/admin.sock"),
+]
+KeyDigest = Annotated[
+    bytes,
+    PlainValidator(_key_digest),
+    PlainSerializer(bytes.hex),
+    _schema("SHA-256 of a key", "3f" * 32),
 ]
 TrustedNetwork = Annotated[
     units.Network,

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from heim_config.access import Role, ServiceAccount
+from heim_config.agents import Agent, AgentsCa
 from heim_config.backends import Backend
 from heim_config.fields import DomainName, Duration, FilePath, Host, Section, TrustedNetwork, Whole
 from heim_config.hosts import parse_host
@@ -119,6 +120,13 @@ class Config(Section):
     service_accounts: tuple[ServiceAccount, ...] = ()
     """Programs that act under their own name. Default: none."""
 
+    agents: tuple[Agent, ...] = ()
+    """Machines that nothing can dial into and that dial out instead. Default: none."""
+
+    agents_ca: AgentsCa | None = None
+    """What lets agents in. Default: an authority generated once beside the state, agents-ca.pem and
+    agents-ca.key with mode 0600."""
+
     tunnel: Tunnel = Tunnel()
     """Limits of TCP streams."""
 
@@ -171,6 +179,9 @@ class Config(Section):
             yield self.session.key_file
         if self.assertion is not None and self.assertion.key_file is not None:
             yield self.assertion.key_file
+        if self.agents_ca is not None:
+            yield self.agents_ca.cert_file
+            yield self.agents_ca.key_file
         for backend in self.backends:
             if backend.upstream_tls is not None and backend.upstream_tls.ca_file is not None:
                 yield backend.upstream_tls.ca_file

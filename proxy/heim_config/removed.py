@@ -30,10 +30,6 @@ def _later(what: str, instead_of: str | None = None) -> Absent:
 _SECRET: Final = "secrets come from a file or the environment, never from this file"  # noqa: S105
 
 ABSENT: Final[dict[str, Absent]] = {
-    "agents": _later("the agent"),
-    "agents_ca": _later("the agent"),
-    "backends.tcp.agent": _later("the agent", "upstream"),
-    "backends.tcp.target": _later("the agent", "upstream"),
     "backends.webhooks": _later("webhooks"),
     "listeners.http.acme": _later("ACME"),
     "listeners.https.acme": _later("ACME"),

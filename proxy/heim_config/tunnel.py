@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from heim_config.fields import Duration, Section, TcpAddress, Whole
+from heim_config.fields import Duration, KeyDigest, Name, Section, TcpAddress, Whole
 from heim_config.problems import mistake
 
 __all__ = ["TcpService", "Tunnel"]
@@ -13,10 +13,20 @@ __all__ = ["TcpService", "Tunnel"]
 class TcpService(Section):
     """TCP behind a backend: ssh, a database, anything. People reach it with `heim-tunnel`."""
 
-    upstream: TcpAddress
-    """Where its streams go: host:port, always with the port, or unix:/path. Required. One address,
-    also for a backend with a wildcard host: the bytes of a stream do not say which name was
-    asked for."""
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["upstream"]}, {"required": ["agent", "target"]}]}
+    )
+
+    upstream: TcpAddress | None = None
+    """Where its streams go: host:port, always with the port, or unix:/path. Required, or `agent`
+    with `target`. One address, also for a backend with a wildcard host: the bytes of a stream do
+    not say which name was asked for."""
+
+    agent: Name | None = None
+    """The agent that its streams go through, instead of an upstream. Needs `target`."""
+
+    target: Name | None = None
+    """Which of the agent's targets. Needs `agent`."""
 
     idle: Duration | None = None
     """Without a byte in either direction, after which a stream ends. Default: no limit, because an
@@ -24,6 +34,18 @@ class TcpService(Section):
 
     max_duration: Duration | None = None
     """How long a stream may last at all. Default: no limit but that of the session."""
+
+    @model_validator(mode="after")
+    def _check_way(self) -> TcpService:
+        if self.upstream is not None and self.agent is not None:
+            raise mistake("has an upstream and an agent", "its streams go to one place")
+        if self.target is not None and self.agent is None:
+            raise mistake("needs agent: whose target it is", at=("target",))
+        if self.agent is not None and self.target is None:
+            raise mistake("needs target: which of the agent's", at=("agent",))
+        if self.upstream is None and self.agent is None:
+            raise mistake("needs upstream, or agent and target", "there is nowhere to go")
+        return self
 
     @model_validator(mode="after")
     def _check_limits(self) -> TcpService:
@@ -39,3 +61,9 @@ class Tunnel(Section):
     """How many streams one user, or one service account, may have open at a time, over all
     backends and devices; one more is refused as busy. Default 256: an editor with a remote
     workspace opens a few dozen, and a program in a loop takes no more from the others."""
+
+    agent_tls_keys: frozenset[KeyDigest] = frozenset()
+    """SHA-256 of the public key (SubjectPublicKeyInfo) of each certificate with which something in
+    front of the proxy ends the TLS of agents: an agent's proof counts only for a connection to us,
+    or to one of these. 64 hexadecimal digits or base64. Default: none, which is right unless a load
+    balancer terminates TLS; whoever holds such a key reads what agents carry."""

@@ -217,7 +217,7 @@ def _explain(detail: ErrorDetails, data: Any) -> tuple[str, str | None]:
             limit = context.get("ge", context.get("le"))
             word = "least" if "ge" in context else "most"
             return f"{show(value)} must be at {word} {limit}", None
-        case "tuple_type":
+        case "tuple_type" | "frozen_set_type":
             hint = "write [] for none" if value is None else "begin each item with a dash"
             return f"must be a list, not {_kind(value)}", hint
         case "model_type" | "model_attributes_type":
