@@ -34,6 +34,7 @@ from heim_proxy.access.subject import Subject
 
 __all__ = [
     "Allow",
+    "Approver",
     "BindingSpec",
     "Deny",
     "DenyReason",
@@ -86,6 +87,14 @@ class Deny:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Approver:
+    """The permission to let agents in and to look at them; `role` is what gives it."""
+
+    role: str
+    break_glass: bool
+
+
 # Stands for every method that no rule of a backend names: no method is empty (RFC 9110, 9.1).
 _UNNAMED: Final = b""
 
@@ -106,10 +115,11 @@ class Grants:
     """What one combination of roles may do. Shared by all subjects that have it; immutable.
 
     `known` are the backends that serve http, `tcp` those that serve tcp. The two are judged by
-    different methods from different rules; neither sees what the other would say.
+    different methods from different rules; neither sees what the other would say. `approver` is
+    None for those who may not let agents in.
     """
 
-    __slots__ = ("_backends", "_fault", "_known", "_streams", "_tcp", "roles")
+    __slots__ = ("_backends", "_fault", "_known", "_streams", "_tcp", "approver", "roles")
 
     def __init__(
         self,
@@ -123,6 +133,7 @@ class Grants:
         self._known = known
         self._tcp = tcp
         self._fault = fault
+        self.approver = _approver(roles)
         self._streams = _tcp_grants(roles)
         bound = {name: None for role in roles for name in (*role.rules, *role.emergency)}
         self._backends = {name: _backend_grants(name, roles) for name in bound}
@@ -280,6 +291,13 @@ def _internal(backend: str, fault: str) -> Deny:
 
 def _unknown(backend: str) -> Deny:
     return Deny(backend, DenyReason.UNKNOWN_BACKEND, "There is nothing by this name here.")
+
+
+def _approver(roles: tuple[Role, ...]) -> Approver | None:
+    """Breaking the glass comes last, so that it is recorded only when it was needed."""
+    by_role = [Approver(role.name, break_glass=False) for role in roles if role.approve_agents]
+    by_role += [Approver(role.name, break_glass=True) for role in roles if role.break_glass]
+    return by_role[0] if by_role else None
 
 
 def _tcp_grants(roles: tuple[Role, ...]) -> Mapping[str, Allow]:

@@ -81,13 +81,14 @@ class RoleSpec:
 
     A `break_glass` role allows everything on every backend, over tcp too, and says so in the
     decision. Its bindings, if it has any, are what its members may do on an ordinary day without it
-    being said.
+    being said. Members of an `approve_agents` role, and of a break-glass one, may let agents in.
     """
 
     name: str
     members: tuple[MemberSpec, ...]
     bindings: tuple[BindingSpec, ...] = ()
     break_glass: bool = False
+    approve_agents: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +145,8 @@ class Role:
     emergency: Mapping[str, Rule]
     tcp: Mapping[str, TcpRule]
     tcp_emergency: Mapping[str, TcpRule]
+    break_glass: bool = False
+    approve_agents: bool = False
 
 
 def wire_methods(word: str) -> frozenset[bytes]:
@@ -216,4 +219,6 @@ def _role(
         tcp_emergency={name: TcpRule(spec.name, name, break_glass=True) for name in sorted(tcp)}
         if spec.break_glass
         else {},
+        break_glass=spec.break_glass,
+        approve_agents=spec.approve_agents,
     )

@@ -13,6 +13,7 @@ from heim_proxy.access.members import (
 )
 from heim_proxy.access.policy import (
     Allow,
+    Approver,
     BindingSpec,
     Deny,
     DenyReason,
@@ -525,3 +526,43 @@ def test_exception_in_a_decision_about_a_stream_is_a_refusal() -> None:
 def test_connecting_twice_gives_the_same_prepared_answer() -> None:
     grants = STREAMS.grants(ALICE)
     assert grants.connect("desktop") is grants.connect("desktop")
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        pytest.param(ALICE, Approver("keeper", break_glass=False), id="approve_agents"),
+        pytest.param(BOB, Approver("root", break_glass=True), id="break-glass"),
+        pytest.param(CAROL, None, id="any other role"),
+        pytest.param(MALLORY, None, id="no role"),
+    ],
+)
+def test_agents_are_let_in_by_those_whose_role_says_so(
+    subject: Subject, expected: Approver | None
+) -> None:
+    """J11: breaking the glass is named only where nothing else gives it."""
+    policy = Policy.compile(
+        backends=("wiki",),
+        permissions=(PermissionSpec("wiki", "all", (LocationSpec("any", b"/"),)),),
+        roles=(
+            RoleSpec(
+                "root",
+                (UserMember("alice@example.com"), UserMember("bob@example.com")),
+                break_glass=True,
+            ),
+            RoleSpec("keeper", (UserMember("alice@example.com"),), approve_agents=True),
+            RoleSpec("reader", (UserMember("carol@example.com"),), (BindingSpec("wiki", "all"),)),
+        ),
+    )
+    assert policy.grants(subject).approver == expected
+
+
+def test_whoever_cannot_be_evaluated_lets_no_agent_in() -> None:
+    policy = Policy.compile(
+        backends=(),
+        permissions=(),
+        roles=(RoleSpec("keeper", (DomainMember("example.com"),), approve_agents=True),),
+    )
+    broken = cast("Subject", object())
+    assert policy.grants(ALICE).approver is not None
+    assert policy.grants(broken).approver is None
