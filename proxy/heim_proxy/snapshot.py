@@ -270,6 +270,7 @@ def _role(role: RoleConfig, config: Config) -> RoleSpec:
         tuple(_member(member, default) for member in role.members),
         tuple(BindingSpec(binding.backend, binding.permission) for binding in role.bindings),
         role.break_glass,
+        role.approve_agents,
     )
 
 
