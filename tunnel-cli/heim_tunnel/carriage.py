@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from heim_runtime.link import Link, Lost
 from heim_tunnel.complaints import clean
-from heim_tunnel.link import Link, Lost
 from heim_wire.errors import WireError
 from heim_wire.session import Session
 from heim_wire.settings import Settings

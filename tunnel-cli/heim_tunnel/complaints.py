@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from heim_runtime.complaints import NO_HOST, UNAVAILABLE, USAGE, Complaint, UsageError
 from heim_wire.errors import FAILURES, by_slug
 from heim_wire.messages import printable
 
@@ -42,11 +43,6 @@ __all__ = [
 
 OK = 0
 FAILED = 1
-USAGE = 2
-NO_HOST = 68
-"""sysexits EX_NOHOST: no such target, or a name that does not resolve."""
-UNAVAILABLE = 69
-"""sysexits EX_UNAVAILABLE: something on the way does not answer or is not trusted."""
 SOFTWARE = 70
 TRY_LATER = 75
 PROTOCOL = 76
@@ -63,29 +59,6 @@ _BY_HTTP = {UNAUTHENTICATED: AUTH, 403: AUTH, 404: NO_HOST, 429: TRY_LATER, 503:
 
 LINE_BYTES = 600
 """Longer texts are cut: a captive portal must not fill the terminal."""
-
-
-class Complaint(Exception):  # noqa: N818 - what it becomes for the person
-    """A failure that has its line for the person; `main` prints it and exits with `status`.
-
-    Attributes:
-        text: One line: what happened, at which step, what to do.
-        status: The exit status, one of this module's constants.
-        detail: More for `-v`, never needed to act; None when there is none.
-    """
-
-    def __init__(self, text: str, status: int = UNAVAILABLE, *, detail: str | None = None) -> None:
-        super().__init__(text)
-        self.text = text
-        self.status = status
-        self.detail = detail
-
-
-class UsageError(Complaint):
-    """The command line or an environment variable cannot be understood."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text, USAGE)
 
 
 def clean(text: str, limit: int = LINE_BYTES) -> str:

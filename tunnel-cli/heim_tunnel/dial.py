@@ -10,19 +10,21 @@ import os
 import ssl
 import time
 
-from heim_tunnel import race, trust, webproxy
-from heim_tunnel.complaints import Complaint, UsageError, clean, say
-from heim_tunnel.link import Link, Lost
+from heim_runtime import race, trust, webproxy
+from heim_runtime.link import Link, Lost
+from heim_tunnel.complaints import Complaint, UsageError, clean, refusal, say
 from heim_wire.aio.sockets import tune_carriage
+from heim_wire.handshake import Connect, connect_request
+from heim_wire.problem import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket
     from typing import Final
 
+    from heim_runtime.race import Address
+    from heim_runtime.webproxy import WebProxy
     from heim_tunnel.grant import Login
-    from heim_tunnel.race import Address
-    from heim_tunnel.webproxy import WebProxy
 
 __all__ = ["Endpoint", "Way", "connect", "dial", "find_addresses", "secure", "untrusted"]
 
@@ -168,12 +170,19 @@ def connect(endpoint: Endpoint, way: Way) -> socket:
     sock = _open(Endpoint(proxy.host, proxy.port), f"web proxy {proxy}", proxy)
     try:
         if proxy.scheme == "https":
-            from heim_tunnel import bridge
+            from heim_runtime import bridge
 
-            sock = bridge.open_tls(sock, proxy, way, time.monotonic() + TLS_S)
+            sock = bridge.open_tls(sock, proxy, way.ca_file, time.monotonic() + TLS_S)
         webproxy.join(
-            sock, proxy, target.host, target.port, deadline=time.monotonic() + WEB_PROXY_S
+            sock,
+            proxy,
+            lambda auth: connect_request(target.host, target.port, auth),
+            Connect(str(proxy)),
+            deadline=time.monotonic() + WEB_PROXY_S,
         )
+    except Refused as e:
+        sock.close()
+        raise Complaint(refusal(e).text, detail=f"status {e.status}") from e
     except BaseException:
         sock.close()
         raise

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from heim_tunnel import credentials, tokens, trust
+from heim_runtime import trust
+from heim_tunnel import credentials, tokens
 from heim_tunnel.complaints import AUTH, UNAUTHENTICATED, Complaint, refusal, token_refused
 from heim_tunnel.dial import TLS_S, connect, untrusted
 from heim_tunnel.grant import Login

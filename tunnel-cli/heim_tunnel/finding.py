@@ -6,15 +6,15 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
+from heim_runtime.webproxy import WebProxy
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Way
 from heim_tunnel.invocation import Invocation
 from heim_tunnel.login import with_authorities
-from heim_tunnel.webproxy import WebProxy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from heim_tunnel.race import Address
+    from heim_runtime.race import Address
 
 __all__ = ["Case", "Finding", "milliseconds"]
 

@@ -13,11 +13,12 @@ import ssl
 import time
 from typing import Final
 
-from heim_tunnel import credentials, race, webproxy
+from heim_runtime import race, webproxy
+from heim_runtime.link import Link
+from heim_tunnel import credentials
 from heim_tunnel.complaints import Complaint, clean, refusal
 from heim_tunnel.dial import CONNECT_S, Endpoint, connect, dial, find_addresses
 from heim_tunnel.finding import Case, Finding, milliseconds
-from heim_tunnel.link import Link
 from heim_tunnel.login import until
 from heim_tunnel.request import Reply, get
 from heim_tunnel.status import masked

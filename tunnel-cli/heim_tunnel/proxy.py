@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from heim_runtime.link import Link
     from heim_tunnel.credentials import Login
-    from heim_tunnel.link import Link
     from heim_wire.messages import Message
 
 __all__ = ["command", "login_for", "main"]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Final
 
-    from heim_tunnel.link import Link
+    from heim_runtime.link import Link
     from heim_wire.events import Event
     from heim_wire.messages import Message
 

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from heim_tunnel import trust
+from heim_runtime import trust
+from heim_runtime.link import Link, ready
 from heim_tunnel.carriage import Carriage
-from heim_tunnel.link import Link, ready
 from heim_wire import events
 from heim_wire.errors import Code
 from tests.fakes.tunnel_server import TARGET, Peer, Script, TunnelServer

@@ -3,8 +3,6 @@ from __future__ import annotations
 import pytest
 
 from heim_tunnel.complaints import (
-    Complaint,
-    UsageError,
     clean,
     joined,
     refusal,
@@ -43,12 +41,6 @@ def test_a_line_says_who_speaks_and_about_what(capfd: pytest.CaptureFixture[str]
     say("web1\n", "it\x07 is away")
     say(None, "hello")
     assert capfd.readouterr().err == "heim-tunnel: web1: it is away\nheim-tunnel: hello\n"
-
-
-def test_a_usage_error_is_a_complaint_with_status_2() -> None:
-    assert isinstance(UsageError("x"), Complaint)
-    assert UsageError("x").status == 2
-    assert Complaint("x").status == 69
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from heim_runtime.webproxy import WebProxy
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.finding import Case, milliseconds
 from heim_tunnel.invocation import Invocation
-from heim_tunnel.webproxy import WebProxy
 from tests.unit.tunnel.test_status import store
 
 

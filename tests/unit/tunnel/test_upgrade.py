@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from heim_tunnel import trust
+from heim_runtime import trust
+from heim_runtime.link import Link
 from heim_tunnel.complaints import Complaint
 from heim_tunnel.dial import Endpoint
-from heim_tunnel.link import Link
 from heim_tunnel.upgrade import upgrade
 from heim_wire.problem import Refused
 from tests.fakes.tunnel_server import LOGIN_HOST, TARGET, Peer, Script, TunnelServer

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from heim_tunnel import trust
-from heim_tunnel.complaints import Complaint
+from heim_runtime import trust
+from heim_runtime.complaints import Complaint
 from tests.fakes.certificates import CA_PEM
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from heim_tunnel import trust
-from heim_tunnel.link import Link, Lost, ready
+from heim_runtime import trust
+from heim_runtime.link import Link, Lost, ready
 from tests.fakes.certificates import CA_PEM, make_pair
 from tests.fakes.real import require
 from tests.fakes.tunnel_server import TARGET, Peer, TunnelServer

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from heim_tunnel.complaints import Complaint, UsageError
-from heim_tunnel.webproxy import WebProxy, find, join
+from heim_runtime.complaints import Complaint, UsageError
+from heim_runtime.webproxy import WebProxy, find, join
+from heim_wire.handshake import Connect, connect_request
 
 PROXY = "http://proxy.example.com:3128"
 
@@ -110,7 +111,13 @@ def joined(answer: bytes, *, deadline_s: float = 5.0) -> bytes:
         if answer:
             theirs.shutdown(socket.SHUT_WR)
         proxy = WebProxy("http", "p", 3128, "alice:secret")
-        join(ours, proxy, "h", 443, deadline=time.monotonic() + deadline_s)
+        join(
+            ours,
+            proxy,
+            lambda auth: connect_request("h", 443, auth),
+            Connect(str(proxy)),
+            deadline=time.monotonic() + deadline_s,
+        )
         return theirs.recv(4096)
 
 

@@ -12,16 +12,24 @@ import os
 import select
 import socket
 
-from heim_tunnel.complaints import Complaint, UsageError, refusal
-from heim_tunnel.link import ready
-from heim_tunnel.race import is_loopback_name, literal
-from heim_wire.handshake import Connect, connect_request
-from heim_wire.problem import Refused
+from heim_runtime.complaints import Complaint, UsageError
+from heim_runtime.link import ready
+from heim_runtime.race import is_loopback_name, literal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Final
+    from collections.abc import Callable, Mapping
+    from typing import Final, Protocol
+
+    class Answer(Protocol):
+        """Collects what the web proxy says: `heim_wire.handshake.Connect`."""
+
+        def receive(self, data: bytes) -> bytes | None:
+            """Take bytes: None while it is incomplete, else what followed its head."""
+
+        def eof(self) -> Exception:
+            """What to raise when it closed before that."""
+
 
 __all__ = ["WebProxy", "find", "join"]
 
@@ -149,18 +157,33 @@ def _within(address: tuple[int, bytes], network: str) -> bool:
     return int.from_bytes(address[1], "big") >> shift == int.from_bytes(first[1], "big") >> shift
 
 
-def join(sock: socket.socket, proxy: WebProxy, target: str, port: int, *, deadline: float) -> None:
-    """Ask the proxy at the other end of a connection to connect to `target`.
+def join(
+    sock: socket.socket,
+    proxy: WebProxy,
+    request: Callable[[str], bytes],
+    answer: Answer,
+    *,
+    deadline: float,
+) -> None:
+    """Ask the proxy at the other end of a connection to connect on.
+
+    Args:
+        sock: Connected to it.
+        proxy: Which it is, for complaints.
+        request: Makes the CONNECT for a `user:password`, or for "" when there is none or a file of
+            header lines takes its place (`heim_wire.handshake.connect_request`).
+        answer: Judges what comes back.
+        deadline: For all of it, seconds of time.monotonic.
 
     Raises:
-        Complaint: It refuses, answers nonsense or does not answer by the deadline.
+        Complaint: It answers nonsense or does not answer by the deadline.
+        Exception: What `answer` raises.
     """
     extra = _header_lines(os.environ.get(HEADER_FILE))
-    request = connect_request(target, port, "" if extra else proxy.auth)
-    answer = Connect(str(proxy))
+    asked = request("" if extra else proxy.auth)
     try:
         sock.setblocking(True)
-        sock.sendall(request[:-2] + extra + request[-2:])
+        sock.sendall(asked[:-2] + extra + asked[-2:])
         rest = None
         while rest is None:
             if not ready(sock.fileno(), select.POLLIN, deadline):
@@ -169,8 +192,6 @@ def join(sock: socket.socket, proxy: WebProxy, target: str, port: int, *, deadli
             if not data:
                 raise answer.eof()
             rest = answer.receive(data)
-    except Refused as e:
-        raise Complaint(refusal(e).text, detail=f"status {e.status}") from e
     except OSError as e:
         raise Complaint(f"web proxy {proxy}: {e.strerror or e}") from e
     if rest:

@@ -12,16 +12,15 @@ import socket
 import ssl
 import time
 
-from heim_tunnel import trust
-from heim_tunnel.complaints import Complaint
-from heim_tunnel.link import Link, Lost
+from heim_runtime import trust
+from heim_runtime.complaints import Complaint
+from heim_runtime.link import Link, Lost
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-    from heim_tunnel.dial import Way
-    from heim_tunnel.webproxy import WebProxy
+    from heim_runtime.webproxy import WebProxy
 
 __all__ = ["open_tls"]
 
@@ -31,23 +30,31 @@ ENDING_S: Final = 5.0
 """For the last bytes of one side when the other has closed."""
 
 
-def open_tls(sock: socket.socket, proxy: WebProxy, way: Way, deadline: float) -> socket.socket:
+def open_tls(
+    sock: socket.socket, proxy: WebProxy, ca_file: str | None, deadline: float
+) -> socket.socket:
     """One end of a socket pair whose bytes travel to the web proxy in TLS.
+
+    Args:
+        sock: Connected to it; closed by whoever carries the bytes.
+        proxy: Which it is, and so what its certificate must say.
+        ca_file: Authorities to trust beside the system's; None for no more.
+        deadline: For the handshake, seconds of time.monotonic.
 
     Raises:
         Complaint: TLS with the web proxy failed; its socket is closed.
     """
     # `--ca-file` is about Heim; a company's own authority is in the system's store most often.
     context = trust.context(None, bundle=True)
-    if way.ca_file is not None:
-        trust.load(context, way.ca_file)
+    if ca_file is not None:
+        trust.load(context, ca_file)
     link = Link(sock, context, proxy.host)
     try:
         link.handshake(deadline)
     except (ssl.SSLError, TimeoutError, Lost) as e:
         link.close()
         if isinstance(e, ssl.SSLError):
-            raise Complaint(f"web proxy: {trust.explain(e, proxy.host, way.ca_file)}") from e
+            raise Complaint(f"web proxy: {trust.explain(e, proxy.host, ca_file)}") from e
         raise Complaint(f"no TLS with web proxy {proxy}: {e or 'it does not answer'}") from e
     ours, theirs = socket.socketpair()
     _thread.start_new_thread(_carry, (link, theirs))

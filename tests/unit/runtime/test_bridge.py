@@ -5,10 +5,9 @@ import time
 
 import pytest
 
-from heim_tunnel import bridge
-from heim_tunnel.complaints import Complaint
-from heim_tunnel.dial import Way
-from heim_tunnel.webproxy import WebProxy
+from heim_runtime import bridge
+from heim_runtime.complaints import Complaint
+from heim_runtime.webproxy import WebProxy
 from tests.fakes.certificates import make_pair
 from tests.fakes.tunnel_server import Peer, TunnelServer
 
@@ -18,8 +17,7 @@ SIZE = 4 * 1024 * 1024
 def bridged(server: TunnelServer, name: str = "localhost") -> socket.socket:
     sock = socket.create_connection(("127.0.0.1", server.port))
     proxy = WebProxy("https", name, server.port, "")
-    way = Way(ca_file=str(server.ca_file))
-    return bridge.open_tls(sock, proxy, way, time.monotonic() + 5)
+    return bridge.open_tls(sock, proxy, str(server.ca_file), time.monotonic() + 5)
 
 
 def test_bytes_cross_it_both_ways_and_ends_too() -> None:

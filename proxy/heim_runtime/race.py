@@ -13,7 +13,7 @@ import select
 import socket
 import time
 
-from heim_tunnel.complaints import NO_HOST, Complaint
+from heim_runtime.complaints import NO_HOST, Complaint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from heim_tunnel import race
-from heim_tunnel.complaints import NO_HOST, Complaint
+from heim_runtime import race
+from heim_runtime.complaints import NO_HOST, Complaint
 
 Address = tuple[int, tuple[str, int]]
 

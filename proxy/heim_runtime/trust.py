@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 
-from heim_tunnel.complaints import UsageError
+from heim_runtime.complaints import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
