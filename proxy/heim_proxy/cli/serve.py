@@ -6,8 +6,6 @@ import argparse
 import asyncio
 import importlib.util
 import resource
-import shlex
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -17,6 +15,7 @@ from typing import Any, Final
 from heim_config.problems import ConfigError
 from heim_proxy.app import Proxy
 from heim_proxy.cli.complain import complain
+from heim_proxy.demo.programs import Programs
 from heim_proxy.edge.listener import ListenError
 from heim_proxy.sources.file import FileSource
 from heim_proxy.store.base import StoreUnavailable
@@ -25,7 +24,7 @@ from heim_runtime.logs import configure
 from heim_runtime.signals import handling
 from heim_wire.mask import use_fast_mask
 
-__all__ = ["demo", "program", "run", "run_loop", "tunnel"]
+__all__ = ["demo", "run", "run_loop"]
 
 SSH_PORT: Final = 22
 
@@ -86,7 +85,8 @@ async def _demo(run_demo: Callable[..., Coroutine[Any, Any, None]], **options: o
         return proxy
 
     try:
-        await run_demo(start, out=sys.stdout, program=program(), tunnel=tunnel(), **options)
+        programs = Programs.beside(sys.argv[0])
+        await run_demo(start, out=sys.stdout, programs=programs, **options)
     except ConfigError as error:
         return complain(error)
     except (ListenError, StoreUnavailable, OSError, ValueError) as error:
@@ -94,20 +94,6 @@ async def _demo(run_demo: Callable[..., Coroutine[Any, Any, None]], **options: o
         print(f"heim-proxy demo: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def program() -> str:
-    """What starts this program again when it is pasted into a shell in the same directory."""
-    started = sys.argv[0]
-    # Without a slash in it, a shell would look for it in PATH, where it need not be.
-    return shlex.quote(shutil.which(started) or str(Path(started).absolute()))
-
-
-def tunnel() -> str:
-    """Likewise for `heim-tunnel`, which is installed beside this program."""
-    started = Path(shutil.which(sys.argv[0]) or Path(sys.argv[0]).absolute())
-    beside = started.with_name("heim-tunnel")
-    return shlex.quote(str(beside) if beside.exists() else "heim-tunnel")
 
 
 def _raise_descriptor_limit() -> None:

@@ -7,6 +7,7 @@ import shlex
 from heim_proxy.demo.files import (
     APP_HOST,
     LOGIN_HOST,
+    OFFICE_HOST,
     SSH_HOST,
     STATUS_HOST,
     TCP_HOST,
@@ -15,6 +16,7 @@ from heim_proxy.demo.files import (
     public_url,
 )
 from heim_proxy.demo.people import PEOPLE
+from heim_proxy.demo.programs import Programs
 
 __all__ = ["banner"]
 
@@ -24,21 +26,21 @@ def banner(
     files: DemoFiles,
     ports: DemoPorts,
     start_url: str,
-    program: str,
-    tunnel: str,
+    programs: Programs,
     kept: bool,
 ) -> str:
-    """The text for a terminal: at most 42 lines of 100 columns, unless paths are very long.
+    """The text for a terminal: at most 44 lines of 100 columns, unless paths are very long.
 
     Args:
         files: Where this run's files are.
         ports: Where this run listens.
         start_url: The link that lets a browser sign in; it holds the run's secret.
-        program: What starts `heim-proxy` when it is pasted; quoted for a shell already.
-        tunnel: Likewise for `heim-tunnel`.
+        programs: What to paste starts these.
         kept: The directory stays when the demo ends.
     """
-    app, status, login = (public_url(host, ports) for host in (APP_HOST, STATUS_HOST, LOGIN_HOST))
+    hosts = (APP_HOST, STATUS_HOST, LOGIN_HOST, OFFICE_HOST)
+    app, status, login, office = (public_url(host, ports) for host in hosts)
+    program, tunnel = shlex.quote(programs.proxy), shlex.quote(programs.tunnel)
     ca, configuration = shlex.quote(str(files.ca)), shlex.quote(str(files.configuration))
     people = "\n".join(f"    {person.login:<9}{person.note}" for person in PEOPLE)
     ending = f"{files.directory} stays" if kept else f"removes {files.directory}"
@@ -52,6 +54,7 @@ def banner(
     {app + "/":<40} who am I? (needs a login)
     {app + "/admin":<40} only the role admin
     {app + "/live":<40} a WebSocket and a stream of events
+    {office + "/":<40} the same, on a machine that only dials out (admin)
     {status + "/":<40} public, no login
     {login + "/.heim/me":<40} what Heim knows about you; sign out
 
@@ -80,15 +83,16 @@ def banner(
 
 def _tunnelled(ports: DemoPorts, tunnel: str, ca: str) -> str:
     """What to paste for TCP."""
-    login_host, tcp_host, ssh_host = (
+    login_host, tcp_host, office_host, ssh_host = (
         public_url(host, ports).removeprefix("https://")
-        for host in (LOGIN_HOST, TCP_HOST, SSH_HOST)
+        for host in (LOGIN_HOST, TCP_HOST, OFFICE_HOST, SSH_HOST)
     )
     more = " (ssh for alice)" if ports.ssh is not None else " (this machine's sshd, too: --ssh)"
     lines = [
         f"  TCP goes through the same door, for alice and bob{more}:",
         f"    {tunnel} login --ca-file {ca} {login_host}",
         f"    echo hello | {tunnel} proxy {tcp_host}",
+        f"    echo hello | {tunnel} proxy {office_host}     # through the agent",
     ]
     if ports.ssh is not None:
         command = shlex.quote(f"{tunnel} proxy {ssh_host}")

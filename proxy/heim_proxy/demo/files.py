@@ -17,6 +17,7 @@ LOGIN_HOST: Final = "auth.localhost"
 APP_HOST: Final = "app.localhost"
 STATUS_HOST: Final = "status.localhost"
 TCP_HOST: Final = "tcp.localhost"
+OFFICE_HOST: Final = "office.localhost"
 SSH_HOST: Final = "desktop.localhost"
 
 CLIENT_ID: Final = "heim-demo"
@@ -24,7 +25,7 @@ CLIENT_ID: Final = "heim-demo"
 MARKER: Final = ".heim-demo"
 """Tells a directory that a demo wrote, and may therefore write again, from somebody's files."""
 
-_WRITTEN: Final = ("heim.yaml", "ca.pem", "tls", "secrets", "state")
+_WRITTEN: Final = ("heim.yaml", "ca.pem", "tls", "secrets", "state", "agent.toml", "agent")
 
 _CONFIGURATION: Final = """\
 # Written by `heim-proxy demo`, and an ordinary configuration: `heim-proxy check` accepts it, and
@@ -62,11 +63,15 @@ drain: 1s
 roles:
   - name: admin
     members: [{{user: alice@example.com}}]
-    bindings: [{{backend: app, permission: everything}}, {{backend: tcp}}{ssh_binding}]
+    bindings:
+      - {{backend: app, permission: everything}}
+      - {{backend: office, permission: everything}}
+      - {{backend: tcp}}
+      - {{backend: office}}{ssh_binding}
   - name: dev
     # By name, and everybody whom the provider says to be in that group.
     members: [{{user: bob@example.com}}, {{group: developers}}]
-    bindings: [{{backend: app, permission: everyday}}, {{backend: tcp}}]
+    bindings: [{{backend: app, permission: everyday}}, {{backend: tcp}}, {{backend: office}}]
   # Nobody gave mallory a role, so mallory may do nothing: that is the default.
 
 backends:
@@ -92,11 +97,32 @@ backends:
       - {{path: /headers.json, match: exact, upstream: "http://127.0.0.1:{ports.echo}"}}
   - name: tcp                         # no http: `heim-tunnel proxy {tcp_host}` reaches it
     tcp: {{upstream: "127.0.0.1:{ports.tcp}"}}
+  - name: office                      # nothing dials it: its agent dials out, and serves these
+    http: [{{path: /, agent: office, target: web}}]
+    tcp: {{agent: office, target: talkback}}
+    permissions: [{{name: everything, locations: [{{any: /}}]}}]
+
+agents:
+  - {{name: office, targets: [web, talkback{ssh_target}]}}
+"""
+
+_AGENT: Final = """\
+# What the demo's agent serves, by name; the proxy cannot make it dial anything else.
+[targets.web]
+address = "127.0.0.1:{ports.office}"
+
+[targets.talkback]
+address = "127.0.0.1:{ports.tcp}"
+"""
+
+_SSH_TARGET: Final = """
+[targets.ssh]
+address = "127.0.0.1:{port}"
 """
 
 _SSH_BACKEND: Final = """\
   - name: desktop                     # this machine's own sshd, because of --ssh
-    tcp: {{upstream: "127.0.0.1:{port}"}}
+    tcp: {agent: office, target: ssh}
 """
 
 
@@ -114,6 +140,7 @@ class DemoPorts:
     idp: int
     echo: int
     tcp: int
+    office: int
     ssh: int | None = None
 
 
@@ -132,6 +159,16 @@ class DemoFiles:
     def ca(self) -> Path:
         """The authority that clients of the run should trust."""
         return self.directory / "ca.pem"
+
+    @property
+    def agent(self) -> Path:
+        """What the demo's agent serves."""
+        return self.directory / "agent.toml"
+
+    @property
+    def agent_state(self) -> Path:
+        """The agent's key and certificate, as it keeps them."""
+        return self.directory / "agent"
 
     def write(
         self, *, ports: DemoPorts, certificates: DemoCertificates, client_secret: str
@@ -156,13 +193,17 @@ class DemoFiles:
             client_id=CLIENT_ID,
             ports=ports,
             tcp_host=TCP_HOST,
-            ssh_binding="" if ports.ssh is None else ", {backend: desktop}",
+            ssh_binding="" if ports.ssh is None else "\n      - {backend: desktop}",
+            ssh_target="" if ports.ssh is None else ", ssh",
             # A JSON string is a YAML string, whatever characters the path has.
             state_url=json.dumps(f"sqlite://{state.as_posix()}"),
         )
+        targets = _AGENT.format(ports=ports)
         if ports.ssh is not None:
-            text += _SSH_BACKEND.format(port=ports.ssh)
+            text = text.replace("\nagents:", f"{_SSH_BACKEND}\nagents:")
+            targets += _SSH_TARGET.format(port=ports.ssh)
         self.configuration.write_text(text, encoding="utf-8")
+        self.agent.write_text(targets, encoding="utf-8")
 
     def _claim(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -188,7 +229,7 @@ class DemoFiles:
 
 def hosts_of(ports: DemoPorts) -> tuple[str, ...]:
     """Every host of a run, for its certificate."""
-    hosts = (APP_HOST, STATUS_HOST, LOGIN_HOST, TCP_HOST)
+    hosts = (APP_HOST, STATUS_HOST, LOGIN_HOST, TCP_HOST, OFFICE_HOST)
     return hosts if ports.ssh is None else (*hosts, SSH_HOST)
 
 

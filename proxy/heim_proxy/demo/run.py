@@ -19,6 +19,7 @@ from typing import Final, Protocol, TextIO
 from aiohttp import web
 
 from heim_config.load import load_file
+from heim_proxy.demo.agent import DemoAgent
 from heim_proxy.demo.banner import banner
 from heim_proxy.demo.certificates import issue
 from heim_proxy.demo.echo import EchoApp
@@ -26,6 +27,7 @@ from heim_proxy.demo.files import (
     APP_HOST,
     CLIENT_ID,
     LOGIN_HOST,
+    OFFICE_HOST,
     DemoFiles,
     DemoPorts,
     hosts_of,
@@ -34,6 +36,7 @@ from heim_proxy.demo.files import (
 from heim_proxy.demo.grants import DemoClient
 from heim_proxy.demo.idp import DemoProvider
 from heim_proxy.demo.loopback import LOOPBACK, free_port, listen, require_loopback
+from heim_proxy.demo.programs import Programs
 from heim_proxy.demo.proof import AssertionVerifier, fetch_keys
 from heim_proxy.demo.signing import IdTokenKey
 from heim_proxy.demo.talkback import TalkBack
@@ -92,14 +95,13 @@ class Stage:
         self.provider = provider
         self.kept = kept
 
-    def text(self, program: str, tunnel: str) -> str:
-        """What to print once the proxy is up; the arguments start our programs when pasted."""
+    def text(self, programs: Programs) -> str:
+        """What to print once the proxy is up."""
         return banner(
             files=self.files,
             ports=self.ports,
             start_url=self.provider.start_url,
-            program=program,
-            tunnel=tunnel,
+            programs=programs,
             kept=self.kept,
         )
 
@@ -108,8 +110,7 @@ async def run_demo(
     start_proxy: StartProxy,
     *,
     out: TextIO,
-    program: str = "heim-proxy",
-    tunnel: str = "heim-tunnel",
+    programs: Programs,
     port: int = DEFAULT_PORT,
     directory: Path | None = None,
     ssh_port: int | None = None,
@@ -119,8 +120,7 @@ async def run_demo(
     Args:
         start_proxy: Starts the real proxy.
         out: Where people read; the links on it include the run's secret.
-        program: What people paste to start heim-proxy again, quoted for a shell.
-        tunnel: Likewise for heim-tunnel.
+        programs: What people paste to start, and what the demo's agent is started with.
         port: The https port people would like; another one when it is busy.
         directory: Kept afterwards. None makes a temporary one and removes it.
         ssh_port: Let alice reach this machine's own sshd, which listens there on loopback.
@@ -136,9 +136,11 @@ async def run_demo(
             out.write(f"port {port} is busy, using {scene.ports.https} instead\n")
         proxy = await start_proxy(scene.files.configuration)
         try:
-            out.write(scene.text(program, tunnel))
+            out.write(scene.text(programs))
             out.flush()
-            await proxy.wait()
+            login_url = public_url(LOGIN_HOST, scene.ports)
+            async with DemoAgent(scene.files, programs, login_url=login_url, out=out):
+                await proxy.wait()
         finally:
             await proxy.close()
 
@@ -156,10 +158,12 @@ async def stage(
             files = DemoFiles(Path(stack.enter_context(temporary)))
         else:
             files = DemoFiles(directory)
-        idp_socket, echo_socket, tcp_socket = listen(), listen(), listen()
-        for sock in (idp_socket, echo_socket, tcp_socket):
+        sockets = idp_socket, echo_socket, tcp_socket, office_socket = tuple(
+            listen() for _ in range(4)
+        )
+        for sock in sockets:
             stack.callback(sock.close)
-        ports = _choose_ports(port, taken=(idp_socket, echo_socket, tcp_socket), ssh=ssh_port)
+        ports = _choose_ports(port, taken=sockets, ssh=ssh_port)
         certificates = issue(hosts_of(ports), now=datetime.now(UTC))
         client = _client(ports)
         files.write(ports=ports, certificates=certificates, client_secret=client.client_secret)
@@ -173,13 +177,17 @@ async def stage(
             start_at=f"{public_url(APP_HOST, ports)}/",
         )
         login_url = public_url(LOGIN_HOST, ports)
-        verifier = AssertionVerifier(
-            fetch_keys(f"{login_url}/.heim/jwks.json", certificates.ca_pem.decode()),
-            issuer=login_url,
-            audience=APP_HOST,
-            clock=clock,
-        )
-        for app, sock in ((provider.app(), idp_socket), (EchoApp(verifier).app(), echo_socket)):
+
+        def echo(host: str) -> web.Application:
+            keys = fetch_keys(f"{login_url}/.heim/jwks.json", certificates.ca_pem.decode())
+            verifier = AssertionVerifier(keys, issuer=login_url, audience=host, clock=clock)
+            return EchoApp(verifier).app()
+
+        for app, sock in (
+            (provider.app(), idp_socket),
+            (echo(APP_HOST), echo_socket),
+            (echo(OFFICE_HOST), office_socket),
+        ):
             runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
@@ -213,17 +221,17 @@ async def _require_sshd(port: int) -> None:
     writer.close()
 
 
-def _choose_ports(
-    https: int, *, taken: tuple[socket.socket, socket.socket, socket.socket], ssh: int | None
-) -> DemoPorts:
-    idp, echo, tcp = (sock.getsockname()[1] for sock in taken)
-    used = {idp, echo, tcp}
+def _choose_ports(https: int, *, taken: tuple[socket.socket, ...], ssh: int | None) -> DemoPorts:
+    idp, echo, tcp, office = (sock.getsockname()[1] for sock in taken)
+    used = {idp, echo, tcp, office}
     chosen = []
     for wanted in (https, HTTP_PORT, ADMIN_PORT):
         chosen.append(free_port(wanted, taken=frozenset(used)))
         used.add(chosen[-1])
     https, http, admin = chosen
-    return DemoPorts(https=https, http=http, admin=admin, idp=idp, echo=echo, tcp=tcp, ssh=ssh)
+    return DemoPorts(
+        https=https, http=http, admin=admin, idp=idp, echo=echo, tcp=tcp, office=office, ssh=ssh
+    )
 
 
 def _client(ports: DemoPorts) -> DemoClient:

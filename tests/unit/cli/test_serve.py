@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from heim_proxy.cli.serve import demo, program, run, run_loop
+from heim_proxy.cli.serve import demo, run, run_loop
 from tests.fakes.heim import Heim
 from tests.fakes.snapshots import app
 
@@ -87,31 +87,6 @@ def test_a_state_that_cannot_be_opened_is_1(
     (tmp_path / "state" / "state.db").write_bytes(b"no database" * 100)
     assert run(arguments(heim)) == 1
     assert capsys.readouterr().err.startswith("heim-proxy: ")
-
-
-@pytest.mark.parametrize(
-    ("started", "pasted"),
-    [
-        ("bin/heim-proxy", "bin/heim-proxy"),
-        ("{directory}/bin/heim-proxy", "{directory}/bin/heim-proxy"),
-        ("my bin/heim-proxy", "'my bin/heim-proxy'"),
-        # `python heim-proxy`, in a directory that is not in PATH.
-        ("heim-proxy-elsewhere", "{directory}/heim-proxy-elsewhere"),
-    ],
-    ids=["relative", "absolute", "with a space", "no path at all"],
-)
-def test_a_demo_names_the_program_as_it_was_started(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    started: str,
-    pasted: str,
-) -> None:
-    for name in ("bin", "my bin"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "heim-proxy").touch(mode=0o755)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", [started.format(directory=tmp_path), "demo"])
-    assert program() == pasted.format(directory=tmp_path)
 
 
 def test_a_demo_in_a_directory_of_somebody_elses_is_1(

@@ -9,8 +9,9 @@ import pytest
 from heim_proxy.cli.main import build_parser
 from heim_proxy.demo.banner import banner
 from heim_proxy.demo.files import DemoFiles, DemoPorts
+from heim_proxy.demo.programs import Programs
 
-PORTS = DemoPorts(https=8443, http=8080, admin=9440, idp=40001, echo=40002, tcp=40003)
+PORTS = DemoPorts(https=8443, http=8080, admin=9440, idp=40001, echo=40002, tcp=40003, office=40004)
 
 
 def text(
@@ -20,8 +21,7 @@ def text(
         files=DemoFiles(Path(directory)),
         ports=PORTS,
         start_url="http://127.0.0.1:40001/start/s3cret",
-        program=program,
-        tunnel=program.replace("heim-proxy", "heim-tunnel"),
+        programs=Programs(program, program.replace("-proxy", "-tunnel"), "heim-agent"),
         kept=kept,
     )
 
@@ -34,6 +34,7 @@ def text(
         "https://app.localhost:8443/ ",
         "https://app.localhost:8443/admin",
         "https://app.localhost:8443/live",
+        "https://office.localhost:8443/ ",
         "https://status.localhost:8443/ ",
         "https://auth.localhost:8443/.heim/me",
         "alice",
@@ -49,7 +50,7 @@ def test_banner_names(expected: str) -> None:
 def test_banner_fits_a_terminal() -> None:
     # As long as the names that tempfile makes.
     lines = text(directory="/tmp/heim-demo-abcdefgh").splitlines()
-    assert len(lines) <= 42
+    assert len(lines) <= 44
     assert [line for line in lines if len(line) > 100] == []
 
 
@@ -62,7 +63,7 @@ def pasted(printed: str) -> list[list[str]]:
 
 
 def test_lines_to_paste_survive_names_with_spaces() -> None:
-    commands = pasted(text(directory="/tmp/my demo", program="'my venv/heim-proxy'"))
+    commands = pasted(text(directory="/tmp/my demo", program="my venv/heim-proxy"))
     assert [command[0] for command in commands] == ["curl"] * 2 + ["my venv/heim-proxy"] * 3
     assert [command[2] for command in commands[:2]] == ["/tmp/my demo/ca.pem"] * 2
     for command in commands[2:]:

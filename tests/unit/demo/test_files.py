@@ -17,7 +17,7 @@ from heim_proxy.demo.files import (
     public_url,
 )
 
-PORTS = DemoPorts(https=8443, http=8080, admin=9440, idp=40001, echo=40002, tcp=40003)
+PORTS = DemoPorts(https=8443, http=8080, admin=9440, idp=40001, echo=40002, tcp=40003, office=40004)
 CERTIFICATES = issue(hosts_of(PORTS), now=datetime.now(UTC))
 
 
@@ -29,7 +29,7 @@ def write(directory: Path) -> DemoFiles:
 
 def test_configuration_is_one_that_anybody_could_have_written(tmp_path: Path) -> None:
     config = load_file(write(tmp_path / "demo").configuration)
-    assert [backend.name for backend in config.backends] == ["app", "status", "tcp"]
+    assert [backend.name for backend in config.backends] == ["app", "status", "tcp", "office"]
     assert config.public_url(config.login_host) == "https://auth.localhost:8443"
 
 
@@ -139,5 +139,5 @@ def test_link_in_a_demo_directory_is_removed_not_followed(tmp_path: Path) -> Non
     [(443, "https://app.localhost"), (8443, "https://app.localhost:8443")],
 )
 def test_url_names_the_port_unless_it_is_the_usual_one(port: int, url: str) -> None:
-    ports = DemoPorts(https=port, http=1, admin=2, idp=3, echo=4, tcp=5)
+    ports = DemoPorts(https=port, http=1, admin=2, idp=3, echo=4, tcp=5, office=6)
     assert public_url("app.localhost", ports) == url

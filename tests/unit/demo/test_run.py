@@ -11,7 +11,11 @@ import pytest
 from heim_config.load import load_file
 from heim_proxy.demo.files import NotADemoDirectoryError
 from heim_proxy.demo.loopback import NotLoopbackError, listen
+from heim_proxy.demo.programs import Programs
 from heim_proxy.demo.run import NoSshdError, require_loopback_configuration, run_demo, stage
+
+# None of them exists: the demo's agent cannot join, and nothing else may suffer from it.
+PROGRAMS = Programs("/nowhere/heim-proxy", "/nowhere/heim-tunnel", "/nowhere/heim-agent")
 
 
 class FakeProxy:
@@ -44,14 +48,14 @@ async def test_proxy_gets_an_ordinary_configuration() -> None:
         seen.append(load_file(path))
         return await proxy.start(path)
 
-    await run_demo(start, out=io.StringIO())
+    await run_demo(start, out=io.StringIO(), programs=PROGRAMS)
     assert [role.name for role in seen[0].roles] == ["admin", "dev"]
 
 
 async def test_banner_appears_when_the_proxy_is_up_and_files_go_when_it_ends() -> None:
     proxy, out = FakeProxy(), io.StringIO()
     async with asyncio.TaskGroup() as group:
-        group.create_task(run_demo(proxy.start, out=out))
+        group.create_task(run_demo(proxy.start, out=out, programs=PROGRAMS))
         await proxy.started.wait()
         assert proxy.path.exists()
         proxy.stopped.set()
@@ -62,7 +66,7 @@ async def test_banner_appears_when_the_proxy_is_up_and_files_go_when_it_ends() -
 
 async def test_interrupted_demo_closes_the_proxy_and_removes_its_files() -> None:
     proxy = FakeProxy()
-    task = asyncio.ensure_future(run_demo(proxy.start, out=io.StringIO()))
+    task = asyncio.ensure_future(run_demo(proxy.start, out=io.StringIO(), programs=PROGRAMS))
     await proxy.started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -80,7 +84,7 @@ async def test_proxy_that_cannot_start_leaves_nothing_behind() -> None:
 
     out = io.StringIO()
     with pytest.raises(OSError, match="no socket"):
-        await run_demo(start, out=out)
+        await run_demo(start, out=out, programs=PROGRAMS)
     # Another program may have the usual port, and that is said.
     assert (seen[0].exists(), "/start/" in out.getvalue()) == (False, False)
 
@@ -88,7 +92,7 @@ async def test_proxy_that_cannot_start_leaves_nothing_behind() -> None:
 async def test_given_directory_stays(tmp_path: Path) -> None:
     proxy = FakeProxy()
     proxy.stopped.set()
-    await run_demo(proxy.start, out=io.StringIO(), directory=tmp_path)
+    await run_demo(proxy.start, out=io.StringIO(), programs=PROGRAMS, directory=tmp_path)
     assert proxy.path == tmp_path / "heim.yaml"
     assert proxy.path.exists()
 
@@ -96,7 +100,7 @@ async def test_given_directory_stays(tmp_path: Path) -> None:
 async def test_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(NotADemoDirectoryError):
-        await run_demo(FakeProxy().start, out=io.StringIO(), directory=tmp_path)
+        await run_demo(FakeProxy().start, out=io.StringIO(), programs=PROGRAMS, directory=tmp_path)
 
 
 async def test_busy_port_is_replaced_and_said_so() -> None:
@@ -104,15 +108,17 @@ async def test_busy_port_is_replaced_and_said_so() -> None:
     proxy.stopped.set()
     with listen() as busy:
         port = busy.getsockname()[1]
-        await run_demo(proxy.start, out=out, port=port)
+        await run_demo(proxy.start, out=out, programs=PROGRAMS, port=port)
     assert f"port {port} is busy" in out.getvalue()
 
 
 async def test_every_port_is_another_one() -> None:
     async with stage() as scene:
         ports = scene.ports
-        numbers = {ports.https, ports.http, ports.admin, ports.idp, ports.echo, ports.tcp}
-    assert len(numbers) == 6
+        numbers = {
+            ports.https, ports.http, ports.admin, ports.idp, ports.echo, ports.tcp, ports.office
+        }  # fmt: skip
+    assert len(numbers) == 7
 
 
 async def test_tcp_service_says_back_what_it_hears() -> None:
@@ -128,7 +134,7 @@ async def test_sshd_is_shown_to_alice_alone_when_it_was_asked_for() -> None:
     with listen() as machine:
         async with stage(ssh_port=machine.getsockname()[1]) as scene:
             config = load_file(scene.files.configuration)
-            text = scene.text("heim-proxy", "heim-tunnel")
+            text = scene.text(PROGRAMS)
     bound = [
         role.name for role in config.roles for one in role.bindings if one.backend == "desktop"
     ]
@@ -140,7 +146,7 @@ async def test_sshd_that_is_not_there_is_said_before_anything_starts() -> None:
     with listen() as sock:
         port = sock.getsockname()[1]
     with pytest.raises(NoSshdError, match="openssh-server"):
-        await run_demo(FakeProxy().start, out=io.StringIO(), ssh_port=port)
+        await run_demo(FakeProxy().start, out=io.StringIO(), programs=PROGRAMS, ssh_port=port)
 
 
 async def test_provider_and_application_answer(http: aiohttp.ClientSession) -> None:
