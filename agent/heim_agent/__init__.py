@@ -1,1 +1,1 @@
-"""heim-agent dials out to the proxy and serves streams to local ports. Arrives with the agent."""
+"""heim-agent dials out to the proxy and serves its streams from local ports and sockets."""

@@ -1,0 +1,82 @@
+"""What a person reads when something went wrong, and the exit status that goes with it.
+
+Talk goes to standard error as `heim-agent: <text>`, one line each, written with one system call.
+Text that came from elsewhere passes `clean`, so that no control character reaches a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+
+from heim_wire.messages import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+__all__ = [
+    "AUTH",
+    "FAILED",
+    "INTERRUPTED",
+    "OK",
+    "PROTOCOL",
+    "SOFTWARE",
+    "TRY_LATER",
+    "UNAVAILABLE",
+    "USAGE",
+    "Complaint",
+    "UsageError",
+    "clean",
+    "say",
+]
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+UNAVAILABLE: Final = 69
+"""sysexits EX_UNAVAILABLE: something on the way does not answer or is not trusted."""
+SOFTWARE: Final = 70
+TRY_LATER: Final = 75
+PROTOCOL: Final = 76
+"""sysexits EX_PROTOCOL: what answers is no Heim proxy."""
+AUTH: Final = 77
+"""sysexits EX_NOPERM: the proxy does not let this agent in."""
+INTERRUPTED: Final = 130
+
+LINE_BYTES: Final = 600
+"""Longer texts are cut: a captive portal must not fill the terminal."""
+
+
+class Complaint(Exception):  # noqa: N818 - what it becomes for the person
+    """A failure that has its line for the person; `main` prints it and exits with `status`.
+
+    Attributes:
+        text: One line: what happened, at which step, what to do.
+        status: The exit status, one of this module's constants.
+    """
+
+    def __init__(self, text: str, status: int = FAILED) -> None:
+        super().__init__(text)
+        self.text = text
+        self.status = status
+
+
+class UsageError(Complaint):
+    """The command line, the environment or a file of the person's cannot be understood."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, USAGE)
+
+
+def clean(text: str, limit: int = LINE_BYTES) -> str:
+    """The text as one line without control characters, `limit` bytes at most."""
+    return printable(text, limit)
+
+
+def say(text: str) -> None:
+    """Write one line to standard error; a closed or full standard error is no reason to stop."""
+    line = f"heim-agent: {clean(text)}\n".encode("utf-8", "replace")
+    try:
+        os.write(2, line)
+    except OSError:
+        return
