@@ -35,6 +35,7 @@ class Code:
     FLOW = 17
     INTERNAL = 18
     CONNECTION_RESET = 19
+    SUPERSEDED = 20
 
 
 class Failure:
@@ -83,6 +84,7 @@ _TABLE = (
     (Code.FLOW, "flow", 500, 70, "more was sent than the window allowed"),
     (Code.INTERNAL, "internal", 500, 70, "a fault of our own; the log has the request id"),
     (Code.CONNECTION_RESET, "connection_reset", 502, 69, "the connection behind was reset"),
+    (Code.SUPERSEDED, "superseded", 409, 75, "the agent's key is in use by a newer connection"),
 )  # fmt: skip
 FAILURES: dict[int, Failure] = {
     code: Failure(code, slug, http_status=http_status, exit_status=exit_status, meaning=meaning)

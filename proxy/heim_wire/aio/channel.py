@@ -93,6 +93,7 @@ class Channel:
     Attributes:
         session: The session.
         over: Whether the channel ended; then nothing is written or told any more.
+        sent: Bytes of the session that were handed to the transport.
     """
 
     __slots__ = (
@@ -108,6 +109,7 @@ class Channel:
         "_transport",
         "_woken",
         "over",
+        "sent",
         "session",
         "websocket",
     )
@@ -136,6 +138,7 @@ class Channel:
         self.session = session
         self.websocket = websocket
         self.over = False
+        self.sent = 0
         self._transport = transport
         self._handler = handler
         self._lost = lost
@@ -218,21 +221,28 @@ class Channel:
         self._guard = self._loop.call_later(FINISH_S, self.abort)
         self.wake()
 
-    def close(self, code: int, reason: str) -> None:
+    def close(self, code: int, reason: str, *, reconnect_in: float = 0.0, streams: int = 0) -> None:
         """End now with GOAWAY and a close frame that say why; a `heim_wire.errors.Code`.
 
         What is queued is lost. The connection is cut after CLOSE_S if it is not closed by then.
+
+        Args:
+            code: For the peer, and for `Handler.closed`.
+            reason: One line.
+            reconnect_in: How many seconds the peer should wait before it tries again.
+            streams: What the streams' owners are told instead of `code`: theirs may be another
+                concern than why this connection had to end.
         """
         if self.over:
             return
-        self.session.goaway(code, reason)
+        self.session.goaway(code, reason, reconnect_in=reconnect_in)
         transport = self._transport
         if not transport.is_closing():
             parts, total = self.session.take(_LAST_WORDS_BYTES)
             last = self.websocket.close(_CLOSE_CODES.get(code, _POLICY_CLOSE), reason)
             if last:
                 transport.write((self.websocket.frame(parts, total) if total else b"") + last)
-        self._end(code, reason)
+        self._end(code, reason, streams=streams)
         self._close_soon()
 
     def abort(self) -> None:
@@ -272,6 +282,7 @@ class Channel:
                 break
             transport.write(frame(parts, total))
             left -= total
+            self.sent += total
 
     def _dispatch(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -324,7 +335,7 @@ class Channel:
         self._end(code, close.reason or (f"the peer closed ({close.code})" if code else ""))
         self._close_soon()
 
-    def _end(self, code: int, reason: str) -> None:
+    def _end(self, code: int, reason: str, *, streams: int = 0) -> None:
         """Tell everybody, once."""
         if self.over:
             return
@@ -332,7 +343,7 @@ class Channel:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        for event in self.session.close(code or self._lost, reason or "the peer closed"):
+        for event in self.session.close(streams or code or self._lost, reason or "the peer closed"):
             owner: Owner | None = event.stream.context  # type: ignore[assignment]
             if owner is not None:
                 owner.reset(event.code, event.reason)

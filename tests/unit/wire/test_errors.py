@@ -8,7 +8,7 @@ CODES = {name: value for name, value in vars(Code).items() if name.isupper()}
 
 
 def test_every_code_has_its_failure() -> None:
-    assert sorted(FAILURES) == sorted(CODES.values()) == list(range(1, 20))
+    assert sorted(FAILURES) == sorted(CODES.values()) == list(range(1, 21))
     assert {failure.slug.upper() for failure in FAILURES.values()} == set(CODES)
 
 
@@ -27,7 +27,7 @@ def test_a_word_of_a_newer_version_is_no_failure() -> None:
 @pytest.mark.parametrize(
     ("slug", "exit_status"),
     [("protocol", 76), ("forbidden", 77), ("no_such_target", 68), ("dns", 69), ("busy", 75),
-     ("expired", 77), ("flow", 70), ("connection_reset", 69)],
+     ("expired", 77), ("flow", 70), ("connection_reset", 69), ("superseded", 75)],
 )  # fmt: skip
 def test_scripts_can_tell_failures_apart(slug: str, exit_status: int) -> None:
     failure = by_slug(slug)
