@@ -17,6 +17,7 @@ from typing import Final
 
 __all__ = [
     "RESERVED_PREFIX",
+    "AgentGrant",
     "Backend",
     "Cors",
     "Endpoint",
@@ -75,19 +76,41 @@ class UpstreamTls:
 class Endpoint:
     """One address that connections are dialled to; equal endpoints share a connection pool.
 
-    `scheme` is http, https, tcp or unix; for unix, `host` is the socket's path and `port` is 0.
+    `scheme` is http, https, tcp, unix or agent. For unix, `host` is the socket's path and `port` is
+    0; for agent, `host` is the agent's name, `target` what is asked of it, and `port` is 0. With
+    `tls` a connection through an agent is https.
     """
 
     scheme: str
     host: str
     port: int
     tls: UpstreamTls | None = None
+    target: str = ""
 
     def __str__(self) -> str:
+        if self.scheme == "agent":
+            return f"agent:{self.host}/{self.target}"
         if self.scheme == "unix":
             return f"unix:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def words(self) -> str:
+        """A target of an agent, as people are told of it; empty for addresses, which they are not.
+
+        Names of agents and targets are configuration's own words; an address is an inner detail.
+        """
+        return f"target {self.target} of agent {self.host}" if self.scheme == "agent" else ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentGrant:
+    """An agent that may exist: what may be asked of it, and whether machines may share its name."""
+
+    name: str
+    targets: frozenset[str]
+    group: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +145,7 @@ class Backend:
 class TcpTarget:
     """Where the TCP streams of a backend go, and how long one may last.
 
-    `endpoint` has scheme tcp or unix. `idle` (without a byte in either direction) and
+    `endpoint` has scheme tcp, unix or agent. `idle` (without a byte in either direction) and
     `max_duration` are in seconds; None for no limit.
     """
 
@@ -134,7 +157,10 @@ class TcpTarget:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """One path of a backend and where its traffic goes. `path` is canonical, without a query."""
+    """One path of a backend and where its traffic goes. `path` is canonical, without a query.
+
+    Where it goes through an agent, there is one endpoint.
+    """
 
     backend: Backend
     path: bytes

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from heim_config.access import Member
 from heim_config.access import Role as RoleConfig
 from heim_config.backends import Backend as BackendConfig
+from heim_config.backends import HttpRoute
 from heim_config.hosts import Upstream
 from heim_config.model import Config
+from heim_config.tunnel import TcpService
 from heim_proxy.access.applications import Application, entrance
 from heim_proxy.access.members import (
     DomainMember,
@@ -32,6 +34,7 @@ from heim_proxy.identity.assertion import IdentityHeaders
 from heim_proxy.identity.providers import Provider
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.routing import (
+    AgentGrant,
     Backend,
     Cors,
     Endpoint,
@@ -58,7 +61,8 @@ class SnapshotError(Exception):
 class Snapshot:
     """Everything a request needs. `endpoints` maps each http upstream to its TLS context, if any.
 
-    `tcp` are the targets of TCP streams by backend name; `tcp_for` finds them by host.
+    `tcp` are the targets of TCP streams by backend name; `tcp_for` finds them by host. `agents` are
+    those that may exist, by name; `groups` those that configuration names: others are told nobody.
     """
 
     generation: int
@@ -70,6 +74,8 @@ class Snapshot:
     public: Mapping[str, Allow]
     endpoints: Mapping[Endpoint, ssl.SSLContext | None]
     tcp: Mapping[str, TcpTarget]
+    agents: Mapping[str, AgentGrant]
+    groups: frozenset[str]
     identity: IdentityHeaders
     signing_keys: SigningKeys
     providers: tuple[Provider, ...]
@@ -151,9 +157,9 @@ def build(
     targets = dict(_targets(config, backends))
     routes = _table(config, backends, targets)
     login_url = config.public_url(config.login_host)
-    groups = {
+    groups = frozenset(
         member.group for role in config.roles for member in role.members if member.group is not None
-    }
+    )
     return Snapshot(
         generation=generation,
         config=config,
@@ -167,6 +173,11 @@ def build(
         },
         endpoints=dict(_endpoint_contexts(config)),
         tcp=targets,
+        agents={
+            agent.name: AgentGrant(agent.name, frozenset(agent.targets), agent.group)
+            for agent in config.agents
+        },
+        groups=groups,
         identity=IdentityHeaders(signing_keys, login_url, groups=groups),
         signing_keys=signing_keys,
         providers=providers,
@@ -205,9 +216,17 @@ def _targets(config: Config, backends: Mapping[str, Backend]) -> Iterator[tuple[
     for backend in config.backends:
         tcp = backend.tcp
         if tcp is not None:
-            endpoint = Endpoint(tcp.upstream.scheme, tcp.upstream.host, tcp.upstream.port)
+            endpoint = _stream_endpoint(tcp)
             target = TcpTarget(backends[backend.name], endpoint, tcp.idle, tcp.max_duration)
             yield backend.name, target
+
+
+def _stream_endpoint(tcp: TcpService) -> Endpoint:
+    if tcp.upstream is not None:
+        return Endpoint(tcp.upstream.scheme, tcp.upstream.host, tcp.upstream.port)
+    if tcp.agent is None or tcp.target is None:
+        raise SnapshotError("a tcp service leads nowhere")
+    return Endpoint("agent", tcp.agent, 0, target=tcp.target)
 
 
 def policy_of(config: Config) -> Policy:
@@ -322,11 +341,18 @@ def _routes(config: Config, backends: Mapping[str, Backend]) -> Iterator[tuple[s
                 backends[backend.name],
                 _path(http.path),
                 PathMatch(http.match),
-                tuple(_endpoint(upstream, tls) for upstream in http.endpoints),
+                _endpoints(http, tls),
                 http.strip_prefix,
             )
             for host in config.backend_hosts(backend):
                 yield host, route
+
+
+def _endpoints(http: HttpRoute, tls: UpstreamTls | None) -> tuple[Endpoint, ...]:
+    if http.agent is not None and http.target is not None:
+        secure = (tls or UpstreamTls()) if http.scheme == "https" else None
+        return (Endpoint("agent", http.agent, 0, secure, http.target),)
+    return tuple(_endpoint(upstream, tls) for upstream in http.endpoints)
 
 
 def _endpoint(upstream: Upstream, tls: UpstreamTls | None) -> Endpoint:
@@ -350,13 +376,13 @@ def _endpoint_contexts(config: Config) -> Iterator[tuple[Endpoint, ssl.SSLContex
     for backend in config.backends:
         tls = _upstream_tls(backend)
         for http in backend.http:
-            for upstream in http.endpoints:
-                if upstream.scheme != "https":
-                    yield _endpoint(upstream, tls), None
+            for endpoint in _endpoints(http, tls):
+                if endpoint.tls is None and endpoint.scheme != "https":
+                    yield endpoint, None
                     continue
                 if tls not in contexts:
                     contexts[tls] = _context(backend.name, tls)
-                yield _endpoint(upstream, tls), contexts[tls]
+                yield endpoint, contexts[tls]
 
 
 def _context(backend: str, tls: UpstreamTls | None) -> ssl.SSLContext:
