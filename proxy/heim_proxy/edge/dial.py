@@ -1,4 +1,4 @@
-"""Connections to upstreams: one seam for TCP, TLS, unix sockets and, later, agent streams.
+"""Connections to upstreams: one seam for TCP, TLS, unix sockets and streams through agents.
 
 A dialer turns an endpoint into a connected protocol (decision 18); pools ask it and never know
 how. The caller owns the deadline.
@@ -11,11 +11,24 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from heim_proxy.routing import Endpoint
 
-__all__ = ["DialError", "Dialer", "EndpointDialer", "InProcessDialer", "dial_reason"]
+if TYPE_CHECKING:
+    from heim_proxy.identity.session import Session
+
+__all__ = [
+    "AgentDialError",
+    "AgentDialing",
+    "DialError",
+    "Dialer",
+    "EndpointDialer",
+    "Errand",
+    "InProcessDialer",
+    "dial_reason",
+]
 
 
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
@@ -24,6 +37,50 @@ _OTHER_NAME: Final = (62, 64)
 
 class DialError(Exception):
     """No connection could be made; the message is safe for a log and names the endpoint."""
+
+
+class AgentDialError(DialError):
+    """An agent could not connect, may not, or is not there.
+
+    Attributes:
+        code: A number of `heim_wire.errors.Code`.
+        detail: What happened, for people; names the agent and the target.
+        hint: What to do about it.
+        retry_after: Seconds after which it is worth trying again; 0 when time does not help.
+    """
+
+    def __init__(
+        self, code: int, detail: str, *, hint: str = "", retry_after: int = 0, said: str = ""
+    ) -> None:
+        """`said` are the agent's own words, for the log only: they may name an address."""
+        super().__init__(f"{detail} ({said})" if said else detail)
+        self.code = code
+        self.detail = detail
+        self.hint = hint
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """Whom a connection through an agent is for; the agent is told, signed.
+
+    Attributes:
+        session: Whose; None on a public backend.
+        backend: Name of the backend that was asked for.
+        roles: By which the person may use it.
+        client: Address of the person's device; empty when the connection serves several people.
+        request_id: What finds it in logs.
+        proto: What is to be spoken.
+        patience_s: How long whoever asked will wait for the connection.
+    """
+
+    session: Session | None
+    backend: str
+    roles: tuple[str, ...]
+    client: str
+    request_id: str
+    proto: Literal["tcp", "http"]
+    patience_s: float
 
 
 class Dialer(Protocol):
@@ -35,6 +92,13 @@ class Dialer(Protocol):
         Raises:
             DialError: When the connection could not be made.
         """
+
+
+class AgentDialing(Protocol):
+    """Where dialers for endpoints of agents come from; `app` puts the real one in."""
+
+    def dialer(self, endpoint: Endpoint, errand: Errand) -> Dialer:
+        """A dialer for one connection to `endpoint` (scheme agent). It raises `AgentDialError`."""
 
 
 class EndpointDialer:
