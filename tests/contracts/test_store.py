@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -18,8 +16,6 @@ from heim_proxy.store.base import (
     Store,
     StoreUnavailable,
 )
-from heim_proxy.store.sqlite import SqliteStore
-from tests.fakes.store import MemoryStore
 
 ROW = SessionRow(
     sid="s1",
@@ -47,14 +43,6 @@ DEVICE = DeviceRow(
     client_key="192.0.2.7", network="192.0.2.7", created=1000.0, expires=1600.0,
 )  # fmt: skip
 ROOM = {"limit": 100, "limit_per_client": 100}
-
-
-@pytest.fixture(params=["sqlite", "memory"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    made: Store = SqliteStore(tmp_path / "state.db") if request.param == "sqlite" else MemoryStore()
-    await made.open()
-    yield made
-    await made.close()
 
 
 async def test_a_session_comes_back_as_it_was_stored(store: Store) -> None:

@@ -8,7 +8,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from heim_proxy.store.base import (
+    AGENT_ISSUER,
     DeviceRow,
+    EnrolFailure,
+    Enrolment,
+    JoinTokenRow,
     PinResult,
     RefreshRow,
     Revocation,
@@ -37,6 +41,7 @@ class MemoryStore:
         self.pins: dict[str, tuple[str, str, float]] = {}
         self.refresh: dict[str, RefreshRow] = {}
         self.devices: dict[bytes, DeviceRow] = {}
+        self.join_tokens: dict[str, JoinTokenRow] = {}
         self._seq = 0
         self._open = False
 
@@ -189,6 +194,65 @@ class MemoryStore:
     def _typed(self, user_code: bytes) -> DeviceRow | None:
         return next((row for row in self.devices.values() if row.user_code == user_code), None)
 
+    async def add_join_token(self, row: JoinTokenRow) -> None:
+        await self._answer("add_join_token", write=True)
+        if row.id in self.join_tokens:
+            raise StoreUnavailable("memory: UNIQUE constraint failed: join_tokens.id")
+        self.join_tokens[row.id] = row
+
+    async def get_join_token(self, token_id: str) -> JoinTokenRow | None:
+        await self._answer("get_join_token")
+        return self.join_tokens.get(token_id)
+
+    async def list_join_tokens(self) -> Sequence[JoinTokenRow]:
+        await self._answer("list_join_tokens")
+        return sorted(self.join_tokens.values(), key=lambda row: (-row.created, row.id))
+
+    async def drop_join_token(self, token_id: str) -> bool:
+        await self._answer("drop_join_token", write=True)
+        row = self.join_tokens.get(token_id)
+        if row is None or row.used is not None:
+            return False
+        del self.join_tokens[token_id]
+        return True
+
+    async def enrol(
+        self, row: SessionRow, *, group: bool, replace: bool, token: str = ""
+    ) -> Enrolment | EnrolFailure:
+        await self._answer("enrol", write=True)
+        live = self._enrolled(row.subject)
+        same = next((one for one in live if one.secret_hash == row.secret_hash), None)
+        if live and same is None and not group and not replace:
+            return EnrolFailure.NAME_TAKEN
+        if same is None and row.sid in self.sessions:
+            raise StoreUnavailable("memory: UNIQUE constraint failed: sessions.sid")
+        holds = row if same is None else dataclasses.replace(same, label=row.label)
+        if token:
+            found = self.join_tokens.get(token)
+            if found is None or found.used is not None or found.name != row.subject:
+                return EnrolFailure.TOKEN_OVER
+            if found.expires <= row.created:
+                return EnrolFailure.TOKEN_OVER
+            self.join_tokens[token] = dataclasses.replace(found, used=row.created, sid=holds.sid)
+        ended = [one.sid for one in live] if same is None and replace and not group else []
+        for sid in ended:
+            self._end(sid, "replaced", row.created)
+        self.sessions[holds.sid] = holds
+        return Enrolment(holds, tuple(ended))
+
+    async def list_enrolments(self, name: str) -> Sequence[SessionRow]:
+        await self._answer("list_enrolments")
+        return self._enrolled(name)
+
+    def _enrolled(self, name: str) -> list[SessionRow]:
+        found = [
+            row
+            for row in self.sessions.values()
+            if (row.issuer, row.subject, row.kind) == (AGENT_ISSUER, name, SessionKind.AGENT)
+            and row.ended is None
+        ]
+        return sorted(found, key=lambda row: (-row.created, row.sid))
+
     async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
         await self._answer("pin", write=True)
         bound = self.pins.get(email)
@@ -218,11 +282,14 @@ class MemoryStore:
         }
         self.devices = {code: row for code, row in self.devices.items() if row.expires >= now}
         self.refresh = {sid: row for sid, row in self.refresh.items() if sid in self.sessions}
+        self.join_tokens = {
+            name: row for name, row in self.join_tokens.items() if row.expires >= old
+        }
         return before - self._rows()
 
     def _rows(self) -> int:
-        tables = (self.burned, self.feed, self.sessions, self.devices, self.refresh)
-        return sum(len(table) for table in tables)
+        stored = (self.burned, self.feed, self.sessions, self.devices, self.refresh)
+        return sum(len(table) for table in stored) + len(self.join_tokens)
 
     def _end(self, sid: str, reason: str, now: float) -> bool:
         row = self.sessions.get(sid)

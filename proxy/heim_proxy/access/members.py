@@ -92,8 +92,10 @@ def identities(subject: Subject) -> Iterator[MemberSpec]:
     """Every member a subject is. Attributes that are missing or empty yield nothing (J5).
 
     A service account is only itself: it carries no e-mail, domain or group that a person proved,
-    whatever its attributes say.
+    whatever its attributes say. An agent is nobody: what it may do is serve, and never ask.
     """
+    if subject.kind is SubjectKind.AGENT:
+        return
     if subject.kind is SubjectKind.SERVICE_ACCOUNT:
         yield ServiceAccountMember(subject.subject)
     else:

@@ -13,6 +13,7 @@ class SubjectKind(enum.Enum):
 
     USER = "user"
     SERVICE_ACCOUNT = "service_account"
+    AGENT = "agent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Subject:
     is set only when the provider verified it and is authoritative for its domain; `domain` is what
     `domain:` members compare with: on Google the `hd` claim itself, elsewhere the domain of
     `email`. Both are ASCII-lowercased. `groups` are those of `provider` only.
-    For a service account, `subject` is its configured name and `issuer` is "heim".
+    For a service account and an agent, `subject` is its configured name and `issuer` is "heim".
     """
 
     kind: SubjectKind

@@ -24,15 +24,22 @@ _EVICTED_AT_ONCE: Final = MAX_RESIDENT // 10
 _BLOCKS_KEPT_S: Final = 600.0
 """Header blocks of a session not seen for so long have expired, and are only memory."""
 
+_SUBJECTS: Final = {
+    SessionKind.SERVICE: SubjectKind.SERVICE_ACCOUNT,
+    SessionKind.AGENT: SubjectKind.AGENT,
+}
+"""Whose sessions are not people's."""
+
 
 class Session:
     """One login, in memory. Compared by identity; made by `Sessions` only.
 
     Attributes:
         sid: Its id, 24 characters of base64url. Not a credential: cookies and tokens are.
-        kind: What holds it: a browser, somebody's command line, a program.
-        label: What people call the device of a CLI login.
-        secret_hash: SHA-256 of a service token's secret; empty for the other kinds.
+        kind: What holds it: a browser, somebody's command line, a program, an agent.
+        label: What people call the device of a CLI login or of an agent.
+        secret_hash: SHA-256 of a service token's secret, thumbprint of an agent's key; else empty.
+        lasting: Neither the configured lifetime nor idleness ends it: it is nobody's login.
         subject: Who it belongs to.
         provider: Name of the identity provider that proved it.
         auth_time: When the person proved who they are, seconds since the epoch.
@@ -59,6 +66,7 @@ class Session:
         "kind",
         "label",
         "last_seen",
+        "lasting",
         "live",
         "provider",
         "row_expires",
@@ -75,9 +83,9 @@ class Session:
         self.kind: Final = row.kind
         self.label: Final = row.label
         self.secret_hash: Final = row.secret_hash
-        service = row.kind is SessionKind.SERVICE
+        self.lasting: Final = row.kind in _SUBJECTS
         self.subject: Final = Subject(
-            SubjectKind.SERVICE_ACCOUNT if service else SubjectKind.USER,
+            _SUBJECTS.get(row.kind, SubjectKind.USER),
             issuer=row.issuer,
             subject=row.subject,
             provider=row.provider,
@@ -108,18 +116,18 @@ class Session:
     def limit(self, lifetime: float) -> None:
         """Apply a lifetime; it can be shortened under a running session, never prolonged.
 
-        A service token has the end it was created with: programs do not sign in every morning.
+        A service token and an enrolment have the end they were created with: programs do not sign
+        in every morning.
         """
-        service = self.kind is SessionKind.SERVICE
         self.expires = (
-            self.row_expires if service else min(self.row_expires, self.created + lifetime)
+            self.row_expires if self.lasting else min(self.row_expires, self.created + lifetime)
         )
 
     def overdue(self, now: float, idle: float) -> EndReason | None:
         """Why it must end by `now`; None while it may go on."""
         if now >= self.expires:
             return EndReason.EXPIRED
-        if now - self.last_seen >= idle and self.kind is not SessionKind.SERVICE:
+        if now - self.last_seen >= idle and not self.lasting:
             return EndReason.IDLE
         return None
 

@@ -10,10 +10,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = [
+    "AGENT_ISSUER",
     "DeviceRow",
+    "EnrolFailure",
+    "Enrolment",
+    "JoinTokenRow",
     "PinResult",
     "RefreshRow",
     "Revocation",
@@ -22,6 +26,10 @@ __all__ = [
     "Store",
     "StoreUnavailable",
 ]
+
+
+AGENT_ISSUER: Final = "heim"
+"""The issuer of agents' enrolments: configuration, not a provider."""
 
 
 class StoreUnavailable(Exception):  # noqa: N818 - the name says what the caller must do
@@ -36,6 +44,14 @@ class PinResult(enum.Enum):
     CONFLICT = "conflict"
 
 
+class EnrolFailure(enum.Enum):
+    """Why `Store.enrol` enrolled nobody; nothing is changed then, the token not either."""
+
+    NAME_TAKEN = "name_taken"
+    TOKEN_OVER = "token_over"  # noqa: S105
+    """Used, expired, for another name, or gone."""
+
+
 class SessionKind(enum.Enum):
     """What holds a session, and therefore what proves it."""
 
@@ -48,14 +64,18 @@ class SessionKind(enum.Enum):
     SERVICE = "service"
     """A program under a service account; proven by a service token."""
 
+    AGENT = "agent"
+    """The enrolment of an agent's key; proven by a signature of it, in band. It is nobody's login:
+    no cookie, token or route leads to it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionRow:
     """One login. `sealed_tokens` holds refresh and id token, sealed by the key ring.
 
-    `label` is what people call the device of a CLI login. `secret_hash` is SHA-256 of a service
-    token's secret, empty for the other kinds. `expires` is infinite for a service token that never
-    expires.
+    `label` is what people call the device of a CLI login or of an agent. `secret_hash` is SHA-256
+    of a service token's secret, and of an agent's key the RFC 7638 thumbprint; empty for the other
+    kinds. `expires` is infinite for an enrolment and for a service token that never expires.
     """
 
     sid: str
@@ -101,12 +121,13 @@ class RefreshRow:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """A device that waits for somebody to approve it (RFC 8628).
+    """A device that waits for somebody to approve it (RFC 8628): a command line, or an agent.
 
     `code` and `user_code` are SHA-256 of what the device and the person have. `client` is the
     address that asked, which people see; `client_key` what counts as one client, and `network` what
     shares a fair part of the room. Once decided, `sid` is the session of who approved; empty when
-    denied.
+    denied. An agent asks under the name `agent`, with its public key in DER; both are empty for a
+    command line.
     """
 
     code: bytes
@@ -119,9 +140,40 @@ class DeviceRow:
     expires: float
     decided: bool = False
     sid: str = ""
+    agent: str = ""
+    key: bytes = b""
 
     def __repr__(self) -> str:
         return f"<DeviceRow {self.label!r} decided={self.decided}>"
+
+
+@dataclass(frozen=True, slots=True)
+class JoinTokenRow:
+    """A token that lets one machine become the agent `name`, once; SHA-256 of it, never the token.
+
+    With `replace` it ends what is enrolled under the name. `used` is when an enrolment was made of
+    it, `sid` which.
+    """
+
+    id: str
+    name: str
+    secret_hash: bytes
+    created: float
+    expires: float
+    replace: bool = False
+    used: float | None = None
+    sid: str = ""
+
+    def __repr__(self) -> str:
+        return f"<JoinTokenRow {self.id!r} for {self.name!r}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What `Store.enrol` made: the enrolment that holds now, and the ids of those it ended."""
+
+    row: SessionRow
+    replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +229,7 @@ class Store(Protocol):
     ) -> int:
         """End every live session of an e-mail and/or created before a time; how many ended.
 
-        With neither given, ends all, those of service accounts included.
+        With neither given, ends all, those of service accounts and agents included.
         """
 
     async def revocations(self, after: int) -> Sequence[Revocation]:
@@ -228,6 +280,37 @@ class Store(Protocol):
     async def take_device(self, code: bytes) -> DeviceRow | None:
         """Drop a device that was decided, and return it; None for the second who asks."""
 
+    async def add_join_token(self, row: JoinTokenRow) -> None:
+        """Note a token that was made; raise StoreUnavailable when its id is in use."""
+
+    async def get_join_token(self, token_id: str) -> JoinTokenRow | None:
+        """The token of that id, used or not; None when it never was, was dropped or purged."""
+
+    async def list_join_tokens(self) -> Sequence[JoinTokenRow]:
+        """Every token, newest first, those that were used or have expired among them."""
+
+    async def drop_join_token(self, token_id: str) -> bool:
+        """Make a token worthless; False when there is none, or it was used."""
+
+    async def enrol(
+        self, row: SessionRow, *, group: bool, replace: bool, token: str = ""
+    ) -> Enrolment | EnrolFailure:
+        """Make `row`, of kind AGENT, the enrolment of its subject; burn a token for it.
+
+        All of it or nothing, in one transaction, at the time `row.created`. A key that is enrolled
+        under the name already keeps its enrolment. Else a name that is enrolled is taken, unless it
+        is a group's, or `replace` ends what there is.
+
+        Args:
+            row: The enrolment; its secret hash is the key.
+            group: Whether several keys may be enrolled under the name.
+            replace: End the others first. Nothing is ended in a group.
+            token: Id of the join token that must be good, and is used by it; empty for none.
+        """
+
+    async def list_enrolments(self, name: str) -> Sequence[SessionRow]:
+        """The enrolments of an agent that have not ended, newest first."""
+
     async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
         """Bind an e-mail to the first (issuer, subject) seen with it."""
 
@@ -241,5 +324,6 @@ class Store(Protocol):
         """Drop what is over, and say how many rows that were.
 
         Burned ids and waiting devices that expired; sessions that ended or expired `keep_ended`
-        seconds ago, with their feed entries and refresh tokens.
+        seconds ago, with their feed entries and refresh tokens; join tokens that expired so long
+        ago.
         """

@@ -65,6 +65,15 @@ _MIGRATIONS: Final = (
     UPDATE devices SET client_key = client, network = client;
     CREATE INDEX devices_client_key ON devices (client_key);
     """,
+    # to version 4: agents are enrolled, by a token or by somebody's approval
+    """
+    CREATE TABLE join_tokens (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, secret_hash BLOB NOT NULL, created REAL NOT NULL,
+        expires REAL NOT NULL, replace_others INTEGER NOT NULL, used REAL, sid TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE devices ADD COLUMN agent TEXT NOT NULL DEFAULT '';
+    ALTER TABLE devices ADD COLUMN key BLOB NOT NULL DEFAULT x'';
+    """,
 )
 """Entry n takes a file from version n to n + 1; an entry that was released is never edited."""
 

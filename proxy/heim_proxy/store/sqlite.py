@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +16,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-from heim_proxy.store import programs
+from heim_proxy.store import enrolments, programs, sessions
 from heim_proxy.store.base import (
     DeviceRow,
+    EnrolFailure,
+    Enrolment,
+    JoinTokenRow,
     PinResult,
     RefreshRow,
     Revocation,
@@ -41,11 +43,6 @@ queue of 1000 means that the disk hangs, and more would only be memory."""
 
 CLOSE_DEADLINE_S: Final = 10.0
 """Longer than the busy timeout; a hanging disk must not hold up the rest of a shutdown."""
-
-_COLUMNS: Final = (
-    "sid, issuer, subject, email, domain, groups, provider, auth_time, created, expires, "
-    "last_seen, sealed_tokens, ended, end_reason, kind, label, secret_hash"
-)
 
 
 class SqliteStore:
@@ -106,18 +103,9 @@ class SqliteStore:
 
     async def create_session(self, row: SessionRow, *, refresh: RefreshRow | None = None) -> None:
         """Insert a new session, and its refresh token with it; both or neither."""
-        values = (
-            *(row.sid, row.issuer, row.subject, row.email, row.domain, json.dumps(row.groups)),
-            *(row.provider, row.auth_time, row.created, row.expires, row.last_seen),
-            *(row.sealed_tokens, row.ended, row.end_reason),
-            *(row.kind.value, row.label, row.secret_hash),
-        )
-        marks = ", ".join("?" * len(values))
-        # S608: both inserted strings are constants of this module.
-        insert = f"INSERT INTO sessions ({_COLUMNS}) VALUES ({marks})"  # noqa: S608
 
         def add(db: sqlite3.Connection) -> None:
-            db.execute(insert, values)
+            sessions.insert(db, row)
             if refresh is not None:
                 programs.add_refresh(db, refresh)
 
@@ -164,7 +152,7 @@ class SqliteStore:
     async def end_session(self, sid: str, *, reason: str, now: float) -> bool:
         """End one session and add it to the feed; False when it had ended or is unknown."""
         return await self._write(
-            lambda db: _end(db, "sid = :sid", {"sid": sid}, reason=reason, now=now) > 0
+            lambda db: bool(sessions.end(db, "sid = :sid", {"sid": sid}, reason=reason, now=now))
         )
 
     async def end_sessions_of(
@@ -173,7 +161,9 @@ class SqliteStore:
         """End every live session of an e-mail and/or created before a time; how many ended."""
         which = "(:email IS NULL OR email = :email) AND (:before IS NULL OR created < :before)"
         values = {"email": email, "before": before}
-        return await self._write(lambda db: _end(db, which, values, reason=reason, now=now))
+        return await self._write(
+            lambda db: len(sessions.end(db, which, values, reason=reason, now=now))
+        )
 
     async def revocations(self, after: int) -> Sequence[Revocation]:
         """Feed entries with seq > `after`, oldest first."""
@@ -230,6 +220,34 @@ class SqliteStore:
         """Drop a device that was decided, and return it; None for the second who asks."""
         return await self._write(lambda db: programs.take_device(db, code))
 
+    async def add_join_token(self, row: JoinTokenRow) -> None:
+        """Note a token that was made."""
+        await self._write(lambda db: enrolments.add_join_token(db, row))
+
+    async def get_join_token(self, token_id: str) -> JoinTokenRow | None:
+        """The token of that id, used or not; None when there is none."""
+        return await self._read(lambda db: enrolments.get_join_token(db, token_id))
+
+    async def list_join_tokens(self) -> Sequence[JoinTokenRow]:
+        """Every token, newest first."""
+        return await self._read(enrolments.list_join_tokens)
+
+    async def drop_join_token(self, token_id: str) -> bool:
+        """Make a token worthless; False when there is none, or it was used."""
+        return await self._write(lambda db: enrolments.drop_join_token(db, token_id))
+
+    async def enrol(
+        self, row: SessionRow, *, group: bool, replace: bool, token: str = ""
+    ) -> Enrolment | EnrolFailure:
+        """Make `row` the enrolment of its subject and burn a token for it; both or neither."""
+        return await self._write(
+            lambda db: enrolments.enrol(db, row, group=group, replace=replace, token=token)
+        )
+
+    async def list_enrolments(self, name: str) -> Sequence[SessionRow]:
+        """The enrolments of an agent that have not ended, newest first."""
+        return await self._read(lambda db: enrolments.of(db, name))
+
     async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
         """Bind an e-mail to the first (issuer, subject) seen with it."""
 
@@ -267,6 +285,7 @@ class SqliteStore:
                     "DELETE FROM sessions WHERE expires < ? OR ended < ?", (old, old)
                 ).rowcount
                 + programs.purge(db, now=now)
+                + enrolments.purge(db, before=old)
             )
 
         return await self._write(drop)
@@ -274,8 +293,7 @@ class SqliteStore:
     async def _select_sessions(
         self, where: str, values: Mapping[str, str | float | None]
     ) -> list[SessionRow]:
-        query = f"SELECT {_COLUMNS} FROM sessions {where}"  # noqa: S608 - constants only
-        return await self._read(lambda db: [_session(*row) for row in db.execute(query, values)])
+        return await self._read(lambda db: sessions.select(db, where, values))
 
     async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         return await self._submit(lambda: job(self._connection()))
@@ -337,33 +355,3 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         with contextlib.suppress(sqlite3.Error):
             db.execute("ROLLBACK")
         raise
-
-
-def _end(
-    db: sqlite3.Connection,
-    which: str,
-    values: Mapping[str, str | float | None],
-    *,
-    reason: str,
-    now: float,
-) -> int:
-    """End the live sessions that `which` selects (a constant of this module)."""
-    query = f"SELECT sid FROM sessions WHERE ended IS NULL AND {which}"  # noqa: S608
-    sids = [row[0] for row in db.execute(query, values)]
-    db.executemany(
-        "UPDATE sessions SET ended = ?, end_reason = ? WHERE sid = ?",
-        [(now, reason, sid) for sid in sids],
-    )
-    db.executemany(
-        "INSERT INTO revocations (sid, reason, at) VALUES (?, ?, ?)",
-        [(sid, reason, now) for sid in sids],
-    )
-    return len(sids)
-
-
-def _session(*row: object) -> SessionRow:
-    """A row in the order of _COLUMNS."""
-    values = list(row)
-    values[5] = tuple(json.loads(str(values[5])))
-    values[14] = SessionKind(values[14])
-    return SessionRow(*values)  # type: ignore[arg-type]  # the schema is STRICT

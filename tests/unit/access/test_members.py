@@ -165,3 +165,9 @@ def test_form_of_member_that_nobody_defined_is_an_error(
 ) -> None:
     with pytest.raises(AssertionError):
         use(cast("MemberSpec", StrangeMember()))
+
+
+def test_an_agent_is_nobody_that_a_role_could_name() -> None:
+    """A service account may have its name; serving is not asking."""
+    agent = Subject(SubjectKind.AGENT, "heim", "ci", "heim", "alice@example.com", "example.com")
+    assert list(identities(agent)) == []

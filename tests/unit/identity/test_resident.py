@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from heim_proxy.access.subject import SubjectKind
 from heim_proxy.identity.resident import ResidentSessions, Session
 from heim_proxy.live import EndReason
 from heim_proxy.store.base import SessionKind, SessionRow
@@ -38,9 +41,12 @@ def test_a_session_is_usable_while_it_is_in_the_table() -> None:
     table.drop(one)
 
 
-def test_a_program_neither_falls_idle_nor_takes_the_lifetime_of_people() -> None:
+@pytest.mark.parametrize("kind", [SessionKind.SERVICE, SessionKind.AGENT])
+def test_what_is_nobodys_login_neither_falls_idle_nor_takes_the_lifetime_of_people(
+    kind: SessionKind,
+) -> None:
     table = ResidentSessions()
-    service = replace(ROW, sid="t1", kind=SessionKind.SERVICE, expires=float("inf"))
+    service = replace(ROW, sid="t1", kind=kind, expires=float("inf"))
     for row in (ROW, service, replace(service, sid="t2", expires=5000.0)):
         table.add(Session(row, lifetime=100.0))
     late = table.overdue(5000.0, idle=50.0)
@@ -53,6 +59,11 @@ def test_a_program_neither_falls_idle_nor_takes_the_lifetime_of_people() -> None
     found = table.get("t1")
     assert found is not None
     assert found.expires == float("inf")
+
+
+def test_an_agent_is_no_user_and_no_service_account() -> None:
+    row = replace(ROW, kind=SessionKind.AGENT, issuer="heim", subject="backup", provider="heim")
+    assert Session(row, lifetime=1.0).subject.kind is SubjectKind.AGENT
 
 
 def test_a_full_table_lets_the_least_recently_seen_go() -> None:

@@ -99,6 +99,22 @@ def test_devices_that_waited_in_version_2_count_by_their_address(
         )  # fmt: skip
 
 
+def test_devices_that_waited_in_version_3_are_command_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "state.db"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema, "_MIGRATIONS", schema._MIGRATIONS[:3])
+        earlier.setattr(schema, "SCHEMA_VERSION", 3)
+        with closing(connect(path)) as db:
+            values = "(x'0c', x'0d', 'x', 'c', 1, 9, 0, '', 'k', 'n')"
+            db.execute(f"INSERT INTO devices VALUES {values}")
+    with closing(connect(path)) as db:
+        found = programs.get_device(db, b"\x0c")
+    assert found is not None
+    assert (found.client_key, found.network, found.agent, found.key) == ("k", "n", "", b"")
+
+
 def test_a_migration_that_fails_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
