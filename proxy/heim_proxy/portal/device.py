@@ -14,9 +14,9 @@ from aiohttp import web
 
 from heim_proxy.identity.device_codes import user_code_of
 from heim_proxy.identity.session import Session
+from heim_proxy.portal.attempts import Attempts
 from heim_proxy.portal.errors import PortalError
 from heim_proxy.portal.forms import csrf_token, is_ours, read_form
-from heim_proxy.portal.limits import RateLimit, client_key
 from heim_proxy.portal.pages import Pages
 from heim_proxy.portal.visit import Visit, redirect
 from heim_proxy.store.base import DeviceRow
@@ -37,9 +37,7 @@ class DevicePages:
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
-        # Typing and deciding take one each: ten logins in a row, then one in forty seconds. With
-        # 2000 codes pending, a thousand accounts that guess all day find one in a year.
-        self._attempts = RateLimit(burst=20.0, per_second=0.05)
+        self._attempts = Attempts()
 
     async def ask(self, visit: Visit) -> web.StreamResponse:
         """GET: the form; sign in first when nobody is. A code in the address is not looked at."""
@@ -61,7 +59,7 @@ class DevicePages:
                 "This code did not come from our page.",
                 "Open the page where codes are typed, and type it there.",
             )
-        self._count(visit, session)
+        self._attempts.count(visit, session)
         code = user_code_of(form.get("code", ""))
         device = None if code is None else await visit.ctx.programs.devices.find(code, visit.now)
         if code is None or device is None:
@@ -117,17 +115,3 @@ class DevicePages:
         )
         response.headers["Referrer-Policy"] = "same-origin"
         return response
-
-    def _count(self, visit: Visit, session: Session) -> None:
-        """Count one attempt of the person and of their address; too many of either stop both."""
-        now = visit.ctx.clock.monotonic()
-        person = f"{session.subject.issuer}\n{session.subject.subject}"
-        address = client_key(visit.facts.client)
-        wait = max(self._attempts.wait(key, now) for key in (person, address))
-        if wait > 0:
-            raise PortalError(
-                429,
-                "Too many codes were typed.",
-                "Wait a minute, then type the code that the device shows now.",
-                headers={"Retry-After": str(int(wait) + 1)},
-            )

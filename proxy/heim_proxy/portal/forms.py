@@ -13,7 +13,7 @@ from aiohttp import web
 
 from heim_proxy.portal.visit import Visit
 
-__all__ = ["MAX_FORM_BYTES", "csrf_token", "is_ours", "read_form"]
+__all__ = ["MAX_FORM_BYTES", "csrf_token", "is_ours", "read_body", "read_form"]
 
 MAX_FORM_BYTES: Final = 4096
 MAX_FIELDS: Final = 16
@@ -27,11 +27,9 @@ async def read_form(request: web.BaseRequest) -> Mapping[str, str] | None:
     """
     if request.content_type != "application/x-www-form-urlencoded":
         return None
-    body = b""
-    while chunk := await request.content.readany():
-        body += chunk
-        if len(body) > MAX_FORM_BYTES:
-            return None
+    body = await read_body(request, max_bytes=MAX_FORM_BYTES)
+    if body is None:
+        return None
     try:
         pairs = parse_qsl(
             body.decode("ascii"),
@@ -43,6 +41,16 @@ async def read_form(request: web.BaseRequest) -> Mapping[str, str] | None:
         return None
     found = dict(pairs)
     return found if len(found) == len(pairs) else None
+
+
+async def read_body(request: web.BaseRequest, *, max_bytes: int) -> bytes | None:
+    """A request's body, which can be read only once; None when it is longer than allowed."""
+    body = b""
+    while chunk := await request.content.readany():
+        body += chunk
+        if len(body) > max_bytes:
+            return None
+    return body
 
 
 def csrf_token(session_cookie: str, action: str) -> str:

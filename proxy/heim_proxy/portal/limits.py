@@ -6,7 +6,7 @@ import ipaddress
 from collections import OrderedDict
 from typing import Final
 
-__all__ = ["LoopGuard", "RateLimit", "client_key", "network_key"]
+__all__ = ["LoopGuard", "NetworkRate", "RateLimit", "client_key", "network_key"]
 
 
 def client_key(address: str) -> str:
@@ -71,6 +71,31 @@ class RateLimit:
         while len(self._buckets) > self.MAX_CLIENTS:
             self._buckets.popitem(last=False)
         return 0.0 if allowed else (1.0 - left) / self._per_second
+
+
+class NetworkRate:
+    """A rate per client and one per network, for what machines ask (S7).
+
+    A rate per client alone is none to whoever has a site's 65,536 IPv6 clients. Behind one IPv4
+    address client and network are the same, and the tighter rate counts.
+    """
+
+    __slots__ = ("_clients", "_networks")
+
+    def __init__(self, *, client: RateLimit, network: RateLimit) -> None:
+        self._clients = client
+        self._networks = network
+
+    def wait(self, address: str, now: float) -> float:
+        """Take one of each; 0 when that was allowed, else the seconds until it will be.
+
+        Args:
+            address: Where the request came from.
+            now: Monotonic seconds.
+        """
+        wait = self._clients.wait(client_key(address), now)
+        # Who is over their own rate uses up nothing of their neighbours'.
+        return wait if wait > 0 else self._networks.wait(network_key(address), now)
 
 
 class LoopGuard:

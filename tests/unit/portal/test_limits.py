@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heim_proxy.portal.limits import LoopGuard, RateLimit, client_key, network_key
+from heim_proxy.portal.limits import LoopGuard, NetworkRate, RateLimit, client_key, network_key
 
 
 def test_a_burst_is_allowed_and_then_a_rate() -> None:
@@ -30,6 +30,24 @@ def test_memory_is_bounded() -> None:
     for number in range(RateLimit.MAX_CLIENTS + 100):
         limit.wait(str(number), 0.0)
     assert len(limit) == RateLimit.MAX_CLIENTS
+
+
+def test_a_network_is_held_to_its_rate_however_many_clients_it_has() -> None:
+    limit = NetworkRate(
+        client=RateLimit(burst=2, per_second=1), network=RateLimit(burst=3, per_second=1)
+    )
+    waits = [limit.wait(f"2001:db8:1:{n:x}::1", 0.0) for n in range(4)]
+    assert [wait > 0 for wait in waits] == [False, False, False, True]
+    assert limit.wait("2001:db8:2::1", 0.0) == 0
+
+
+def test_a_client_over_its_own_rate_uses_up_nothing_of_its_networks() -> None:
+    limit = NetworkRate(
+        client=RateLimit(burst=1, per_second=1), network=RateLimit(burst=2, per_second=1)
+    )
+    waits = [limit.wait("2001:db8:1::1", 0.0) for _ in range(5)]
+    assert [wait > 0 for wait in waits] == [False, True, True, True, True]
+    assert limit.wait("2001:db8:1:2::1", 0.0) == 0
 
 
 @pytest.mark.parametrize(
