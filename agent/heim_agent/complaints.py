@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from heim_runtime.complaints import UNAVAILABLE, USAGE, Complaint, UsageError
 from heim_wire.messages import printable
 
 TYPE_CHECKING = False
@@ -32,9 +33,6 @@ __all__ = [
 
 OK: Final = 0
 FAILED: Final = 1
-USAGE: Final = 2
-UNAVAILABLE: Final = 69
-"""sysexits EX_UNAVAILABLE: something on the way does not answer or is not trusted."""
 SOFTWARE: Final = 70
 TRY_LATER: Final = 75
 PROTOCOL: Final = 76
@@ -45,27 +43,6 @@ INTERRUPTED: Final = 130
 
 LINE_BYTES: Final = 600
 """Longer texts are cut: a captive portal must not fill the terminal."""
-
-
-class Complaint(Exception):  # noqa: N818 - what it becomes for the person
-    """A failure that has its line for the person; `main` prints it and exits with `status`.
-
-    Attributes:
-        text: One line: what happened, at which step, what to do.
-        status: The exit status, one of this module's constants.
-    """
-
-    def __init__(self, text: str, status: int = FAILED) -> None:
-        super().__init__(text)
-        self.text = text
-        self.status = status
-
-
-class UsageError(Complaint):
-    """The command line, the environment or a file of the person's cannot be understood."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text, USAGE)
 
 
 def clean(text: str, limit: int = LINE_BYTES) -> str:

@@ -23,44 +23,58 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _STRANGERS: Final = stat.S_IWGRP | stat.S_IRWXO
 
 
-def read(path: str, *, secret: bool = False, mounted: bool = False) -> bytes | None:
-    """A small file of ours; None when there is none.
+def read(
+    path: str, *, secret: bool = False, mounted: bool = False, anybodys: bool = False
+) -> bytes | None:
+    """A small file of ours or root's; None when there is none.
 
     Args:
         path: Which.
-        secret: It must be ours or root's, and nobody else may read it.
+        secret: Nobody else may read it. Nobody else may ever write to it.
         mounted: Somebody else put it there for us, perhaps as a symbolic link.
+        anybodys: It is only to be shown: it may belong to another user.
 
     Raises:
         Complaint: It cannot be read, or somebody else could have read or put it there.
     """
+    # Not blocking: a pipe that somebody put there would keep us waiting for its writer.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if mounted else os.O_NOFOLLOW)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | (0 if mounted else os.O_NOFOLLOW))
+        descriptor = os.open(path, flags)
     except FileNotFoundError:
         return None
     except OSError as e:
         if os.path.islink(path) and not mounted:
             raise Complaint(
                 f"{path} is a symbolic link, which somebody may have put there; replace it by "
-                "the file"
+                "the file",
+                FAILED,
             ) from e
-        raise Complaint(f"cannot read {path}: {e.strerror}") from e
+        raise Complaint(f"cannot read {path}: {e.strerror}", FAILED) from e
     with open(descriptor, "rb", buffering=0) as file:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            raise Complaint(f"{path} is no file")
-        _check_owner(path, about)
+            raise Complaint(f"{path} is no file", FAILED)
+        if not anybodys:
+            _check_owner(path, about)
         if secret and about.st_mode & (_STRANGERS if mounted else _OTHERS):
             raise Complaint(
                 f"others may read {path} (mode {stat.S_IMODE(about.st_mode):o}); if nobody has, "
-                f"run: chmod 600 {path}"
+                f"run: chmod 600 {path}",
+                FAILED,
+            )
+        if about.st_mode & stat.S_IWOTH:
+            raise Complaint(
+                f"everybody may write to {path}; look at it, then: chmod o-w {path}", FAILED
             )
         try:
             data = file.read(FILE_BYTES + 1) or b""
         except OSError as e:
-            raise Complaint(f"cannot read {path}: {e.strerror}") from e
+            raise Complaint(f"cannot read {path}: {e.strerror}", FAILED) from e
     if len(data) > FILE_BYTES:
-        raise Complaint(f"{path} is longer than {FILE_BYTES // 1024} KiB; it is another file")
+        raise Complaint(
+            f"{path} is longer than {FILE_BYTES // 1024} KiB; it is another file", FAILED
+        )
     return data
 
 
@@ -68,57 +82,71 @@ def _check_owner(path: str, about: os.stat_result) -> None:
     if about.st_uid not in (os.geteuid(), 0):
         raise Complaint(
             f"{path} belongs to uid {about.st_uid}, not to us (uid {os.geteuid()}); run as its "
-            f"owner, or: chown {os.geteuid()} {path}"
+            f"owner, or: chown {os.geteuid()} {path}",
+            FAILED,
         )
 
 
-def make_directory(path: str) -> None:
-    """Make a directory of ours, mode 0700, if it is not there.
+def make_directory(path: str, *, mode: int = 0o700) -> None:
+    """Make a directory of ours, if it is not there.
 
     Raises:
         Complaint: It cannot be made, or others may write to it.
     """
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        os.makedirs(path, mode=mode, exist_ok=True)
         about = os.stat(path)
     except OSError as e:
-        raise Complaint(f"cannot make the directory {path}: {e.strerror}") from e
+        raise Complaint(f"cannot make the directory {path}: {e.strerror}", FAILED) from e
     # systemd makes /var/lib/heim-agent a link to private/heim-agent; what counts is where it ends.
     _check_owner(path, about)
     if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Complaint(
             f"others may write to {path} (mode {stat.S_IMODE(about.st_mode):o}); run: "
-            f"chmod 700 {path}"
+            f"chmod 700 {path}",
+            FAILED,
         )
 
 
-def write(path: str, data: bytes, *, mode: int = 0o600) -> None:
-    """Replace a file: whoever looks sees the old one or the new one, also after a crash.
+def write(*replacements: tuple[str, bytes, int]) -> None:
+    """Replace files by `(path, data, mode)`, all of one directory.
+
+    Everything is on the disk under other names before the first is renamed: a full disk replaces
+    none of them, and whoever looks sees the old or the new of each.
 
     Raises:
-        OSError: It could not be written (a full disk, say); the old file is as it was.
+        OSError: Something could not be written; the old files are as they were.
     """
-    fresh = f"{path}.{os.getpid()}.new"
-    with contextlib.suppress(FileNotFoundError):
-        # Left by a crash, or put there by somebody who would keep it open and read along.
-        os.unlink(fresh)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    fresh = [(f"{path}.{os.getpid()}.new", path) for path, _, _ in replacements]
     try:
-        with open(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(fresh, path)
+        for (name, _), (_, data, mode) in zip(fresh, replacements, strict=True):
+            _stage(name, data, mode)
+        for name, path in fresh:
+            os.replace(name, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(fresh)
+        for name, _ in fresh:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
         raise
-    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open(
+        os.path.dirname(replacements[0][0]) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    )
     try:
-        # The new name itself must survive a power cut.
+        # The new names themselves must survive a power cut.
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _stage(path: str, data: bytes, mode: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        # Left by a crash, or put there by somebody who would keep it open and read along.
+        os.unlink(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
 
 
 class Lock:
@@ -139,7 +167,7 @@ class Lock:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         except OSError as e:
-            raise Complaint(f"cannot lock {path}: {e.strerror}") from e
+            raise Complaint(f"cannot lock {path}: {e.strerror}", FAILED) from e
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
@@ -155,7 +183,7 @@ class Lock:
             ) from e
         except OSError as e:
             os.close(descriptor)
-            raise Complaint(f"cannot lock {path}: {e.strerror}") from e
+            raise Complaint(f"cannot lock {path}: {e.strerror}", FAILED) from e
         self._descriptor = descriptor
 
     def __exit__(self, *_: object) -> None:

@@ -21,9 +21,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from heim_agent import files
-from heim_agent.complaints import Complaint
+from heim_agent.complaints import FAILED, Complaint
 from heim_agent.key import AgentKey
-from heim_agent.places import Places
+from heim_agent.places import SYSTEM_CONFIG, Places
 
 __all__ = ["AUTHORITIES", "CERTIFICATE", "IDENTITY", "KEY", "Identity", "Jwk"]
 
@@ -114,7 +114,8 @@ class Identity:
         if pem is None:
             raise Complaint(
                 f"this machine has not joined: there is no {secret}; run: heim-agent join "
-                "https://LOGIN_HOST"
+                "https://LOGIN_HOST",
+                FAILED,
             )
         try:
             key = AgentKey.from_pem(pem)
@@ -130,7 +131,7 @@ class Identity:
                 if found is not None:
                     return found
         raise problem or Complaint(
-            f"{places.seed} holds a key and no identity for it; run: heim-agent join"
+            f"{places.seed} holds a key and no identity for it; run: heim-agent join", FAILED
         )
 
     @classmethod
@@ -145,7 +146,7 @@ class Identity:
         try:
             found = json.loads(text)
             if not isinstance(found, dict):
-                raise ValueError("it holds no object")
+                raise ValueError("it holds no object")  # noqa: TRY004 - of a file's text
             if found.get("thumbprint") != key.thumbprint:
                 # Of an earlier join.
                 return None
@@ -189,14 +190,12 @@ class Identity:
         """Write certificate and pins to the state directory; False when that failed (logged)."""
         try:
             files.make_directory(self.places.state)
-            self._write(self.places.state)
+            files.write(*self._files(self.places.state))
         except (OSError, Complaint) as error:
             reason = error.text if isinstance(error, Complaint) else (error.strerror or str(error))
             self.unsaved = f"cannot save to {self.places.state}: {reason}"
-            log.error(
-                "identity.unsaved",
-                extra={"reason": self.unsaved, "effect": "the old files are as they were"},
-            )
+            effect = "the old files are as they were"
+            log.error("identity.unsaved", extra={"reason": self.unsaved, "effect": effect})  # noqa: TRY400
             return False
         self.unsaved = None
         return True
@@ -204,27 +203,27 @@ class Identity:
     def save_joined(self, authorities: bytes | None) -> None:
         """Write everything, the key included, where `join` puts it.
 
-        The key goes last: until it is there, the identity before this one is in force.
-
         Args:
             authorities: PEM of `--ca-file`; None removes an earlier one.
 
         Raises:
-            Complaint: It cannot be written; what was there before is as it was, or is complete.
+            Complaint: It cannot be written; what was there before is as it was.
         """
         seed = self.places.seed
+        replacements = [*self._files(seed), (f"{seed}/{KEY}", self.key.to_pem(), 0o600)]
+        if authorities is not None:
+            replacements.append((f"{seed}/{AUTHORITIES}", authorities, 0o644))
         try:
-            files.make_directory(seed)
-            self._write(seed)
-            if authorities is not None:
-                files.write(f"{seed}/{AUTHORITIES}", authorities, mode=0o644)
-            elif os.path.lexists(f"{seed}/{AUTHORITIES}"):
+            files.make_directory(seed, mode=0o755 if seed == SYSTEM_CONFIG else 0o700)
+            files.write(*replacements)
+            if authorities is None and os.path.lexists(f"{seed}/{AUTHORITIES}"):
                 os.unlink(f"{seed}/{AUTHORITIES}")
-            files.write(f"{seed}/{KEY}", self.key.to_pem())
         except OSError as e:
-            raise Complaint(f"cannot write to {seed}: {e.strerror}") from e
+            raise Complaint(
+                f"cannot write to {seed}: {e.strerror}; nothing was changed", FAILED
+            ) from e
 
-    def _write(self, directory: str) -> None:
+    def _files(self, directory: str) -> list[tuple[str, bytes, int]]:
         kept = {
             "agent": self.agent,
             "login_url": self.login_url,
@@ -233,8 +232,10 @@ class Identity:
             "keys": self.keys,
         }
         certificate = x509.load_der_x509_certificate(self.certificate).public_bytes(Encoding.PEM)
-        files.write(f"{directory}/{IDENTITY}", json.dumps(kept, indent=1).encode())
-        files.write(f"{directory}/{CERTIFICATE}", certificate)
+        return [
+            (f"{directory}/{IDENTITY}", json.dumps(kept, indent=1).encode(), 0o644),
+            (f"{directory}/{CERTIFICATE}", certificate, 0o644),
+        ]
 
     def _checked(self, der: bytes) -> tuple[bytes, float, float]:
         """The certificate and its times. Raises ValueError when it is not one of ours."""
@@ -249,7 +250,7 @@ class Identity:
 
 
 def _damaged(path: str, error: Exception) -> Complaint:
-    return Complaint(f"{path} is damaged ({error}); run: heim-agent join")
+    return Complaint(f"{path} is damaged ({error}); run: heim-agent join", FAILED)
 
 
 def _text(found: Mapping[str, object], name: str) -> str:

@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 __all__ = ["AgentKey"]
 
 _COORDINATE_BYTES: Final = 32
+_NOT_P256: Final = "the key is not an EC key on P-256"
 
 
 class AgentKey:
@@ -42,10 +43,8 @@ class AgentKey:
         Raises:
             ValueError: It is on another curve.
         """
-        if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(
-            private.curve, ec.SECP256R1
-        ):
-            raise ValueError("the key is not an EC key on P-256")
+        if not isinstance(private.curve, ec.SECP256R1):
+            raise ValueError(_NOT_P256)  # noqa: TRY004 - the type is right
         self._private: Final = private
         public = private.public_key()
         self.thumbprint: Final = _base64url(hashlib.sha256(_canonical(public)).digest())
@@ -74,7 +73,7 @@ class AgentKey:
             # cryptography raises several kinds, UnsupportedAlgorithm and TypeError among them.
             raise ValueError("it holds no unencrypted PEM key") from e
         if not isinstance(found, ec.EllipticCurvePrivateKey):
-            raise ValueError("the key is not an EC key on P-256")
+            raise ValueError(_NOT_P256)  # noqa: TRY004 - of a file's text
         return cls(found)
 
     def to_pem(self) -> bytes:
