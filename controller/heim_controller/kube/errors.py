@@ -16,6 +16,8 @@ KubeError
     └── Busy           429, 500, 502, 503, 504: try again, not before `retry_after_s`
 """
 
+# ruff: noqa: N818 - the names say what happened, and a caller reads them as that
+
 from __future__ import annotations
 
 import json

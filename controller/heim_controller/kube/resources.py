@@ -141,7 +141,6 @@ def stripped(manifest: Manifest) -> Manifest:
     if isinstance(metadata, dict):
         metadata.pop("managedFields", None)
         annotations = metadata.get("annotations")
-        if isinstance(annotations, dict) and annotations.pop(_LAST_APPLIED, None) is not None:
-            if not annotations:
-                del metadata["annotations"]
+        if isinstance(annotations, dict) and _LAST_APPLIED in annotations:
+            del annotations[_LAST_APPLIED]
     return manifest
