@@ -56,7 +56,7 @@ async def connect(target: Target, *, timeout_s: float) -> socket.socket:
                 return await _connect(socket.AF_UNIX, target.path)
             return await _race(await _resolve(target.host, target.port))
     except TimeoutError as e:
-        raise NotReached(Code.DIAL_TIMEOUT, f"no answer within {timeout_s:g} s") from e
+        raise NotReached(Code.DIAL_TIMEOUT, f"no answer within {timeout_s:.3g} s") from e
     except socket.gaierror as e:
         raise NotReached(Code.DNS, "its name does not resolve") from e
     except UnicodeError as e:
