@@ -27,6 +27,8 @@ _OTHER_NAME: Final = (62, 64)
 _SHOWN: Final = 5
 """How many names of a wrong certificate are told."""
 
+_ADVICE: Final = "name its authority with --ca-file or HEIM_CA_FILE"
+
 _ALERTS: Final = {
     "WRONG_VERSION_NUMBER": "it does not speak TLS (a web proxy or another service on this port?)",
     "HTTP_REQUEST": "it speaks plain HTTP on this port",
@@ -97,7 +99,14 @@ def other_name(error: BaseException) -> bool:
     return isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _OTHER_NAME
 
 
-def explain(error: OSError, host: str, ca_file: str | None, names: Sequence[str] = ()) -> str:
+def explain(
+    error: OSError,
+    host: str,
+    ca_file: str | None,
+    names: Sequence[str] = (),
+    *,
+    advice: str = _ADVICE,
+) -> str:
     """One line on why TLS with a host failed: not trusted by which store, other name, expired.
 
     Args:
@@ -105,13 +114,14 @@ def explain(error: OSError, host: str, ca_file: str | None, names: Sequence[str]
         host: Whose certificate was wanted.
         ca_file: The authorities instead of the system's, if any.
         names: What the certificate is for, if that is known.
+        advice: What to do about an issuer that is not known.
     """
     if other_name(error):
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         shown = f" ({', '.join(names[:_SHOWN])}{more})" if names else ""
         return f"the certificate of {host} is for another name{shown}"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _explain_certificate(error, host, ca_file)
+        return _explain_certificate(error, host, ca_file, advice)
     if isinstance(error, ssl.SSLError):
         reason = error.reason or type(error).__name__
         text = _ALERTS.get(reason) or reason.lower().replace("_", " ")
@@ -120,7 +130,7 @@ def explain(error: OSError, host: str, ca_file: str | None, names: Sequence[str]
 
 
 def _explain_certificate(
-    error: ssl.SSLCertVerificationError, host: str, ca_file: str | None
+    error: ssl.SSLCertVerificationError, host: str, ca_file: str | None, advice: str
 ) -> str:
     code = error.verify_code
     if code == _EXPIRED:
@@ -129,10 +139,7 @@ def _explain_certificate(
         return f"the certificate of {host} is not valid yet (or this machine's clock is wrong)"
     if code in _UNKNOWN_ISSUER:
         why = "self-signed" if code in _SELF_SIGNED else "its issuer is not known"
-        return (
-            f"the certificate of {host} is not trusted by {_store(ca_file)}: {why}; "
-            "name its authority with --ca-file or HEIM_CA_FILE"
-        )
+        return f"the certificate of {host} is not trusted by {_store(ca_file)}: {why}; {advice}"
     return f"the certificate of {host} is not accepted: {error.verify_message}"
 
 

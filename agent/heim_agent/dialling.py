@@ -1,0 +1,246 @@
+"""Reach the login host: names, web proxies, TLS; each step with its deadline.
+
+Names are looked up at every attempt and addresses raced (RFC 8305) by `heim_runtime.race`, which
+blocks: in a thread here, so that it is the same on every event loop (uvloop has no Happy Eyeballs).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import ssl
+import threading
+import time
+from dataclasses import dataclass
+from typing import cast
+from urllib.parse import urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from heim_agent.endings import Ending, Kind, NotConnected, failed
+from heim_runtime import race, trust, webproxy
+from heim_runtime.complaints import Complaint
+from heim_wire.aio.connection import Connection
+from heim_wire.aio.sockets import tune_carriage
+from heim_wire.handshake import Connect, connect_request
+from heim_wire.problem import Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Mapping
+    from typing import Final, TypeVar
+
+    T = TypeVar("T")
+
+__all__ = ["Connected", "Way", "connect", "open_tcp"]
+
+HTTPS_PORT: Final = 443
+
+CONNECT_S: Final = 10.0
+"""For the name and TCP together."""
+
+WEB_PROXY_S: Final = 20.0
+"""A web proxy resolves and connects in its turn, often after asking a scanner."""
+
+TLS_S: Final = 10.0
+
+_ADVICE: Final = "name its authority with: heim-agent join --ca-file FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where the login host is, and how to get there.
+
+    Attributes:
+        host: Its name: what TLS verifies.
+        port: Its port.
+        ca_file: Authorities to trust instead of the system's; None for the system's.
+        connect_to: Where to connect instead of where the name says, or None.
+    """
+
+    host: str
+    port: int = HTTPS_PORT
+    ca_file: str | None = None
+    connect_to: tuple[str, int] | None = None
+
+    @classmethod
+    def to(
+        cls, url: str, *, ca_file: str | None = None, connect_to: tuple[str, int] | None = None
+    ) -> Way:
+        """The way to the origin of an https URL."""
+        parts = urlsplit(url)
+        return cls(parts.hostname or "", parts.port or HTTPS_PORT, ca_file, connect_to)
+
+    @property
+    def authority(self) -> str:
+        """For Host: the name, with `:port` unless it is 443."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == HTTPS_PORT else f"{host}:{self.port}"
+
+
+@dataclass(slots=True)
+class Connected:
+    """A TLS connection to the login host, verified.
+
+    Attributes:
+        connection: Its protocol.
+        spki: SHA-256 of the SubjectPublicKeyInfo of the certificate that was seen.
+        via: The web proxy it goes through, or "".
+    """
+
+    connection: Connection
+    spki: bytes
+    via: str = ""
+
+
+def open_tcp(way: Way, environ: Mapping[str, str] = os.environ) -> tuple[socket.socket, str]:
+    """A TCP connection to the login host, or through the web proxy that the environment names.
+
+    Blocks for at most CONNECT_S + WEB_PROXY_S (+ TLS_S for an https:// web proxy). The socket is
+    tuned as a carriage; the caller closes it.
+
+    Returns:
+        The socket and the web proxy's URL (without password), or "".
+
+    Raises:
+        Complaint: DNS, connect or the web proxy failed.
+        Refused: The web proxy answered otherwise than 200.
+    """
+    host, port = way.connect_to or (way.host, way.port)
+    proxy = webproxy.find(host, port, environ)
+    if proxy is None:
+        return _open(host, port, f"{host}:{port}"), ""
+    try:
+        sock = _open(proxy.host, proxy.port, f"web proxy {proxy}")
+    except Complaint as e:
+        # Not the host that the person knows of.
+        named = "" if str(proxy) in e.text else f"web proxy {proxy}: "
+        raise Complaint(f"{named}{e.text}", e.status) from e
+    try:
+        if proxy.scheme == "https":
+            from heim_runtime import bridge
+
+            sock = bridge.open_tls(sock, proxy, way.ca_file, time.monotonic() + TLS_S)
+        webproxy.join(
+            sock,
+            proxy,
+            lambda auth: connect_request(host, port, auth),
+            Connect(str(proxy)),
+            deadline=time.monotonic() + WEB_PROXY_S,
+        )
+    except BaseException:
+        sock.close()
+        raise
+    return sock, str(proxy)
+
+
+def _open(host: str, port: int, name: str) -> socket.socket:
+    deadline = time.monotonic() + CONNECT_S
+    sock = race.connect(race.resolve(host, port, deadline), name, deadline)
+    tune_carriage(sock)
+    return sock
+
+
+async def connect(way: Way, environ: Mapping[str, str] = os.environ) -> Connected:
+    """Connect and shake hands, verified by `way.ca_file` or the system's authorities.
+
+    Raises:
+        NotConnected: With the step that failed.
+    """
+
+    def blocking() -> tuple[socket.socket, str, ssl.SSLContext]:
+        # With the whole bundle, each time: 18 ms in a thread, and a renewed store is seen.
+        context = trust.context(way.ca_file, bundle=True)
+        return *open_tcp(way, environ), context
+
+    try:
+        sock, via, context = await _in_thread(blocking, lambda found: found[0].close())
+    except Refused as e:
+        # It is the web proxy's, so its 403 says nothing about this agent.
+        ending = Ending(Kind.UNREACHABLE, e.detail, e.hint, wait_s=e.retry_after)
+        raise NotConnected(ending) from e
+    except Complaint as e:
+        raise NotConnected(failed(e)) from e
+    connection = await _secure(sock, context, way)
+    assert connection.transport is not None
+    tls = cast("ssl.SSLObject", connection.transport.get_extra_info("ssl_object"))
+    leaf = tls.getpeercert(binary_form=True)
+    assert leaf is not None
+    return Connected(connection, _spki(leaf), via)
+
+
+async def _secure(sock: socket.socket, context: ssl.SSLContext, way: Way) -> Connection:
+    loop = asyncio.get_running_loop()
+    try:
+        # The loop's own limit as well: it closes the socket, which a cancellation may not.
+        async with asyncio.timeout(TLS_S + 2):
+            _, connection = await loop.create_connection(
+                Connection,
+                sock=sock,
+                ssl=context,
+                server_hostname=way.host,
+                ssl_handshake_timeout=TLS_S,
+                ssl_shutdown_timeout=2.0,
+            )
+    except ssl.SSLError as e:
+        sock.close()
+        text = trust.explain(e, way.host, way.ca_file, advice=_ADVICE)
+        raise NotConnected(Ending(Kind.UNREACHABLE, text)) from e
+    except (TimeoutError, ConnectionAbortedError) as e:
+        sock.close()
+        text = f"no TLS with {way.host}: it does not answer"
+        raise NotConnected(Ending(Kind.UNREACHABLE, text)) from e
+    except (OSError, EOFError) as e:
+        sock.close()
+        why = (e.strerror if isinstance(e, OSError) else "") or "it closed the connection"
+        text = f"no TLS with {way.host}: {why[:1].lower()}{why[1:]}"
+        raise NotConnected(Ending(Kind.UNREACHABLE, text)) from e
+    except BaseException:
+        sock.close()
+        raise
+    return connection
+
+
+def _spki(leaf: bytes) -> bytes:
+    key = x509.load_der_x509_certificate(leaf).public_key()
+    return hashlib.sha256(
+        key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).digest()
+
+
+async def _in_thread(work: Callable[[], T], unwanted: Callable[[T], None]) -> T:
+    """What `work` returns or raises; `unwanted` gets it when nobody waits any more.
+
+    Its own daemon thread and not the loop's executor: that one is waited for when a program ends.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if future.cancelled():
+            if error is None:
+                unwanted(cast("T", result))
+        elif error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(cast("T", result))
+
+    def run() -> None:
+        result: T | None = None
+        error: BaseException | None = None
+        try:
+            result = work()
+        except BaseException as e:  # noqa: BLE001 - handed to whoever waits
+            error = e
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:
+            # The loop is closed: the program ends.
+            if error is None:
+                unwanted(cast("T", result))
+
+    threading.Thread(target=run, name="heim-dial", daemon=True).start()
+    return await future
