@@ -44,7 +44,10 @@ class SendQueue:
         credit: How many bytes the peer allows.
     """
 
-    __slots__ = ("_chunks", "_deficit", "_held", "_lane", "_left_at", "credit", "id", "queued")
+    __slots__ = (
+        "_chunks", "_deficit", "_held", "_high", "_lane", "_left_at", "_low", "credit", "id",
+        "queued",
+    )  # fmt: skip
 
     def __init__(self, stream_id: int, credit: int) -> None:
         self.id = stream_id
@@ -57,11 +60,19 @@ class SendQueue:
         self._left_at = -1
         # Whether the source was told to stop and is to be told to go on.
         self._held = False
+        self._high = HIGH_MARK
+        self._low = LOW_MARK
 
     @property
     def full(self) -> bool:
         """Whether 128 KiB or more are queued: stop reading the source until `Drained`."""
-        return self.queued >= HIGH_MARK
+        return self.queued >= self._high
+
+    def set_marks(self, high: int, low: int) -> None:
+        """Be full at `high` bytes, and tell that fewer than `low` are left; 0 < low <= high."""
+        self._high = high
+        self._low = low
+        self._held = self._held or self.queued >= high
 
     def drained(self) -> None:
         """The queue was full, and is below its low mark."""
@@ -101,7 +112,7 @@ class Scheduler:
             chunks.append(data)
         self.queued += size
         queue.queued += size
-        if queue.queued >= HIGH_MARK:
+        if queue.queued >= queue._high:
             queue._held = True
         if queue._lane == _IDLE and queue.credit > 0:
             self._enter(queue)
@@ -176,7 +187,7 @@ class Scheduler:
             lane.popleft()
             queue._lane = _IDLE
             queue._left_at = self._sent
-        if queue._held and queue.queued < LOW_MARK:
+        if queue._held and queue.queued < queue._low:
             queue._held = False
             queue.drained()
         if not queue.queued:

@@ -13,6 +13,7 @@ import asyncio
 from heim_wire.aio.buffers import read_buffer
 from heim_wire.aio.gate import ReadGate, turn_bytes
 from heim_wire.aio.sockets import reset_on_close, tune
+from heim_wire.aio.transport import StreamReset
 from heim_wire.errors import Code
 from heim_wire.stream import State
 
@@ -237,10 +238,17 @@ class Relay(asyncio.BufferedProtocol):
             return
         if exc is None and self._local_ended and self._peer_ended:
             self._done()
-        elif self._stream_done:
-            self._cut(Code.CONNECTION_RESET, _why(exc))
+        elif isinstance(exc, StreamReset):
+            # The local connection is a stream itself: what became of it is told as it was said.
+            self._lost(exc.code, exc.reason)
         else:
-            self.end(Code.CONNECTION_RESET, _why(exc))
+            self._lost(Code.CONNECTION_RESET, _why(exc))
+
+    def _lost(self, code: int, reason: str) -> None:
+        if self._stream_done:
+            self._cut(code, reason)
+        else:
+            self.end(code, reason)
 
     # -- the stream ---------------------------------------------------------------------------
 
