@@ -16,6 +16,10 @@ SOURCES := proxy agent tunnel-cli controller tests bench docs
 # Not the tests: many of them are about misspelt words.
 TEXTS   := $(wildcard *.md) $(filter-out tests,$(SOURCES))
 
+# Tests start our programs hundreds of times, and collecting takes a third of the time with compiled
+# files: an environment that forbids them (containers like to) would cost a minute.
+test e2e: export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help install demo check test e2e bench docs fmt clean
 .DEFAULT_GOAL := help
 # One after another: check and test would fight for the same caches, and two installs for .venv.
