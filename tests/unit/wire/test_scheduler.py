@@ -276,3 +276,25 @@ def test_every_byte_comes_out_once_and_in_order(moves: list[tuple[str, int, int]
         assert scheduler.queued == sum(map(len, model))
         assert all(one.credit >= 0 for one in queues)
         assert scheduler.busy == any(one.queued and one.credit for one in queues)
+
+
+def test_marks_of_its_own_decide_when_a_queue_is_full_and_drained() -> None:
+    scheduler, queue = Scheduler(), Queue(1, credit=0)
+    queue.set_marks(101, 11)
+    scheduler.push(queue, b"x" * 100)
+    assert not queue.full
+    scheduler.push(queue, b"x")
+    assert queue.full
+    for credit, told in ((90, []), (1, ["drained"]), (10, ["drained", "emptied"])):
+        scheduler.allow(queue, credit)
+        take(scheduler)
+        assert queue.told == told
+
+
+def test_a_lower_mark_makes_a_queue_full_at_once() -> None:
+    scheduler, queue = Scheduler(), Queue(1)
+    scheduler.push(queue, b"x" * 100)
+    queue.set_marks(1, 1)
+    assert queue.full
+    take(scheduler)
+    assert queue.told == ["drained", "emptied"]
