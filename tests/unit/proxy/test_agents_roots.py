@@ -28,7 +28,7 @@ def root(pem: bytes) -> Root:
         pytest.param(RSA, "RS256", id="RSA"),
     ],
 )
-def test_a_root_is_published_as_a_key_that_libraries_read(key: algorithm: str) -> None:
+def test_a_root_is_published_as_a_key_that_libraries_read(key: PrivateKey, algorithm: str) -> None:
     found = root(authority_pem(key))
     assert PyJWK.from_dict(found.jwk).key == key.public_key()
     assert (found.algorithm, found.jwk["alg"], found.jwk["kid"]) == (
