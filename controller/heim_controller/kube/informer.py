@@ -97,7 +97,7 @@ class Informer:
         last_event_at: `time.monotonic()` of the last sign of life, or None.
     """
 
-    def __init__(  # noqa: PLR0913 - all by name
+    def __init__(
         self,
         client: Client,
         resource: Resource,
@@ -275,7 +275,7 @@ class Informer:
             )
         self.problem = None if isinstance(error, _Absent) else problem
         wait = self._backoff.failed()
-        if isinstance(error, Forbidden | NotFound | Unauthorized):
+        if isinstance(error, Forbidden | NotFound):
             wait = self._pace.denied * self._random.uniform(0.5, 1.0)
         asked = error.retry_after_s if isinstance(error, ApiError) else None
         return max(wait, asked or 0.0)
