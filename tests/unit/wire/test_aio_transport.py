@@ -83,12 +83,15 @@ class Noted:
         return [event[1] for event in self.events if isinstance(event, tuple)]
 
     def story(self) -> list[object]:
-        """The events, runs of data as one; errors by what they are to a caller."""
+        """The events, runs of data as one; errors by what they are to a caller.
+
+        A socket's transport that is paused and resumed after the end tells it again.
+        """
         told: list[object] = []
         for event in self.events:
             if isinstance(event, tuple):
                 told.append("lost" if event[1] is None else "broken")
-            elif event != "data" or told[-1:] != ["data"]:
+            elif event == "made" or told[-1:] != [event]:
                 told.append(event)
         return told
 
@@ -804,6 +807,8 @@ def test_whatever_is_done_the_end_comes_once_and_bytes_are_a_beginning_of_what_w
             await eventually(lambda: ends.a.lost and ends.b.lost)
             await ends.settle()
             assert len(ends.a.lost) == len(ends.b.lost) == 1
+            assert ends.a.events.count("eof") <= 1
+            assert ends.b.events.count("eof") <= 1
             assert sent["a"].startswith(ends.b.received)
             assert sent["b"].startswith(ends.a.received)
             assert ends.errors == []
