@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Problem
+from heim_proxy.observe.metrics import Metrics
 from heim_proxy.sources.base import Loaded, Rejected, Source, Update
 from heim_runtime.clock import Clock, SystemClock
 
@@ -114,6 +115,19 @@ class Reloader(Generic[S]):
     def look(self) -> None:
         """Have the source look again now (SIGHUP)."""
         self._source.look()
+
+    def expose(self, metrics: Metrics) -> None:
+        """Say where the figures come from."""
+        metrics.expose("heim_config_generation", lambda: self._status.generation)
+        metrics.expose(
+            "heim_config_last_reload_successful", lambda: float(self._status.last_error is None)
+        )
+        metrics.expose("heim_config_last_reload_timestamp_seconds", self._last_reload)
+
+    def _last_reload(self) -> float:
+        status = self._status
+        failed = status.last_error.at if status.last_error is not None else 0.0
+        return max(status.loaded_at or 0.0, failed)
 
     def _take(self, update: Update) -> tuple[Problem, ...]:
         """Apply or reject `update`; returns its problems, none when it was applied."""

@@ -65,7 +65,7 @@ class Registry:
         self._agents: dict[str, dict[str, _Machine]] = {}
         self._seen: dict[str, float | None] = {}
         # Streams by agent and outcome, since the start.
-        self._outcomes: dict[tuple[str, str], int] = {}
+        self._outcomes: dict[tuple[str, ...], float] = {}
         self.duplicates = 0
         self._lanes = 0
 
@@ -187,7 +187,7 @@ class Registry:
         self._outcomes[key] = self._outcomes.get(key, 0) + 1
 
     @property
-    def outcomes(self) -> Mapping[tuple[str, str], float]:
+    def outcomes(self) -> Mapping[tuple[str, ...], float]:
         """Streams by agent and result, since the start."""
         return dict(self._outcomes)
 

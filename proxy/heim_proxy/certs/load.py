@@ -18,6 +18,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 __all__ = ["CertificateFiles", "CertificateProblem", "Loaded", "digest", "load", "server_context"]
 
@@ -56,7 +57,8 @@ class Loaded:
     """A pair that can serve.
 
     `names` are the DNS names it is for, lower case, wildcards as ``*.example.com``; `not_after`
-    is seconds since the epoch; `fingerprint` is the leaf's SHA-256; `content` is the files' digest.
+    is seconds since the epoch; `fingerprint` is the leaf's SHA-256; `content` is the files' digest;
+    `spki` is SHA-256 of the leaf's SubjectPublicKeyInfo.
     """
 
     files: CertificateFiles
@@ -65,6 +67,7 @@ class Loaded:
     not_after: float
     fingerprint: str
     content: bytes
+    spki: bytes
 
 
 class CertificateProblem(Exception):  # noqa: N818 - mostly kept and shown, not raised to fail
@@ -121,7 +124,14 @@ def load(files: CertificateFiles, *, now: float) -> Loaded:
     if digest(files) != content:
         raise CertificateProblem(files, f"{files.cert} changed while it was being read")
     fingerprint = leaf.fingerprint(SHA256()).hex()
-    return Loaded(files, names, context, not_after, fingerprint, content)
+    return Loaded(files, names, context, not_after, fingerprint, content, _spki(leaf))
+
+
+def _spki(leaf: x509.Certificate) -> bytes:
+    public = leaf.public_key()
+    return hashlib.sha256(
+        public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    ).digest()
 
 
 def _digest(cert_pem: bytes, key_pem: bytes) -> bytes:

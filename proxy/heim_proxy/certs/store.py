@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from heim_proxy.certs.load import Loaded, server_context
 
-__all__ = ["CertStore", "presented_name"]
+__all__ = ["CertStore", "presented_key", "presented_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class CertStore:
             raise ValueError("a certificate store needs at least one pair")
         table = _Table(default=pairs[0].context)
         for pair in pairs:
+            # Where a connection finds it, whatever is in force by then.
+            pair.context.heim_spki = pair.spki  # type: ignore[attr-defined]
             for name in pair.names:
                 if name.startswith("*."):
                     table.wildcards.setdefault(name[2:], pair.context)
@@ -88,6 +90,16 @@ def presented_name(connection: object) -> str:
     """
     name = getattr(connection, "heim_sni", "")
     return name if isinstance(name, str) else ""
+
+
+def presented_key(connection: object) -> bytes:
+    """SHA-256 of the public key (SubjectPublicKeyInfo) that a client was shown; b"" when none was.
+
+    Args:
+        connection: The transport's ``ssl_object``; None for plain http.
+    """
+    spki = getattr(getattr(connection, "context", None), "heim_spki", b"")
+    return spki if isinstance(spki, bytes) else b""
 
 
 def _canonical(server_name: str | None) -> str:

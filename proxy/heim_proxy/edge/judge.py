@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from heim_proxy.access.policy import Allow, Deny, Grants
-from heim_proxy.edge.door import TUNNEL_PATH
+from heim_proxy.edge.door import AGENT_PATH, TUNNEL_PATH
 from heim_proxy.edge.head import BadRequest, RequestHead
 from heim_proxy.edge.origin import Preflight, cors_headers, foreign_origin, preflight
 from heim_proxy.edge.responses import Refusal
@@ -93,7 +93,7 @@ class Portal:
 
 @dataclass(slots=True)
 class Connect:
-    """The request is for the tunnel, which asks for other credentials than a cookie."""
+    """The request is for a door, which asks for other credentials than a cookie."""
 
     host: str
 
@@ -262,7 +262,8 @@ class Judge:
             return None
         if head.target.encoded_slash or head.target.alias is not None:
             return _AMBIGUOUS
-        if head.target.path == TUNNEL_PATH:
+        path = head.target.path
+        if path == TUNNEL_PATH or (path == AGENT_PATH and host.routes is None):
             return Connect(host.name)
         if sum(line[:13].lower() == b"content-type:" for line in head.fields) > 1:
             # aiohttp would answer this itself, with a traceback in the log.

@@ -97,6 +97,19 @@ FAMILIES: Final = (
         "heim_tunnel_bytes_total", _C, "Bytes of tunnel streams, open ones too.", ("direction",)
     ),
     Family("heim_tunnel_refused_total", _C, "Tunnel requests refused.", ("code",)),
+    Family("heim_agents_connected", _G, "Machines connected.", ("agent",)),
+    Family("heim_agent_lanes", _G, "Connections of agents.", ("agent",)),
+    Family(
+        "heim_agent_streams_total", _C, "Streams asked of agents, by result.", ("agent", "result")
+    ),
+    Family(
+        "heim_agent_certificate_expires_seconds",
+        _G,
+        "When the first certificate in use ends (epoch).",
+        ("agent",),
+    ),
+    Family("heim_agent_refused_total", _C, "Connections of agents not let in.", ("reason",)),
+    Family("heim_agent_duplicates_total", _C, "Machines refused for having another one's key."),
     Family("heim_config_generation", _G, "Generation of the configuration in force."),
     Family("heim_config_last_reload_successful", _G, "1 if the last reload was applied, else 0."),
     Family("heim_config_last_reload_timestamp_seconds", _G, "When the last reload was tried."),
@@ -109,7 +122,7 @@ FAMILIES: Final = (
 
 _BY_NAME: Final = {family.name: family for family in FAMILIES}
 
-Reading = float | Mapping[str, float]
+Reading = float | Mapping[str, float] | Mapping[tuple[str, ...], float]
 
 
 class BackendStats:
@@ -212,14 +225,15 @@ class Metrics:
         """Say where the values of a family come from.
 
         Args:
-            name: One of `FAMILIES`, with at most one label; asked for twice, the later wins.
-            read: Called for every scrape: a number, or numbers by label.
+            name: One of `FAMILIES`, no histogram; asked for twice, the later wins.
+            read: Called for every scrape: a number, or numbers by label (by labels, in order,
+                where there are several).
 
         Raises:
             KeyError: When no such family is in the table.
         """
         family = _BY_NAME[name]
-        if len(family.labels) > 1 or family.kind is Kind.HISTOGRAM:
+        if family.kind is Kind.HISTOGRAM or "class" in family.labels:
             raise KeyError(f"{name} is counted per backend, not read")
         self._readings[name] = read
 
@@ -257,7 +271,7 @@ def _simple(family: Family, reading: Reading) -> Metric:
     metric = make(family.name, family.help, labels=family.labels)
     if isinstance(reading, Mapping):
         for label, value in reading.items():
-            metric.add_metric([label], value)
+            metric.add_metric([label] if isinstance(label, str) else label, value)
     else:
         metric.add_metric([], reading)
     return metric

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from heim_proxy.identity.bearer import Bearers
     from heim_proxy.live import EndReason, LiveExchange
     from heim_proxy.observe.audit import Audit
+    from heim_proxy.observe.metrics import Metrics
 
 __all__ = ["Tunnel"]
 
@@ -61,6 +62,12 @@ class Tunnel:
             "up": self._up + sum(stream.bytes_in for stream in open_now),
             "down": self._down + sum(stream.bytes_out for stream in open_now),
         }
+
+    def expose(self, metrics: Metrics) -> None:
+        """Say where the figures come from."""
+        metrics.expose("heim_tunnel_streams", lambda: len(self))
+        metrics.expose("heim_tunnel_streams_opened_total", lambda: self.opened_total)
+        metrics.expose("heim_tunnel_bytes_total", self.bytes_total)
 
     def review(self, exchange: LiveExchange) -> EndReason | None:
         """See `edge.door.TunnelDoor`."""
