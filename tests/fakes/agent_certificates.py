@@ -107,7 +107,6 @@ def forged(
     signature: bool = True,
     begins: float = NOW - 300,
     expires: float = NOW + 86400 - 1,
-    digest: hashes.HashAlgorithm | None = None,
     more: Mapping[x509.ObjectIdentifier, bytes] | None = None,
     issuer: str = "agents of the tests",
     common_name: str = "desktop",
@@ -123,7 +122,6 @@ def forged(
         signature: digitalSignature in keyUsage.
         begins: Seconds since the epoch.
         expires: Seconds since the epoch.
-        digest: Of the signature, SHA-256 by default.
         more: Critical extensions besides.
         issuer: Common name of the issuer.
         common_name: Of the subject.
@@ -147,7 +145,7 @@ def forged(
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     for oid, value in (more or {}).items():
         builder = builder.add_extension(x509.UnrecognizedExtension(oid, value), critical=True)
-    return builder.sign(signer, digest or hashes.SHA256()).public_bytes(Encoding.DER)
+    return builder.sign(signer, hashes.SHA256()).public_bytes(Encoding.DER)
 
 
 def san(der: bytes) -> list[str]:

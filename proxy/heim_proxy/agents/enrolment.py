@@ -8,15 +8,43 @@ or to who may approve.
 
 from __future__ import annotations
 
-import enum
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, assert_never
 
-from heim_config.secrets import Secret
-from heim_proxy.agents.authority import Authority
-from heim_proxy.identity.device_codes import SlowDown
-from heim_proxy.store.base import SessionRow, Store
+from heim_proxy.agents import join_tokens
+from heim_proxy.agents.agent_keys import AgentKey, BadRequestError
+from heim_proxy.agents.authority import Authority, CertificateRefused
+from heim_proxy.agents.enrolled import (
+    Asked,
+    Enrolled,
+    EnrolProblem,
+    JoinRefused,
+    Refusal,
+    Waiting,
+    enrolment_of,
+    label_of,
+    name_taken,
+    not_configured,
+    token_used,
+)
+from heim_proxy.identity.device_codes import (
+    INTERVAL_S,
+    CodePurpose,
+    DeviceCodes,
+    DeviceProblem,
+    SlowDown,
+)
+from heim_proxy.identity.device_codes import LIFETIME_S as WAITING_S
+from heim_proxy.identity.feed import in_time
+from heim_proxy.routing import AgentGrant
+from heim_proxy.store.base import (
+    DeviceRow,
+    EnrolFailure,
+    JoinTokenRow,
+    SessionRow,
+    Store,
+)
 from heim_runtime.clock import Clock
 
 __all__ = [
@@ -25,112 +53,24 @@ __all__ = [
     "Enrolled",
     "Enrolments",
     "JoinRefused",
-    "Permitted",
     "Refusal",
     "Waiting",
 ]
 
-
-class Permitted(Protocol):
-    """What configuration says about an agent (`routing.AgentGrant`)."""
-
-    @property
-    def targets(self) -> frozenset[str]:
-        """What it may be asked for."""
-
-    @property
-    def group(self) -> bool:
-        """Whether several machines may be it."""
-
-
-class Refusal(enum.Enum):
-    """Why somebody does not become an agent; the value is the `code` of problem+json."""
-
-    TOKEN_UNKNOWN = "token_unknown"  # noqa: S105
-    TOKEN_USED = "token_used"  # noqa: S105
-    TOKEN_EXPIRED = "token_expired"  # noqa: S105
-    NAME_TAKEN = "name_taken"
-    NOT_CONFIGURED = "agent_not_configured"
-    BAD_CSR = "bad_csr"
-    BUSY = "busy"
-
-
-class JoinRefused(Exception):  # noqa: N818 - what happened to it
-    """The request is refused: `code`, the message as `detail`, and what to do as `hint`."""
-
-    def __init__(self, code: Refusal, detail: str, hint: str) -> None:
-        super().__init__(detail)
-        self.code: Final = code
-        self.detail: Final = detail
-        self.hint: Final = hint
-
-
-class EnrolProblem(enum.Enum):
-    """Why an agent that asked to be let in has no certificate (yet)."""
-
-    PENDING = "pending"
-    DENIED = "denied"
-    EXPIRED = "expired"
-    """Expired, unknown or taken: the agent must ask again in each case."""
-
-
-@dataclass(frozen=True, slots=True)
-class Enrolled:
-    """An agent that was let in: its enrolment and its first certificate (DER)."""
-
-    row: SessionRow
-    certificate: bytes
-    expires: float
-    permitted: Permitted
-    fingerprint: str
-    replaced: tuple[str, ...] = ()
-    """Sessions of the enrolments that ended for it (a join token made with --replace)."""
-
-    @property
-    def agent(self) -> str:
-        """The agent's name."""
-        return self.row.subject
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """An agent that begins to wait for approval; `user_code` as ``XXXX-XXXX``."""
-
-    device_code: Secret
-    user_code: str
-    expires_in: float
-    interval: float
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """An agent that waits, as who may approve sees it.
-
-    `refusal` says why approving it would not help (not configured, name taken); None when it would.
-    `targets` is empty when it is not configured.
-    """
-
-    name: str
-    fingerprint: str
-    label: str
-    client: str
-    created: float
-    expires: float
-    targets: tuple[str, ...]
-    group: bool
-    refusal: JoinRefused | None = None
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
 class Enrolments:
     """Who is which agent. One per process; every method may raise StoreUnavailable."""
+
+    __slots__ = ("_authority", "_codes", "_permitted", "_store")
 
     def __init__(
         self,
         store: Store,
         *,
         authority: Callable[[], Authority],
-        permitted: Callable[[], Mapping[str, Permitted]],
+        permitted: Callable[[], Mapping[str, AgentGrant]],
         clock: Clock,
     ) -> None:
         """Nothing is read yet.
@@ -141,21 +81,29 @@ class Enrolments:
             permitted: The agents of the present configuration (`snapshot.agents`).
             clock: Measures the pace of polling.
         """
-        raise NotImplementedError
+        self._store: Final = store
+        self._authority: Final = authority
+        self._permitted: Final = permitted
+        self._codes: Final = DeviceCodes(store, clock, purpose=CodePurpose.AGENT)
 
     async def join(self, token: str, csr: bytes, *, device: str, now: float) -> Enrolled:
         """Burn a join token for an enrolment and a certificate.
 
+        The token is burned only by an enrolment: a name that is taken, or a request that cannot be
+        used, costs nobody their token.
+
         Args:
             token: As received, ``heim_jt_…``.
             csr: PKCS #10 in DER; only its key is taken.
-            device: What the machine calls itself; made printable and cut to 64 characters.
+            device: What the machine calls itself; made printable and cut.
             now: Seconds since the epoch.
 
         Raises:
-            JoinRefused: with any of the refusals.
+            JoinRefused: with any of the refusals but BUSY.
         """
-        raise NotImplementedError
+        row = await self._token(token, now)
+        grant = self._grant(row.name)
+        return await self._enrol(grant, _key(csr), label=device, now=now, token=row)
 
     async def ask(
         self,
@@ -170,22 +118,73 @@ class Enrolments:
     ) -> Asked:
         """Let an agent wait for somebody's approval, whether or not there is one of that name.
 
+        Args:
+            name: What it would be.
+            csr: PKCS #10 in DER; only its key is taken.
+            device: What the machine calls itself; people see it before they approve.
+            client: The address that asks; people see that, too.
+            client_key: What counts as one client, the same as for rates.
+            network: What shares a fair part of the room when it is full.
+            now: Seconds since the epoch.
+
         Raises:
             JoinRefused: BAD_CSR, BUSY, or NOT_CONFIGURED for what cannot be a name at all.
         """
-        raise NotImplementedError
+        if _NAME.fullmatch(name) is None:
+            # Not shown: it is a stranger's, of any length.
+            raise not_configured("that name")
+        key = _key(csr)
+        start = await self._codes.start(
+            label_of(device),
+            client,
+            now,
+            client_key=client_key,
+            network=network,
+            agent=name,
+            key=key.der,
+        )
+        if start is None:
+            raise JoinRefused(
+                Refusal.BUSY,
+                "too many agents and devices wait to be let in",
+                "try again in some minutes, or use a join token",
+            )
+        return Asked(start.device_code, start.user_code, WAITING_S, INTERVAL_S, key.fingerprint)
 
     async def find(self, user_code: str, now: float) -> Waiting | None:
         """Who waits under a code from `device_codes.user_code_of`; None when nobody does."""
-        raise NotImplementedError
+        row = await self._codes.find(user_code, now)
+        if row is None:
+            return None
+        key = AgentKey.from_der(row.key)
+        grant = self._permitted().get(row.agent)
+        refusal: JoinRefused | None = None
+        if grant is None:
+            refusal = not_configured(f"agent {row.agent}")
+        elif not grant.group:
+            others = [one for one in await self.live(row.agent) if not _is(one, key.thumbprint)]
+            refusal = name_taken(row.agent) if others else None
+        return Waiting(
+            name=row.agent,
+            fingerprint=key.fingerprint,
+            label=row.label,
+            client=row.client,
+            created=row.created,
+            expires=row.expires,
+            targets=() if grant is None else tuple(sorted(grant.targets)),
+            group=grant is not None and grant.group,
+            refusal=refusal,
+        )
 
     async def decide(self, user_code: str, *, sid: str, now: float) -> bool:
         """Approve in the name of session `sid`, or deny with an empty one.
 
+        Whether that session's person may approve is the caller's to know.
+
         Returns:
             False when nobody waits under that code any more.
         """
-        raise NotImplementedError
+        return await self._codes.decide(user_code, sid=sid, now=now)
 
     async def take(self, device_code: str, now: float) -> Enrolled | EnrolProblem | SlowDown:
         """What an agent that waits is told; an approval becomes an enrolment once.
@@ -193,12 +192,104 @@ class Enrolments:
         Raises:
             JoinRefused: NAME_TAKEN or NOT_CONFIGURED: approved, and impossible meanwhile.
         """
-        raise NotImplementedError
+        taken = await self._codes.take(device_code, now)
+        match taken:
+            case DeviceRow():
+                return await self._approved(taken, now)
+            case SlowDown():
+                return taken
+            case DeviceProblem.PENDING:
+                return EnrolProblem.PENDING
+            case DeviceProblem.DENIED:
+                return EnrolProblem.DENIED
+            case DeviceProblem.EXPIRED:
+                return EnrolProblem.EXPIRED
+            case _:
+                assert_never(taken)
 
     async def live(self, name: str) -> tuple[SessionRow, ...]:
         """The enrolments of a name that have not ended, newest first."""
-        raise NotImplementedError
+        return tuple(await in_time(self._store.list_enrolments(name)))
 
     async def bound(self, name: str, thumbprint: bytes) -> SessionRow | None:
         """The enrolment that binds a name to a key and has not ended; None when there is none."""
-        raise NotImplementedError
+        return next((row for row in await self.live(name) if _is(row, thumbprint)), None)
+
+    async def _token(self, token: str, now: float) -> JoinTokenRow:
+        presented = join_tokens.parse(token)
+        row = await in_time(self._store.get_join_token(presented.id)) if presented else None
+        if presented is None or row is None or not join_tokens.proves(presented, row):
+            raise JoinRefused(
+                Refusal.TOKEN_UNKNOWN,
+                "this is not a join token of this proxy, or it was revoked",
+                "create one: heim-proxy agent token create NAME",
+            )
+        if row.used is not None:
+            raise token_used(row.name)
+        if row.expires <= now:
+            raise JoinRefused(
+                Refusal.TOKEN_EXPIRED,
+                f"the join token for agent {row.name} has expired",
+                f"create another one: heim-proxy agent token create {row.name}",
+            )
+        return row
+
+    def _grant(self, name: str) -> AgentGrant:
+        grant = self._permitted().get(name)
+        if grant is None:
+            raise not_configured(f"agent {name}")
+        return grant
+
+    async def _approved(self, row: DeviceRow, now: float) -> Enrolled | EnrolProblem:
+        approver = await in_time(self._store.get_session(row.sid))
+        if approver is None or approver.ended is not None or approver.expires <= now:
+            # Whoever lost a signed-in machine and ended its session lets nobody in with it.
+            return EnrolProblem.DENIED
+        key = AgentKey.from_der(row.key)
+        return await self._enrol(self._grant(row.agent), key, label=row.label, now=now)
+
+    async def _enrol(
+        self,
+        grant: AgentGrant,
+        key: AgentKey,
+        *,
+        label: str,
+        now: float,
+        token: JoinTokenRow | None = None,
+    ) -> Enrolled:
+        """Issue first, enrol then: what cannot have a certificate is not enrolled."""
+        name, authority = grant.name, self._authority()
+        try:
+            certificate = authority.issue(key.public, name=name, now=now)
+            expires = authority.verify(certificate, now=now).expires
+        except CertificateRefused as error:
+            raise JoinRefused(
+                Refusal.BUSY, str(error), "tell whoever runs the proxy to look at agents_ca"
+            ) from None
+        made = await in_time(
+            self._store.enrol(
+                enrolment_of(name, key, label_of(label), now),
+                group=grant.group,
+                replace=token is not None and token.replace,
+                token=token.id if token is not None else "",
+            )
+        )
+        if made is EnrolFailure.NAME_TAKEN:
+            raise name_taken(name)
+        if made is EnrolFailure.TOKEN_OVER:
+            raise token_used(name)
+        return Enrolled(
+            made.row, certificate, expires, grant, key.fingerprint, replaced=made.replaced
+        )
+
+
+def _key(csr: bytes) -> AgentKey:
+    try:
+        return AgentKey.from_request(csr)
+    except BadRequestError as error:
+        hint = "is this a heim-agent of the same version?"
+        raise JoinRefused(Refusal.BAD_CSR, str(error), hint) from None
+
+
+def _is(row: SessionRow, thumbprint: bytes) -> bool:
+    return row.secret_hash == thumbprint

@@ -1,9 +1,10 @@
-"""Device codes (RFC 8628): logging in on a machine that has no browser, from one that has.
+"""Device codes (RFC 8628): letting a machine in that has no browser, from one that has.
 
-The device gets a long code that it polls with and a short one that its person types on the login
-host, where they see what they approve. A device that waits is a row in the store, because anybody
-may ask for one: their number is bounded, in all and for each client, and they are dropped after
-ten minutes. When all places are taken, the network that has most makes room for others.
+A command line logs in this way, and an agent asks to be enrolled. The device gets a long code that
+it polls with and a short one that its person types on the login host, where they see what they
+approve. A device that waits is a row in the store, because anybody may ask for one: their number is
+bounded, in all and for each client, and they are dropped after ten minutes. When all places are
+taken, the network that has most makes room for others.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ __all__ = [
     "LIFETIME_S",
     "MAX_WAITING",
     "MAX_WAITING_PER_CLIENT",
+    "CodePurpose",
     "DeviceCodes",
     "DeviceProblem",
     "DeviceStart",
@@ -52,8 +54,18 @@ MAX_WAITING_PER_CLIENT: Final = 50
 _ALPHABET: Final = "BCDFGHJKLMNPQRSTVWXZ"
 _TYPED: Final = re.compile(rf"([{_ALPHABET}]{{4}})([{_ALPHABET}]{{4}})")
 _CODE_BYTES: Final = 32
-_CODE: Final = re.compile(r"heim_dc_[A-Za-z0-9_-]{43}", re.ASCII)
-_PREFIX: Final = "heim_dc_"
+_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+
+
+class CodePurpose(enum.Enum):
+    """What is approved; the value begins the long code.
+
+    The codes of one purpose are unknown to the other: whoever types an agent's code where logins
+    are approved approves nothing.
+    """
+
+    LOGIN = "heim_dc_"
+    AGENT = "heim_ac_"
 
 
 class DeviceProblem(enum.Enum):
@@ -95,19 +107,33 @@ def user_code_of(typed: str) -> str | None:
 
 
 class DeviceCodes:
-    """Devices that wait. One per process; the rows are shared, the pace of polling is not."""
+    """Devices that wait for one purpose. One per process and purpose.
 
-    __slots__ = ("_clock", "_polls", "_store")
+    The rows are shared, and with them the room for those who wait; the pace of polling is not.
+    """
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    __slots__ = ("_clock", "_polls", "_purpose", "_store")
+
+    def __init__(
+        self, store: Store, clock: Clock, *, purpose: CodePurpose = CodePurpose.LOGIN
+    ) -> None:
         """Nothing waits yet; `clock` measures the pace of polling."""
         self._store: Final = store
         self._clock: Final = clock
+        self._purpose: Final = purpose
         # By code: when it was asked about, and the seconds that must pass between two questions.
         self._polls: Final[OrderedDict[bytes, tuple[float, float]]] = OrderedDict()
 
     async def start(
-        self, label: str, client: str, now: float, *, client_key: str, network: str
+        self,
+        label: str,
+        client: str,
+        now: float,
+        *,
+        client_key: str,
+        network: str,
+        agent: str = "",
+        key: bytes = b"",
     ) -> DeviceStart | None:
         """Let a device wait; None when too many do.
 
@@ -117,22 +143,26 @@ class DeviceCodes:
             now: Seconds since the epoch.
             client_key: What counts as one client, the same as for rates.
             network: What shares a fair part of the room when it is full.
+            agent: The name that an agent would have.
+            key: Its public key in DER.
 
         Raises:
             StoreUnavailable: when it cannot be noted.
         """
-        device_code = _PREFIX + secrets.token_urlsafe(_CODE_BYTES)
+        device_code = self._purpose.value + secrets.token_urlsafe(_CODE_BYTES)
         letters = "".join(secrets.choice(_ALPHABET) for _ in range(8))
         user_code = f"{letters[:4]}-{letters[4:]}"
         row = DeviceRow(
             code=_hash(device_code),
-            user_code=_hash(user_code),
+            user_code=self._typed(user_code),
             label=label,
             client=client,
             client_key=client_key,
             network=network,
             created=now,
             expires=now + LIFETIME_S,
+            agent=agent,
+            key=key,
         )
         if not await in_time(
             self._store.add_device(row, limit=MAX_WAITING, limit_per_client=MAX_WAITING_PER_CLIENT)
@@ -146,7 +176,7 @@ class DeviceCodes:
         Raises:
             StoreUnavailable: when the store does not answer.
         """
-        row = await in_time(self._store.find_device(_hash(user_code)))
+        row = await in_time(self._store.find_device(self._typed(user_code)))
         return row if row is not None and not row.decided and now < row.expires else None
 
     async def decide(self, user_code: str, *, sid: str, now: float) -> bool:
@@ -158,7 +188,7 @@ class DeviceCodes:
         Raises:
             StoreUnavailable: when it cannot be written down.
         """
-        return await in_time(self._store.decide_device(_hash(user_code), sid=sid, now=now))
+        return await in_time(self._store.decide_device(self._typed(user_code), sid=sid, now=now))
 
     async def poll(self, device_code: str, now: float) -> Consent | DeviceProblem | SlowDown:
         """What a device is told; an approval is given to one question only.
@@ -166,7 +196,18 @@ class DeviceCodes:
         Raises:
             StoreUnavailable: when the store does not answer.
         """
-        if _CODE.fullmatch(device_code) is None:
+        taken = await self.take(device_code, now)
+        return Consent(taken.sid, taken.label) if isinstance(taken, DeviceRow) else taken
+
+    async def take(self, device_code: str, now: float) -> DeviceRow | DeviceProblem | SlowDown:
+        """The device that was approved, as `poll`: `sid` says by whom.
+
+        Raises:
+            StoreUnavailable: when the store does not answer.
+        """
+        prefix = self._purpose.value
+        secret = device_code.removeprefix(prefix)
+        if not device_code.startswith(prefix) or _SECRET.fullmatch(secret) is None:
             return DeviceProblem.EXPIRED
         code = _hash(device_code)
         row = await in_time(self._store.get_device(code))
@@ -179,7 +220,11 @@ class DeviceCodes:
         taken = await in_time(self._store.take_device(code))
         if taken is None:
             return DeviceProblem.EXPIRED
-        return Consent(taken.sid, taken.label) if taken.sid else DeviceProblem.DENIED
+        return taken if taken.sid else DeviceProblem.DENIED
+
+    def _typed(self, user_code: str) -> bytes:
+        purpose = "" if self._purpose is CodePurpose.LOGIN else f"{self._purpose.name} "
+        return _hash(purpose + user_code)
 
     def _paced(self, code: bytes) -> DeviceProblem | SlowDown:
         """Pending, or slow down: RFC 8628, 3.5 adds five seconds each time a device is too fast."""
