@@ -23,12 +23,15 @@ from typing import Any, Final
 
 from heim_config.model import Config
 from heim_config.units import Address
+from heim_proxy.agents.authority import Authority
+from heim_proxy.agents.wiring import Agents, authority_of
 from heim_proxy.certs.load import CertificateFiles
 from heim_proxy.certs.store import CertStore
 from heim_proxy.certs.watch import CertWatcher, Selection
 from heim_proxy.edge.admission import Admission, Limits
 from heim_proxy.edge.connection import Front
 from heim_proxy.edge.dial import InProcessDialer
+from heim_proxy.edge.door import AGENT_PATH, TUNNEL_PATH, Doors
 from heim_proxy.edge.listener import Listener, ListenError, Peer, create_sockets, explain
 from heim_proxy.edge.server import Edge
 from heim_proxy.identity.fetch import Fetcher
@@ -79,6 +82,7 @@ class _Prepared:
     snapshot: Snapshot
     ring: KeyRing
     certificates: Selection
+    authority: Authority
 
 
 class Proxy:
@@ -112,6 +116,7 @@ class Proxy:
         self._current: _Prepared | None = None
         self._edge: Edge | None = None
         self._sessions: Sessions | None = None
+        self._agents: Agents | None = None
 
     # -- life -------------------------------------------------------------------------------
 
@@ -180,19 +185,23 @@ class Proxy:
         stack.callback(access_log.close)
         portal = await self._open_portal(context)
         tunnel = Tunnel(bearers=context.programs.bearers, audit=self._audit)
+        agents = self._agents
+        assert agents is not None
+        await agents.open()
         edge = self._edge = Edge(
             snapshot,
             sessions=context.sessions,
             live=self._live,
             portal=portal,
-            door=tunnel,
+            door=Doors({TUNNEL_PATH: tunnel, AGENT_PATH: agents.door}),
             access_log=access_log,
             audit=self._audit,
             metrics=self._metrics,
             clock=self._clock,
         )
         admission = Admission(Limits.for_process())
-        self._expose_tunnel(tunnel)
+        for part in (tunnel, agents, self._reloader):
+            part.expose(self._metrics)
         await self._open_admin(config, edge, admission, access_log)
         self._listen(config, edge, admission)
         self._background("edge.sweep", edge.sweep)
@@ -201,7 +210,7 @@ class Proxy:
         self._background("config.watch", self._reloader.run)
 
     def _identity(self, prepared: _Prepared, store: SqliteStore) -> PortalContext:
-        """Everything by which people and programs prove who they are."""
+        """Everything by which people, programs and machines prove who they are."""
         session = prepared.snapshot.config.session
         sealer = Sealer(prepared.ring)
         sessions = self._sessions = Sessions(
@@ -228,6 +237,14 @@ class Proxy:
             accounts=lambda: [one.name for one in self._snapshot.config.service_accounts],
             clock=self._clock,
         )
+        agents = self._agents = Agents(
+            store,
+            sessions,
+            authority=lambda: self._in_force.authority,
+            snapshot=lambda: self._snapshot,
+            audit=self._audit,
+            clock=self._clock,
+        )
         return PortalContext(
             settings=self._portal_settings,
             sessions=sessions,
@@ -236,6 +253,9 @@ class Proxy:
             store=store,
             login=login,
             programs=programs,
+            enrolments=agents.enrolments,
+            authority=lambda: agents.authority,
+            agents=agents.registry.agents,
             keys=lambda: self._snapshot.signing_keys,
             audit=self._audit,
             clock=self._clock,
@@ -264,6 +284,8 @@ class Proxy:
         admin.debug("connections", lambda: {"open": edge.connections, "exchanges": len(self._live)})
         admin.debug("sessions", lambda: {"in_memory": len(edge.sessions)})
         admin.debug("routes", lambda: {"hosts": list(self._snapshot.routes.hosts())})
+        if self._agents is not None:
+            self._agents.show(admin)
         address = config.listeners.admin.address
         where = Path(address.path) if address.path else (address.host, address.port)
         self._stack.push_async_callback(admin.stop)
@@ -326,9 +348,13 @@ class Proxy:
     # -- configuration ----------------------------------------------------------------------
 
     @property
-    def _snapshot(self) -> Snapshot:
+    def _in_force(self) -> _Prepared:
         assert self._current is not None
-        return self._current.snapshot
+        return self._current
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return self._in_force.snapshot
 
     def _build(self, config: Config) -> _Prepared:
         """Make everything a configuration needs, without putting any of it in force."""
@@ -353,7 +379,8 @@ class Proxy:
             signing_keys=signing,
             providers=from_config(config.identity.providers),
         )
-        return _Prepared(snapshot, ring, self._watcher.prepare(_certificates(config)))
+        certificates = self._watcher.prepare(_certificates(config))
+        return _Prepared(snapshot, ring, certificates, authority_of(config))
 
     def _swap(self, prepared: _Prepared) -> None:
         """Put a built configuration in force: one assignment for every reader."""
@@ -368,6 +395,8 @@ class Proxy:
                 self._sessions.set_limits(*limits)
         if self._edge is not None:
             self._edge.swap(prepared.snapshot)
+        if self._agents is not None:
+            self._agents.swap()
         self._metrics.keep_backends(prepared.snapshot.backends)
 
     def _portal_settings(self) -> PortalSettings:
@@ -381,6 +410,8 @@ class Proxy:
             reachable=partial(reachable, snapshot),
             token_domains=token_domains(snapshot.config),
             providers=snapshot.providers,
+            agents=snapshot.agents,
+            approver=lambda subject: snapshot.policy.grants(subject).approver,
         )
 
     # -- what operators see -----------------------------------------------------------------
@@ -417,15 +448,8 @@ class Proxy:
         self, edge: Edge, admission: Admission, access_log: AccessLog, lag: LoopLag
     ) -> None:
         expose: Callable[[str, Callable[[], Any]], None] = self._metrics.expose
-        status = self._reloader
         expose("heim_exchanges", lambda: len(self._live))
         expose("heim_sessions", lambda: len(edge.sessions))
-        expose("heim_config_generation", lambda: status.status.generation)
-        expose(
-            "heim_config_last_reload_successful",
-            lambda: float(status.status.last_error is None),
-        )
-        expose("heim_config_last_reload_timestamp_seconds", self._last_reload)
         expose("heim_certificate_not_after_seconds", self._watcher.not_after)
         expose("heim_certificate_rejected", self._watcher.rejected)
         expose("heim_access_log_dropped_total", lambda: access_log.dropped)
@@ -437,17 +461,6 @@ class Proxy:
         )
         expose("heim_connections_refused_total", admission.refused.read)
         expose("heim_tls_handshake_failures_total", admission.handshake_failures.read)
-
-    def _expose_tunnel(self, tunnel: Tunnel) -> None:
-        expose = self._metrics.expose
-        expose("heim_tunnel_streams", lambda: len(tunnel))
-        expose("heim_tunnel_streams_opened_total", lambda: tunnel.opened_total)
-        expose("heim_tunnel_bytes_total", tunnel.bytes_total)
-
-    def _last_reload(self) -> float:
-        status = self._reloader.status
-        failed = status.last_error.at if status.last_error is not None else 0.0
-        return max(status.loaded_at or 0.0, failed)
 
 
 async def _lasting(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:

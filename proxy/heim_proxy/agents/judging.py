@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from heim_proxy.routing import AgentGrant
     from heim_proxy.snapshot import Snapshot
 
-__all__ = ["RENEWABLE_S", "STORE_S", "Admitted", "Claim", "Judge"]
+__all__ = ["RENEWABLE_S", "RENEW_WITHIN_S", "STORE_S", "Admitted", "Claim", "Judge"]
 
 RENEWABLE_S: Final = 30 * 86_400.0
 """How long after its end a certificate still shows who comes: a machine that was off for a week
-is enrolled all the same, and is given a new one. After that it must join again."""
+is enrolled all the same. After that it must join again."""
+
+RENEW_WITHIN_S: Final = 60.0
+"""Such a machine is let in for as long as it takes to ask for a newer certificate."""
 
 STORE_S: Final = 3.0
 """Deadline for the store, as for any other session."""
@@ -53,13 +56,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Who it is. `certificate` is a newer one to be given, where the one that came is over."""
+    """Who it is, and until when it may stay without a newer certificate (epoch seconds)."""
 
     session: Session
     verified: VerifiedAgent
     grant: AgentGrant
-    expires: float
-    certificate: bytes | None = None
+    until: float
 
 
 class Judge:
@@ -86,7 +88,7 @@ class Judge:
         """
         verified, expired = self._proven(claim, now)
         name = verified.name
-        grant = self._grant(name)
+        self._grant(name)
         try:
             async with asyncio.timeout(STORE_S):
                 row = await self._enrolments.bound(name, verified.thumbprint)
@@ -101,10 +103,8 @@ class Judge:
             )
         # Once more: the configuration may have changed while the store was asked.
         grant = self._grant(name)
-        if not expired:
-            return Admitted(session, verified, grant, verified.expires)
-        certificate, expires = self.renew(verified, now)
-        return Admitted(session, verified, grant, expires, certificate)
+        until = now + RENEW_WITHIN_S if expired else verified.expires
+        return Admitted(session, verified, grant, until)
 
     async def in_the_way(self, name: str, others: Iterable[bytes]) -> bytes | None:
         """The key of another machine that is agent `name` all the same; None when none is.

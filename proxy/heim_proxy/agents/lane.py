@@ -86,10 +86,8 @@ class Lane:
         "_certificate",
         "_challenge",
         "_door",
-        "_end",
         "_front",
         "_greeting",
-        "_nonce",
         "_phase",
         "_received",
         "_renewed",
@@ -275,7 +273,8 @@ class Lane:
 
     def client_gone(self) -> None:
         """The connection is gone."""
-        self.channel.connection_lost(None)
+        # What whoever uses a stream on it will read, in brackets.
+        self.channel.connection_lost(ConnectionError(f"agent {self.name}") if self.name else None)
         self._finish("agent_lost")
 
     def timed_out(self, kind: str) -> None:
@@ -334,7 +333,7 @@ class Lane:
         claim = Claim(self._greeting, self._challenge, proof, (*own, *listed))
         judge = self._door.judge
         admitted = await judge.judge(claim, edge.now())
-        self._certificate = admitted.certificate or proof.certificate
+        self._certificate = proof.certificate
         name, own_key = admitted.verified.name, admitted.verified.thumbprint
         if not admitted.grant.group:
             await self._clear_way(name, own_key)
@@ -371,7 +370,7 @@ class Lane:
         self.boot, self.number = greeting.boot, greeting.lane
         self.device, self.version = greeting.device, greeting.version
         self.since = front.edge.now()
-        self.valid_until = admitted.expires
+        self.valid_until = admitted.until
         arrival = self._door.registry.arrive(self, monotonic())
         if arrival.twin is not None:
             record.duplicate(self._door.audit, self, arrival.twin)
@@ -389,8 +388,6 @@ class Lane:
         front.expect(math.inf, "lane")
         record.connected(self._door.audit, self)
         self.say_ready()
-        if admitted.certificate is not None:
-            self._give(admitted.certificate, admitted.expires)
 
     def say_ready(self) -> None:
         """Tell the agent what it may serve, and sign which keys speak for us; if that is news."""
@@ -429,12 +426,9 @@ class Lane:
             log.warning("agent.renewal_refused", extra={"agent": self.name, "error": str(refused)})
             return
         self._certificate, self.valid_until = given
-        self._give(*given)
-        log.info("agent.renewed", extra={"agent": self.name, "expires": int(given[1])})
-
-    def _give(self, certificate: bytes, expires: float) -> None:
-        self.channel.session.ready(welcome.renewal(certificate, expires))
+        self.channel.session.ready(welcome.renewal(*given))
         self.channel.wake()
+        log.info("agent.renewed", extra={"agent": self.name, "expires": int(given[1])})
 
     def notice(self, text: str) -> None:
         """Tell the agent's log something."""
