@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heim_runtime.service_manager import ServiceManager
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(tmp_path / "notify"))
+        sock.settimeout(2)
+        yield sock
+
+
+def told(listener: socket.socket) -> list[str]:
+    return listener.recv(4096).decode().split("\n")
+
+
+def test_it_is_told_what_happens(listener: socket.socket) -> None:
+    manager = ServiceManager({"NOTIFY_SOCKET": listener.getsockname()})
+    assert manager.notify("READY=1", "STATUS=connected")
+    assert told(listener) == ["READY=1", "STATUS=connected"]
+
+
+def test_a_text_from_elsewhere_cannot_add_a_line(listener: socket.socket) -> None:
+    ServiceManager({"NOTIFY_SOCKET": listener.getsockname()}).notify("STATUS=a\nREADY=1")
+    assert told(listener) == ["STATUS=a READY=1"]
+
+
+def test_an_abstract_name_has_an_at() -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        name = f"heim-test-{os.getpid()}"
+        sock.bind(f"\0{name}")
+        sock.settimeout(2)
+        assert ServiceManager({"NOTIFY_SOCKET": f"@{name}"}).notify("READY=1")
+        assert told(sock) == ["READY=1"]
+
+
+@pytest.mark.parametrize("address", ["", "relative", "vsock:2:1234", "/nowhere/at/all"])
+def test_without_one_nothing_happens(address: str) -> None:
+    assert not ServiceManager({"NOTIFY_SOCKET": address}).notify("READY=1")
+    assert not ServiceManager({}).notify("READY=1")
+
+
+def test_one_that_does_not_read_stops_nobody(listener: socket.socket) -> None:
+    manager = ServiceManager({"NOTIFY_SOCKET": listener.getsockname()})
+    while manager.notify("WATCHDOG=1"):
+        pass
+    assert not manager.notify("WATCHDOG=1")
+
+
+@pytest.mark.parametrize(
+    ("environ", "every"),
+    [
+        ({"WATCHDOG_USEC": "30000000"}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid())}, 15.0),
+        ({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+    ],
+    ids=str,
+)
+def test_the_watchdog_is_fed_twice_as_often_as_it_bites(
+    environ: dict[str, str], every: float | None
+) -> None:
+    assert ServiceManager({"NOTIFY_SOCKET": "/x", **environ}).watchdog_s == every
+    assert ServiceManager(environ).watchdog_s is None
