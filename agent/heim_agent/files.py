@@ -13,10 +13,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = ["FILE_BYTES", "Lock", "make_directory", "read", "write"]
+__all__ = ["FILE_BYTES", "LOCK", "Lock", "make_directory", "read", "write"]
 
 FILE_BYTES: Final = 256 * 1024
 """A key has 0.3 KiB, an identity with a dozen keys 4, a file of authorities 200; more is none."""
+
+LOCK: Final = ".lock"
+"""Held by whoever uses a directory."""
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 # systemd and Kubernetes give mounted secrets to one more user by the group's bits, never to all.
@@ -94,7 +97,10 @@ def make_directory(path: str, *, mode: int = 0o700) -> None:
         Complaint: It cannot be made, or others may write to it.
     """
     try:
-        os.makedirs(path, mode=mode, exist_ok=True)
+        if not os.path.isdir(path):
+            os.makedirs(path, exist_ok=True)
+            # Whatever the umask says.
+            os.chmod(path, mode)
         about = os.stat(path)
     except OSError as e:
         raise Complaint(f"cannot make the directory {path}: {e.strerror}", FAILED) from e
@@ -162,7 +168,7 @@ class Lock:
         self._descriptor = -1
 
     def __enter__(self) -> None:
-        path = f"{self._directory}/lock"
+        path = f"{self._directory}/{LOCK}"
         make_directory(self._directory)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

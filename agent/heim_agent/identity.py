@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from heim_agent import files
 from heim_agent.complaints import FAILED, Complaint
 from heim_agent.key import AgentKey
-from heim_agent.places import SYSTEM_CONFIG, Places
+from heim_agent.places import Places
 
 __all__ = ["AUTHORITIES", "CERTIFICATE", "IDENTITY", "KEY", "Identity", "Jwk"]
 
@@ -214,7 +214,7 @@ class Identity:
         if authorities is not None:
             replacements.append((f"{seed}/{AUTHORITIES}", authorities, 0o644))
         try:
-            files.make_directory(seed, mode=0o755 if seed == SYSTEM_CONFIG else 0o700)
+            files.make_directory(seed, mode=self.places.seed_mode)
             files.write(*replacements)
             if authorities is None and os.path.lexists(f"{seed}/{AUTHORITIES}"):
                 os.unlink(f"{seed}/{AUTHORITIES}")

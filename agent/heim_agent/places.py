@@ -47,6 +47,11 @@ class Places:
     def __repr__(self) -> str:
         return f"<Places config={self.config} state={self.state} seed={self.seed}>"
 
+    @property
+    def seed_mode(self) -> int:
+        """Mode of a seed that is made: the machine's holds agent.toml, which the service reads."""
+        return 0o755 if self.seed == SYSTEM_CONFIG else 0o700
+
     @classmethod
     def find(
         cls,

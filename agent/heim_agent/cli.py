@@ -1,0 +1,78 @@
+"""The command line of `heim-agent`: arguments in, exit status out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from heim_agent.arguments import build_parser
+from heim_agent.complaints import (
+    FAILED,
+    INTERRUPTED,
+    OK,
+    SOFTWARE,
+    USAGE,
+    Complaint,
+    say,
+)
+from heim_agent.places import Places
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: What follows the program's name; None for the process's own.
+
+    Returns:
+        The exit status; usage errors and `--help` leave by SystemExit, as argparse does it.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.version or getattr(args, "run", parser) is None:
+        from heim_runtime.version import version
+
+        sys.stdout.write(f"heim-agent {version()}\n")
+        return OK
+    if not hasattr(args, "run"):
+        parser.print_help(sys.stderr)
+        return USAGE
+    places = Places.find(
+        os.environ, state=getattr(args, "state", None), config=getattr(args, "config", None)
+    )
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status: int = args.run(args, places)
+        sys.stdout.flush()
+    except Complaint as complaint:
+        # agent.toml may have several mistakes: a line each.
+        for text in getattr(complaint, "problems", (complaint.text,)):
+            say(text)
+        return complaint.status
+    except KeyboardInterrupt:
+        # Below the ^C that the terminal shows.
+        say("stopped")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `heim-agent status | head`: the reader has seen enough. Python would complain again when
+        # it flushes standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        say(f"this is a bug: {type(error).__name__}: {error}; please report it")
+        if os.environ.get("HEIM_LOG_LEVEL") == "debug":
+            raise
+        return SOFTWARE
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return status
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """SIGTERM unwinds, so that locks and half-written files go; the shell's 128 + 15."""
+    sys.exit(128 + number)
