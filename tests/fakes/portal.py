@@ -19,6 +19,10 @@ from aiohttp import web
 from yarl import URL
 
 from heim_proxy.access.applications import Application
+from heim_proxy.access.policy import Approver
+from heim_proxy.agents.authority import Authority
+from heim_proxy.agents.enrolment import Enrolments
+from heim_proxy.agents.presence import Presence
 from heim_proxy.identity.authorization_codes import Consent
 from heim_proxy.identity.fetch import Fetcher
 from heim_proxy.identity.handoff import Tickets
@@ -34,6 +38,7 @@ from heim_proxy.portal.app import build, runner
 from heim_proxy.portal.context import PortalContext, PortalSettings
 from heim_proxy.portal.limits import RateLimit
 from heim_proxy.portal.reachable import Reachable
+from heim_proxy.routing import AgentGrant
 from heim_proxy.store.base import SessionKind
 from tests.fakes.idp import REDIRECT, FakeIdp
 from tests.fakes.sessions import ManualClock, Stage
@@ -81,7 +86,10 @@ class AuditTrail(logging.Handler):
 
 @dataclass
 class PortalStand:
-    """A running portal, its provider, and what tests look at or change."""
+    """A running portal, its provider, and what tests look at or change.
+
+    Alice may let the agents `desktop` and, a group, `pool` in; nobody is connected.
+    """
 
     stage: Stage
     idp: FakeIdp
@@ -98,6 +106,16 @@ class PortalStand:
     applications: list[Application] = field(default_factory=list)
     reachable: list[Reachable] = field(default_factory=list)
     accounts: list[str] = field(default_factory=list)
+    agents: dict[str, AgentGrant] = field(
+        default_factory=lambda: {
+            "desktop": AgentGrant("desktop", frozenset({"ssh", "web"})),
+            "pool": AgentGrant("pool", frozenset({"web"}), group=True),
+        }
+    )
+    approvers: dict[str, Approver] = field(
+        default_factory=lambda: {"alice@example.com": Approver("keepers", break_glass=False)}
+    )
+    present: list[Presence] = field(default_factory=list)
     ages: dict[str, float] = field(default_factory=lambda: {"strict": 600.0})
     port: str = ""
 
@@ -119,6 +137,8 @@ class PortalStand:
             reachable=lambda subject: self.reachable,
             token_domains=("example.test",),
             providers=tuple(self.providers),
+            agents=self.agents,
+            approver=lambda subject: self.approvers.get(subject.name),
         )
 
     def browser(self, client: str = "192.0.2.1") -> Browser:
@@ -280,6 +300,7 @@ async def portal_stand(
     )
     fetcher = Fetcher(timeout_s=timeout_s)
     keys = SigningKeys.load_or_create(tmp_path / "assertion.pem")
+    authority = Authority.load_or_create(tmp_path, login_host=LOGIN)
     outcomes: Counter[str] = Counter()
     stand: PortalStand
     programs = ProgramIdentity.over(
@@ -299,6 +320,14 @@ async def portal_stand(
         store=stage.store,
         login=OidcLogin(fetcher, stage.clock, redirect_uri=lambda: REDIRECT),
         programs=programs,
+        enrolments=Enrolments(
+            stage.store,
+            authority=lambda: authority,
+            permitted=lambda: stand.agents,
+            clock=stage.clock,
+        ),
+        authority=lambda: authority,
+        agents=lambda: stand.present,
         keys=lambda: keys,
         audit=Audit(),
         clock=stage.clock,

@@ -14,6 +14,8 @@ from typing import Final
 
 from aiohttp import web
 
+from heim_proxy.portal.agents import PATH as AGENTS_PATH
+from heim_proxy.portal.agents import AgentPages
 from heim_proxy.portal.arrival import arrive
 from heim_proxy.portal.authorize import AuthorizePages
 from heim_proxy.portal.callback import Callback
@@ -21,6 +23,7 @@ from heim_proxy.portal.context import PortalContext
 from heim_proxy.portal.device import DevicePages
 from heim_proxy.portal.devices import PATH as DEVICES_PATH
 from heim_proxy.portal.devices import DevicesPages
+from heim_proxy.portal.enrolling import EnrolmentEndpoints
 from heim_proxy.portal.errors import PortalError
 from heim_proxy.portal.limits import RateLimit, client_key
 from heim_proxy.portal.login import LoginPages, login_here
@@ -30,6 +33,7 @@ from heim_proxy.portal.pages import Pages, wants_html
 from heim_proxy.portal.tokens import TokenEndpoints
 from heim_proxy.portal.visit import Facts, Visit
 from heim_proxy.store.base import StoreUnavailable
+from heim_wire.agents import ENROL_PATH, ENROLLED_PATH, JOIN_PATH
 
 __all__ = ["build", "runner"]
 
@@ -104,6 +108,8 @@ class _Portal:
         device = DevicePages(pages)
         devices = DevicesPages(pages)
         programs = TokenEndpoints()
+        agents = AgentPages(pages)
+        enrolment = EnrolmentEndpoints()
         self._login_with = {"GET": self._limited(login.login_with)}
         self._login_host: Mapping[str, Methods] = {
             "/": {"GET": me.home},
@@ -126,6 +132,13 @@ class _Portal:
             "/.heim/cli/device": {"POST": programs.device},
             "/.heim/cli/revoke": {"POST": programs.revoke},
             "/.heim/cli/backends": {"GET": programs.backends},
+            AGENTS_PATH: {
+                "GET": self._limited(agents.ask),
+                "POST": self._limited(agents.answer),
+            },
+            JOIN_PATH: {"POST": enrolment.join},
+            ENROL_PATH: {"POST": enrolment.enrol},
+            ENROLLED_PATH: {"POST": enrolment.enrolled},
         }
         self._backend_host: Mapping[str, Methods] = {
             "/.heim/login": {"GET": self._limited(login_here)},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from heim_proxy.access.applications import Application
+from heim_proxy.access.policy import Approver
 from heim_proxy.access.subject import Subject
+from heim_proxy.agents.authority import Authority
+from heim_proxy.agents.enrolment import Enrolments
+from heim_proxy.agents.presence import Presence
 from heim_proxy.identity.handoff import Tickets
 from heim_proxy.identity.oidc import OidcLogin
 from heim_proxy.identity.programs import ProgramIdentity
@@ -16,6 +20,7 @@ from heim_proxy.identity.session import Sessions
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.observe.audit import Audit
 from heim_proxy.portal.reachable import Reachable
+from heim_proxy.routing import AgentGrant
 from heim_proxy.store.base import Store
 from heim_runtime.clock import Clock
 
@@ -29,7 +34,8 @@ class PortalSettings:
     `public_url` gives "https://host[:port]" of a canonical host; `backend_for` the name of the
     backend that a canonical host leads to, or None; `max_session_age` a backend's limit in seconds,
     or None; `applications` what somebody may open, in the order it is shown; `reachable` what they
-    may use with programs, too; `token_domains` where programs may send their tokens.
+    may use with programs, too; `token_domains` where programs may send their tokens; `agents` which
+    agents may exist, by name, and `approver` by what right somebody lets them in, or None.
     """
 
     login_host: str
@@ -40,6 +46,8 @@ class PortalSettings:
     reachable: Callable[[Subject], Sequence[Reachable]]
     token_domains: tuple[str, ...]
     providers: tuple[Provider, ...]
+    agents: Mapping[str, AgentGrant]
+    approver: Callable[[Subject], Approver | None]
 
     @property
     def login_url(self) -> str:
@@ -64,7 +72,8 @@ class PortalSettings:
 class PortalContext:
     """Everything the portal's handlers use. One per process.
 
-    `count_login` is told the outcome of every sign-in: succeeded, refused or failed.
+    `count_login` is told the outcome of every sign-in: succeeded, refused or failed. `authority` is
+    the agents' one in the present configuration, and `agents` which machines are connected.
     """
 
     settings: Callable[[], PortalSettings]
@@ -74,6 +83,9 @@ class PortalContext:
     store: Store
     login: OidcLogin
     programs: ProgramIdentity
+    enrolments: Enrolments
+    authority: Callable[[], Authority]
+    agents: Callable[[], Sequence[Presence]]
     keys: Callable[[], SigningKeys]
     audit: Audit
     clock: Clock

@@ -24,7 +24,7 @@ _URL: Final = re.compile(r"https://([A-Za-z0-9.-]{1,254})(?::([0-9]{1,5}))?((?:[
 # Pages of the login host that send people to sign in first. To the letter: they are what we wrote
 # into the link ourselves, and none of them redirects anywhere by being looked at.
 _OWN: Final = re.compile(
-    r"/\.heim/(?:cli/authorize|devices?)(?:\?[A-Za-z0-9%&=+._~:/-]*)?", re.ASCII
+    r"/\.heim/(?:cli/authorize|devices?|agents)(?:\?[A-Za-z0-9%&=+._~:/-]*)?", re.ASCII
 )
 
 

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from heim_proxy.access.applications import Application
 from heim_proxy.identity.session import Session
+from heim_proxy.portal.agents import PATH as AGENTS_PATH
 from heim_proxy.portal.errors import PortalError, TryAgain
 from heim_proxy.portal.pages import Pages
 from heim_proxy.portal.visit import Visit
@@ -29,7 +30,13 @@ class MePages:
     async def home(self, visit: Visit) -> web.StreamResponse:
         """GET / on the login host."""
         session = await visit.session()
-        return self._pages.page("home", session=session, applications=_applications(visit, session))
+        approver = None if session is None else visit.settings.approver(session.subject)
+        return self._pages.page(
+            "home",
+            session=session,
+            applications=_applications(visit, session),
+            agents=AGENTS_PATH if approver is not None else "",
+        )
 
     async def me(self, visit: Visit) -> web.StreamResponse:
         """GET /.heim/me on the login host: a page, or JSON for programs."""

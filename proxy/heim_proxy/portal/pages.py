@@ -20,6 +20,9 @@ from heim_proxy.portal.errors import PortalError
 __all__ = ["Pages", "wants_html"]
 
 TEMPLATES: Final = (
+    "agent_asked",
+    "agent_decided",
+    "agents",
     "authorize",
     "device",
     "device_asked",

@@ -158,6 +158,7 @@ def test_a_page_keeps_its_query() -> None:
 OWN = [
     "/.heim/device",
     "/.heim/devices",
+    "/.heim/agents",
     "/.heim/cli/authorize",
     "/.heim/cli/authorize?redirect_uri=http%3A%2F%2F127.0.0.1%3A1%2Fcallback&state=a-b_c.d~e",
 ]
