@@ -379,7 +379,8 @@ class Proxy:
             signing_keys=signing,
             providers=from_config(config.identity.providers),
         )
-        certificates = self._watcher.prepare(_certificates(config))
+        listed = CertificateFiles.listed(config.tls.certificates)
+        certificates = self._watcher.prepare(listed)
         return _Prepared(snapshot, ring, certificates, authority_of(config))
 
     def _swap(self, prepared: _Prepared) -> None:
@@ -480,12 +481,3 @@ def _by_name(
     for name, listener in listeners:
         totals[name] = totals.get(name, 0) + read(listener)
     return totals
-
-
-def _certificates(config: Config) -> list[CertificateFiles]:
-    return [
-        CertificateFiles.directory(one.directory)
-        if one.directory is not None
-        else CertificateFiles.pair(*one.pair)
-        for one in config.tls.certificates
-    ]

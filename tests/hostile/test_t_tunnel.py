@@ -286,7 +286,7 @@ async def test_T7_what_comes_before_101_is_the_streams_and_bounded(
 async def test_T7_megabytes_before_101_wait_with_the_client(world: World, alice: Login) -> None:
     edge = world.heim.proxy._edge
     assert edge is not None
-    door: Any = edge.door
+    door: Any = edge.door.at(PATH.encode())
     bearers, release = door.bearers, asyncio.Event()
 
     class Slow:

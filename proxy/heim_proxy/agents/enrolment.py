@@ -63,7 +63,7 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 class Enrolments:
     """Who is which agent. One per process; every method may raise StoreUnavailable."""
 
-    __slots__ = ("_authority", "_codes", "_permitted", "_store")
+    __slots__ = ("_authority", "_codes", "_enrolled", "_permitted", "_store")
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Enrolments:
         authority: Callable[[], Authority],
         permitted: Callable[[], Mapping[str, AgentGrant]],
         clock: Clock,
+        enrolled: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Nothing is read yet.
 
@@ -80,8 +81,10 @@ class Enrolments:
             authority: Of the present configuration.
             permitted: The agents of the present configuration (`snapshot.agents`).
             clock: Measures the pace of polling.
+            enrolled: Told the name of every agent that was let in.
         """
         self._store: Final = store
+        self._enrolled: Final = enrolled
         self._authority: Final = authority
         self._permitted: Final = permitted
         self._codes: Final = DeviceCodes(store, clock, purpose=CodePurpose.AGENT)
@@ -278,6 +281,7 @@ class Enrolments:
             raise name_taken(name)
         if made is EnrolFailure.TOKEN_OVER:
             raise token_used(name)
+        self._enrolled(name)
         return Enrolled(
             made.row, certificate, expires, grant, key.fingerprint, replaced=made.replaced
         )

@@ -73,7 +73,11 @@ class Agents:
         """
         self.store: Final = store
         self.enrolments: Final = Enrolments(
-            store, authority=authority, permitted=lambda: snapshot().agents, clock=clock
+            store,
+            authority=authority,
+            permitted=lambda: snapshot().agents,
+            clock=clock,
+            enrolled=lambda name: self.registry.joined(name),
         )
         judge = Judge(
             authority=authority, snapshot=snapshot, enrolments=self.enrolments, sessions=sessions

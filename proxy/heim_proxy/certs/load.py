@@ -11,6 +11,7 @@ import hashlib
 import os
 import ssl
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from heim_config.model import Certificate
 
 __all__ = ["CertificateFiles", "CertificateProblem", "Loaded", "digest", "load", "server_context"]
 
@@ -50,6 +53,14 @@ class CertificateFiles:
     def directory(cls, path: Path) -> CertificateFiles:
         """A mounted Secret: a directory with tls.crt and tls.key, called after itself."""
         return cls(str(path), path / "tls.crt", path / "tls.key")
+
+    @classmethod
+    def listed(cls, certificates: Iterable[Certificate]) -> list[CertificateFiles]:
+        """Those of a configuration (`tls.certificates`)."""
+        return [
+            cls.directory(one.directory) if one.directory is not None else cls.pair(*one.pair)
+            for one in certificates
+        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -93,9 +93,13 @@ class Doors:
     def __init__(self, by_path: Mapping[bytes, TunnelDoor]) -> None:
         self._by_path = by_path
 
+    def at(self, path: bytes) -> TunnelDoor:
+        """The door at a path."""
+        return self._by_path[path]
+
     def enter(self, front: Front, host: str) -> Entrant:
         """See `TunnelDoor`."""
-        return self._by_path[front.head.target.path].enter(front, host)
+        return self.at(front.head.target.path).enter(front, host)
 
     def review(self, exchange: LiveExchange) -> EndReason | None:
         """See `TunnelDoor`."""

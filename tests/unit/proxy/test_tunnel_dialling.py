@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from heim_proxy.edge.door import TUNNEL_PATH
 from heim_proxy.live import EndReason
 from heim_proxy.tunnel.dialling import Dialling
 from tests.fakes.heim import Wire, user
@@ -135,7 +136,7 @@ async def test_it_is_registered_before_it_dials_and_no_longer_when_the_client_le
     wire.close()
     await site.heim.until(lambda: site.live == 0)
     assert found.over
-    door = site.heim.proxy._edge.door  # type: ignore[union-attr]
+    door = site.heim.proxy._edge.door.at(TUNNEL_PATH)  # type: ignore[union-attr]
     assert not door.places
 
 
@@ -197,7 +198,7 @@ async def test_a_stream_that_cannot_be_begun_is_refused_and_leaves_nothing(
         "tunnel.open_failed"
     ]
     await site.heim.until(lambda: site.live == 0 and site.upstream.open == 0)
-    door = site.heim.proxy._edge.door  # type: ignore[union-attr]
+    door = site.heim.proxy._edge.door.at(TUNNEL_PATH)  # type: ignore[union-attr]
     assert not door.places
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from heim_proxy.edge.door import TUNNEL_PATH
 from heim_proxy.live import EndReason
 from heim_proxy.tunnel.door import Tunnel
 from tests.fakes.sessions import Exchange
@@ -21,8 +22,9 @@ async def site(tmp_path: Path) -> AsyncIterator[TunnelSite]:
 def door_of(site: TunnelSite) -> Tunnel:
     edge = site.heim.proxy._edge
     assert edge is not None
-    assert isinstance(edge.door, Tunnel)
-    return edge.door
+    door = edge.door.at(TUNNEL_PATH)
+    assert isinstance(door, Tunnel)
+    return door
 
 
 async def metrics(site: TunnelSite) -> dict[str, float]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from heim_proxy.edge.door import TUNNEL_PATH
 from heim_proxy.identity.bearer import Bearer, BearerProblem
 from heim_proxy.store.base import StoreUnavailable
 from heim_proxy.tunnel.entrance import Entrance
@@ -31,7 +32,7 @@ class Bearers:
         self.asked: list[str] = []
         self.answer = asyncio.Event()
         self.error: Exception | None = None
-        self._door = site.heim.proxy._edge.door  # type: ignore[union-attr]
+        self._door = site.heim.proxy._edge.door.at(TUNNEL_PATH)  # type: ignore[union-attr]
         self._true = self._door.bearers  # type: ignore[attr-defined]
         self._door.bearers = self  # type: ignore[attr-defined]
 
