@@ -441,6 +441,7 @@ class LaneHost:
         ahead_s: How far the proxy's clock is before ours.
         peers: The connections so far, that came through TLS.
         arrivals: When, in seconds of time.monotonic.
+        closing: For scripts that wait for their test.
     """
 
     def __init__(self, directory: Path, script: Script) -> None:
@@ -452,6 +453,7 @@ class LaneHost:
         self.ahead_s = 0.0
         self.peers: list[Peer] = []
         self.arrivals: list[float] = []
+        self.closing = asyncio.Event()
         self.port = 0
         self.spki = b""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -516,6 +518,9 @@ class LaneHost:
         self.arrivals.append(time.monotonic())
         try:
             await self.script(peer)
+        except (ConnectionError, ssl.SSLError):
+            # The agent has gone, as it may.
+            return
         finally:
             peer.writer.close()
 

@@ -79,5 +79,5 @@ def test_a_life_is_read_from_a_certificate() -> None:
     root = Root()
     span = Span.of(root.certificate(root.key.public_key(), begins=-300.0, life_s=DAY))
     assert span.ends - span.begins == DAY
-    with pytest.raises(ValueError, match="[Pp]ars"):
+    with pytest.raises(ValueError, match=r"[Pp]ars"):
         Span.of(b"no certificate")
