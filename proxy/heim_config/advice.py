@@ -11,7 +11,12 @@ __all__ = ["advice"]
 
 def advice(config: Config) -> tuple[str, ...]:
     """One sentence for each part of `config` that can have no effect, with its place."""
-    return (*_groups(config), *_service_accounts(config), *_unreached(config))
+    return (
+        *_groups(config),
+        *_service_accounts(config),
+        *_unreached(config),
+        *_unused_targets(config),
+    )
 
 
 def _groups(config: Config) -> Iterator[str]:
@@ -61,3 +66,20 @@ def _unreached(config: Config) -> Iterator[str]:
                 f"backends[{number}].tcp: {who}: add a role with the binding "
                 f"{{backend: {backend.name}}}"
             )
+
+
+def _unused_targets(config: Config) -> Iterator[str]:
+    """Targets of agents that no backend leads to."""
+    used = {
+        (way.agent, way.target)
+        for backend in config.backends
+        for way in (*backend.http, *((backend.tcp,) if backend.tcp is not None else ()))
+    }
+    for number, agent in enumerate(config.agents):
+        for position, target in enumerate(agent.targets):
+            if (agent.name, target) not in used:
+                yield (
+                    f"agents[{number}].targets[{position}]: no backend leads to {target} of agent "
+                    f"{agent.name}: write {{agent: {agent.name}, target: {target}}} in its tcp or "
+                    "http"
+                )

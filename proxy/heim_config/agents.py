@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import field_validator
 
@@ -10,6 +10,10 @@ from heim_config.fields import FilePath, Filled, Flag, Name, Section
 from heim_config.problems import mistake, show
 
 __all__ = ["Agent", "AgentsCa"]
+
+
+MAX_TARGETS_CHARACTERS: Final = 1000
+"""They are told to the agent in one message of at most 4 KiB."""
 
 
 class Agent(Section):
@@ -36,6 +40,11 @@ class Agent(Section):
         for position, target in enumerate(targets):
             if target in targets[:position]:
                 raise mistake(f"{show(target)} is in the list already", at=(position,))
+        if sum(map(len, targets)) + len(targets) > MAX_TARGETS_CHARACTERS:
+            raise mistake(
+                f"has more than {MAX_TARGETS_CHARACTERS} characters",
+                "give some of them to another agent on the same machine",
+            )
         return targets
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from heim_config.backends import Backend
+from heim_config.backends import Backend, HttpRoute
 from heim_config.model import Config
 from heim_config.paths import decoded
 from heim_config.problems import Finding, show
@@ -74,10 +74,29 @@ def _without_effect(backend: Backend, config: Config) -> Iterator[Finding]:
         )
     if backend.public and backend.max_session_age is not None:
         yield Finding(("max_session_age",), "means nothing, because the backend is public")
-    if backend.upstream_tls is not None and not any(
-        upstream.scheme == "https" for route in backend.http for upstream in route.endpoints
-    ):
+    if backend.upstream_tls is not None and not any(map(_encrypted, backend.http)):
         yield Finding(("upstream_tls",), "means nothing, because no upstream is https")
+    yield from _unverifiable(backend)
+
+
+def _encrypted(route: HttpRoute) -> bool:
+    if route.agent is not None:
+        return route.scheme == "https"
+    return any(upstream.scheme == "https" for upstream in route.endpoints)
+
+
+def _unverifiable(backend: Backend) -> Iterator[Finding]:
+    """Targets of agents that speak TLS: what they are called is not in the route."""
+    tls = backend.upstream_tls
+    if tls is not None and (tls.server_name is not None or tls.insecure):
+        return
+    for i, route in enumerate(backend.http):
+        if route.agent is not None and route.scheme == "https":
+            yield Finding(
+                ("http", i, "scheme"),
+                "needs upstream_tls.server_name: a target of an agent has no host name to verify",
+                "write upstream_tls: {server_name: app.internal}",
+            )
 
 
 def _routed_twice(backend: Backend) -> Iterator[Finding]:

@@ -32,6 +32,11 @@ class Names:
         providers = identity.get("providers") if isinstance(identity, dict) else None
         self.providers = _names(providers)
         self.service_accounts = _names(data.get("service_accounts"))
+        # The targets of each agent.
+        self.agents: dict[str, tuple[str, ...]] = {}
+        for item in _mappings(data.get("agents")):
+            if isinstance(item.get("name"), str):
+                self.agents.setdefault(item["name"], _texts(item.get("targets")))
         self.permissions: dict[str, tuple[str, ...]] = {}
         self.public: dict[str, object] = {}
         # Which of http and tcp each backend is written with.
@@ -52,6 +57,7 @@ def duplicate_names(data: dict[str, Any]) -> Found:
         (("backends",), data.get("backends")),
         (("roles",), data.get("roles")),
         (("service_accounts",), data.get("service_accounts")),
+        (("agents",), data.get("agents")),
     ]
     if isinstance(identity, dict):
         lists.append((("identity", "providers"), identity.get("providers")))
@@ -80,6 +86,28 @@ def crosscheck(config: Config, names: Names) -> Found:
             yield from _member(member, (*loc, "members", i), config, names)
         for i, binding in enumerate(role.bindings):
             yield from _binding(binding, (*loc, "bindings", i), names)
+    for position, backend in enumerate(config.backends):
+        for loc, agent, target in _ways(backend):
+            yield from _way(("backends", position, *loc), agent, target, names)
+
+
+def _ways(backend: Backend) -> Iterator[tuple[Loc, str, str]]:
+    """Each agent that a backend goes through, with its target and where both are written."""
+    tcp = backend.tcp
+    if tcp is not None and tcp.agent is not None and tcp.target is not None:
+        yield ("tcp",), tcp.agent, tcp.target
+    for i, route in enumerate(backend.http):
+        if route.agent is not None and route.target is not None:
+            yield ("http", i), route.agent, route.target
+
+
+def _way(loc: Loc, agent: str, target: str, names: Names) -> Found:
+    targets = names.agents.get(agent)
+    if targets is None:
+        yield _unknown((*loc, "agent"), "agent", agent, tuple(names.agents))
+    elif target not in targets:
+        message = f"agent {agent} has no target {show(target)}"
+        yield Finding((*loc, "target"), message, _offer(target, targets))
 
 
 def _sections(config: Config) -> Found:
@@ -259,6 +287,10 @@ def _offer(name: str, known: tuple[str, ...]) -> str | None:
 def _names(items: Any) -> tuple[str, ...]:
     names = (item.get("name") for item in _mappings(items))
     return tuple(name for name in names if isinstance(name, str))
+
+
+def _texts(items: Any) -> tuple[str, ...]:
+    return tuple(item for item in items if isinstance(item, str)) if isinstance(items, list) else ()
 
 
 def _mappings(items: Any) -> list[dict[str, Any]]:

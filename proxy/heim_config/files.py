@@ -39,6 +39,9 @@ def check_files(config: Config, environment: Mapping[str, str] | None = None) ->
         yield from _filled(config.session.key_file, ("session", "key_file"), "session")
     if config.assertion is not None and config.assertion.key_file is not None:
         yield from _filled(config.assertion.key_file, ("assertion", "key_file"), "assertion")
+    if config.agents_ca is not None:
+        yield from _authority(config.agents_ca.cert_file, ("agents_ca", "cert_file"))
+        yield from _filled(config.agents_ca.key_file, ("agents_ca", "key_file"), "ca")
     for position, certificate in enumerate(config.tls.certificates):
         keys = ("cert_file", "key_file")
         for key, path in zip(keys, certificate.pair, strict=True):

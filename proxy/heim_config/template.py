@@ -102,4 +102,6 @@ backends:
   # - name: desktop
   #   host: desktop.ssh.{domain}
   #   tcp: {upstream: "10.0.0.5:22"}
+  # Where nothing can dial in, a machine dials out (heim-proxy agent token create pc), instead:
+  # agents: [{name: pc, targets: [ssh]}]    and here    tcp: {agent: pc, target: ssh}
 """

@@ -104,5 +104,26 @@ def test_tcp_that_a_role_gives_is_not_told() -> None:
     assert of_roles(TCP) == ()
 
 
+AGENT = "agents: [{name: pc, targets: [ssh, web]}]\n"
+
+
+def of_targets(backends: str) -> list[str]:
+    return [one for one in told(BASE + backends + AGENT) if one.startswith("agents")]
+
+
+def test_a_target_that_no_backend_leads_to_is_told() -> None:
+    (line,) = of_targets(SSH.replace('upstream: "h:22"', "agent: pc, target: ssh"))
+    assert line == (
+        "agents[0].targets[1]: no backend leads to web of agent pc: "
+        "write {agent: pc, target: web} in its tcp or http"
+    )
+    assert len(of_targets(SSH)) == 2
+
+
+def test_targets_that_backends_lead_to_are_not_told() -> None:
+    through = SSH.replace('upstream: "h:22"', "agent: pc, target: ssh")
+    assert of_targets(through.replace('upstream: "http://h"', "agent: pc, target: web")) == []
+
+
 def test_nothing_is_told_of_an_ordinary_configuration() -> None:
     assert told(BASE) == ()

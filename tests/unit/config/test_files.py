@@ -15,6 +15,7 @@ EVERYTHING = (
         "client_secret_file: secrets/google", "client_secret_env: GOOGLE\n      ca_file: ca.pem"
     ).replace("    - {cert_file", "    - {directory: mounted}\n    - {cert_file")
     + "session: {key_file: session.keys}\nassertion: {key_file: assertion.pem}\n"
+    + "agents_ca: {cert_file: ca/agents.pem, key_file: ca/agents.key}\n"
 ).replace(
     '[{path: /, upstream: "http://127.0.0.1:3000"}]',
     '[{path: /, upstream: "https://h"}]\n    upstream_tls: {ca_file: upstream.pem}',
@@ -29,6 +30,8 @@ FILES = {
     "session.keys": b"x",
     "assertion.pem": b"x",
     "upstream.pem": PEM,
+    "ca/agents.pem": PEM,
+    "ca/agents.key": b"x",
 }
 
 
@@ -56,6 +59,8 @@ PLACES = {
     "session.keys": "session.key_file",
     "assertion.pem": "assertion.key_file",
     "upstream.pem": "backends.0.upstream_tls.ca_file",
+    "ca/agents.pem": "agents_ca.cert_file",
+    "ca/agents.key": "agents_ca.key_file",
 }
 
 

@@ -126,7 +126,7 @@ backends:
     allow_http: true
     http: [{path: /, upstream: "http://h"}]
     domian: x
-agents: []
+agents: [{name: pi, target: [ssh]}]
 """
     found = told(text)
     lines = [int(row.split(":")[0]) for row in found]
@@ -158,7 +158,7 @@ agents: []
         '23: backends[0].permissions[0].locations[1].any: "/**": ** is not a wildcard',
         '25: backends[1].public: "yes" without quotes',
         "28: backends[1].domian: unknown key",
-        "29: agents: arrives with the agent; this version does not have it",
+        "29: agents[0].target: unknown key; did you mean targets?",
     ]
     missing = [part for part in expected if not any(row.startswith(part) for row in found)]
     assert missing == []
@@ -299,7 +299,10 @@ REFUSED = {
     "route under /.heim": (route("path: /.heim/x, upstream: 'http://h'"), "/.heim"),
     "route with query": (route("path: '/x?y', upstream: 'http://h'"), "query"),
     "route with dots": (route("path: /x/../y, upstream: 'http://h'"), "dot segment"),
-    "route without upstream": (route("path: /"), "exactly one of upstream and upstreams"),
+    "route without upstream": (
+        route("path: /"),
+        "exactly one of upstream, upstreams and agent with target",
+    ),
     "route with both": (
         route("path: /, upstream: 'http://h', upstreams: ['http://i']"),
         "exactly one",
@@ -443,18 +446,6 @@ def test_the_samples_that_are_broken_above_load_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("text", "path", "part"),
     [
-        (GOOD + "agents: []\n", "agents", "arrives with the agent"),
-        (GOOD + "agents_ca: {}\n", "agents_ca", "arrives with the agent"),
-        (
-            f"{HEAD}{IDENTITY}backends: [{{name: a, tcp: {{agent: desktop}}}}]\n",
-            "backends[0].tcp.agent",
-            "arrives with the agent",
-        ),
-        (
-            f"{HEAD}{IDENTITY}backends: [{{name: a, tcp: {{target: ssh}}}}]\n",
-            "backends[0].tcp.target",
-            "arrives with the agent",
-        ),
         (backend("webhooks: []"), "backends[0].webhooks", "arrives with webhooks"),
         (
             GOOD + "listeners: {http: {acme: {}}}\n",

@@ -30,7 +30,11 @@ def test_the_schema_requires_what_a_file_must_have() -> None:
     backend = schema["$defs"]["Backend"]
     assert backend["required"] == ["name"]
     assert backend["anyOf"] == [{"required": ["http"]}, {"required": ["tcp"]}]
-    assert schema["$defs"]["TcpService"]["required"] == ["upstream"]
+    assert schema["$defs"]["TcpService"]["oneOf"] == [
+        {"required": ["upstream"]},
+        {"required": ["agent", "target"]},
+    ]
+    assert schema["$defs"]["Agent"]["required"] == ["name", "targets"]
 
 
 def test_keys_are_spelled_as_in_the_file() -> None:

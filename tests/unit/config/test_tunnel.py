@@ -45,10 +45,49 @@ def test_a_user_has_256_streams_unless_asked_for() -> None:
 
 
 MISTAKES = {
-    "no upstream": (with_tcp("idle: 1h"), "15: backends[0].tcp.upstream: is missing"),
+    "no upstream": (
+        with_tcp("idle: 1h"),
+        "15: backends[0].tcp: needs upstream, or agent and target; there is nowhere to go",
+    ),
     "misspelt upstream": (
         with_tcp("upstrem: 'h:1'"),
         "15: backends[0].tcp.upstrem: unknown key; did you mean upstream?",
+    ),
+    "an agent besides": (
+        with_tcp("upstream: 'h:1', agent: desktop, target: ssh"),
+        "15: backends[0].tcp: has an upstream and an agent; its streams go to one place",
+    ),
+    "an agent without a target": (
+        with_tcp("agent: desktop"),
+        "15: backends[0].tcp.agent: needs target: which of the agent's",
+    ),
+    "a target without an agent": (
+        with_tcp("target: ssh"),
+        "15: backends[0].tcp.target: needs agent: whose target it is",
+    ),
+    "a target besides": (
+        with_tcp("upstream: 'h:1', target: ssh"),
+        "15: backends[0].tcp.target: needs agent: whose target it is",
+    ),
+    "misspelt agent": (
+        with_tcp("agnt: desktop, target: ssh"),
+        "15: backends[0].tcp.agnt: unknown key; did you mean agent?",
+    ),
+    "key that is none": (
+        GOOD + "tunnel: {agent_tls_keys: [abc]}\n",
+        '24: tunnel.agent_tls_keys[0]: "abc" is not a SHA-256 digest; write its 64',
+    ),
+    "key that is too short": (
+        GOOD + f"tunnel: {{agent_tls_keys: ['{'ab' * 31}']}}\n",
+        "24: tunnel.agent_tls_keys[0]: ",
+    ),
+    "key that YAML takes for a number": (
+        GOOD + f"tunnel: {{agent_tls_keys: [{'12' * 32}]}}\n",
+        "24: tunnel.agent_tls_keys[0]: ",
+    ),
+    "key without a list": (
+        GOOD + "tunnel: {agent_tls_keys: abc}\n",
+        "24: tunnel.agent_tls_keys: must be a list, not text; begin each item with a dash",
     ),
     "several upstreams": (
         with_tcp("upstreams: ['h:1']"),
@@ -110,8 +149,16 @@ def test_a_mistake_is_told_with_its_place_and_what_to_write(text: str, part: str
     assert found[0].startswith(part)
 
 
-def test_the_form_that_arrives_with_the_agent_is_refused_by_name() -> None:
-    assert told(with_tcp("agent: desktop, target: ssh")) == [
-        "15: backends[0].tcp.agent: arrives with the agent; this version does not have it",
-        "15: backends[0].tcp.target: arrives with the agent; this version does not have it",
-    ]
+KEY = bytes(range(32))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [KEY.hex(), KEY.hex().upper(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="],
+    ids=["hexadecimal", "upper case", "base64"],
+)
+def test_the_key_of_a_load_balancer_is_written_as_its_tools_print_it(written: str) -> None:
+    config = load(GOOD + f"tunnel: {{agent_tls_keys: ['{written}']}}\n")
+    assert config.tunnel.agent_tls_keys == frozenset({KEY})
+    again = json.dumps(config.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    assert load(again) == config
