@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from heim_proxy.agents.waiting import WaitingRoom, retry_after
+
+
+def room(*visits: tuple[str, str], limit: int = 4) -> WaitingRoom[str]:
+    built: WaitingRoom[str] = WaitingRoom(limit)
+    for name, address in visits:
+        assert built.enter(name, address)
+    return built
+
+
+def test_it_holds_so_many_and_no_more() -> None:
+    full = room(*((str(number), f"192.0.2.{number}") for number in range(4)))
+    assert not full.enter("late", "192.0.2.9")
+    assert len(full) == 4
+    full.leave("0", "192.0.2.0")
+    assert full.enter("late", "192.0.2.9")
+    assert sorted(full.everybody()) == ["1", "2", "3", "late"]
+
+
+def test_leaving_twice_or_without_having_come_is_harmless() -> None:
+    one = room(("a", "192.0.2.1"))
+    one.leave("b", "192.0.2.1")
+    one.leave("a", "192.0.2.2")
+    assert len(one) == 1
+    one.leave("a", "192.0.2.1")
+    one.leave("a", "192.0.2.1")
+    assert len(one) == 0
+
+
+@pytest.mark.parametrize(
+    ("visits", "newcomer", "goes"),
+    [
+        ([("a", "192.0.2.1"), ("b", "192.0.2.1")], "192.0.2.2", "a"),
+        ([("a", "192.0.2.1"), ("b", "192.0.2.1")], "192.0.2.1", None),
+        ([("a", "192.0.2.1"), ("b", "192.0.2.2")], "192.0.2.3", None),
+        ([("a", "192.0.2.1"), ("b", "192.0.2.1"), ("c", "192.0.2.2")], "192.0.2.2", None),
+        ([("a", "2001:db8::1"), ("b", "2001:db8::2")], "2001:db8:1::1", "a"),
+        ([("a", "2001:db8::1"), ("b", "2001:db8::2")], "2001:db8::3", None),
+        ([("a", "unknown"), ("b", "unknown")], "192.0.2.2", "a"),
+        ([], "192.0.2.2", None),
+    ],
+    ids=[
+        "from who has two more", "not from itself", "not for the same", "one more is not enough",
+        "a network", "its own network", "no address", "nobody",
+    ],
+)  # fmt: skip
+def test_a_newcomer_takes_a_place_from_who_has_two_more(
+    visits: list[tuple[str, str]], newcomer: str, goes: str | None
+) -> None:
+    assert room(*visits).crowd(newcomer) == goes
+
+
+def test_who_is_sent_away_comes_back_at_a_moment_of_its_own() -> None:
+    drawn = {retry_after() for _ in range(500)}
+    assert drawn <= set(range(1, 31))
+    assert len(drawn) > 20
