@@ -1,51 +1,29 @@
-"""What a translation has to say about objects: reasons, with what they mean and what to do.
-
-The table is the reference: Events carry the reason, `docs/reference/kubernetes-mapping.md` is
-generated from it.
-"""
+"""What a translation has to say about objects, collected while it works."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Mapping
+import json
 from dataclasses import dataclass
 from typing import Final
 
 from heim_controller.translation.objects import Ref
+from heim_controller.translation.reasons import REASONS, Severity
 
-__all__ = ["REASONS", "Diagnostic", "Findings", "Meaning", "Severity"]
+__all__ = ["Diagnostic", "Findings", "quoted"]
 
-# One line in `kubectl describe`; the API server takes 1024 bytes, the rest is for what it adds.
+# One line in `kubectl describe`; the API server takes 1024 bytes for an Event's note.
 _MAX_MESSAGE_CHARS: Final = 800
-
-
-class Severity(enum.Enum):
-    """How much is lost: INFO nothing, WARNING something that was asked for, ERROR a whole rule.
-
-    After an ERROR what the object asked for answers 503, or is not there at all where nothing else
-    could answer in its place.
-    """
-
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a reason stands for, and what to do about it; one sentence each."""
-
-    severity: Severity
-    means: str
-    remedy: str
+# Values are shown to be recognised; longer ones would bury the message.
+_MAX_SHOWN_CHARS: Final = 80
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Diagnostic:
     """One thing to tell about one object.
 
-    `reason` is a key of `REASONS`; `field` is the place within the object, as in
-    ``spec.rules[0].http.paths[1]``, or empty for the whole of it. `message` is one line.
+    `reason` is a key of `REASONS` and `severity` its severity; `field` is the place within the
+    object, as in ``spec.rules[0].http.paths[1]``, or empty for the whole of it. `message` is one
+    line.
     """
 
     kind: str
@@ -61,24 +39,14 @@ class Diagnostic:
         """Whether the Event's type is Warning rather than Normal."""
         return self.severity != Severity.INFO.value
 
-
-def _error(means: str, remedy: str) -> Meaning:
-    return Meaning(Severity.ERROR, means, remedy)
-
-
-def _warning(means: str, remedy: str) -> Meaning:
-    return Meaning(Severity.WARNING, means, remedy)
-
-
-def _info(means: str, remedy: str) -> Meaning:
-    return Meaning(Severity.INFO, means, remedy)
-
-
-REASONS: Final[Mapping[str, Meaning]] = {}
+    @property
+    def ref(self) -> Ref:
+        """The object it is about."""
+        return Ref(self.kind, self.namespace, self.name)
 
 
 class Findings:
-    """Collects diagnostics of one translation. The same one is kept once."""
+    """Collects the diagnostics of one translation; what is said twice is kept once."""
 
     __slots__ = ("_found",)
 
@@ -86,7 +54,7 @@ class Findings:
         self._found: dict[Diagnostic, None] = {}
 
     def add(self, ref: Ref, reason: str, message: str, *, field: str = "") -> None:
-        """Say something about an object; the severity is the reason's."""
+        """Say something about an object; `reason` must be in `REASONS`."""
         line = " ".join(message.split())[:_MAX_MESSAGE_CHARS]
         severity = REASONS[reason].severity.value
         one = Diagnostic(ref.kind, ref.namespace, ref.name, reason, line, severity, field)
@@ -95,3 +63,9 @@ class Findings:
     def sorted(self) -> tuple[Diagnostic, ...]:
         """Everything that was said, by object: the order of the input does not show."""
         return tuple(sorted(self._found))
+
+
+def quoted(value: object) -> str:
+    """A value of an object for a message: in quotes, ASCII, on one line, short."""
+    shown = json.dumps(value if isinstance(value, (str, int, bool)) else str(value))
+    return shown if len(shown) <= _MAX_SHOWN_CHARS else f"{shown[:_MAX_SHOWN_CHARS]}..."

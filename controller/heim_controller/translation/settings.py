@@ -23,7 +23,10 @@ class Settings:
     `proxy` is the one Proxy object that is translated for; its namespace is where the proxy runs,
     and whose objects speak for the installation. `domain` and `login_host` are those of the boot
     configuration; the login host defaults to auth.<domain>. `cluster_domain` is what the cluster's
-    own names end in. `without_class` adopts Ingresses that name no class, as long as exactly one of
+    own names end in. `providers` are the identity providers with the domains each is authoritative
+    for, `service_accounts` the programs that act under their own name: members of roles must be
+    among them, or the whole document could not be loaded. `plain_http` says that there is a plain
+    listener. `without_class` adopts Ingresses that name no class, as long as exactly one of
     our classes is the default. `address_map` replaces addresses of endpoints when they are written
     down: for tests, whose servers live on loopback, which no real endpoint can.
     """
@@ -32,5 +35,8 @@ class Settings:
     domain: str
     login_host: str = ""
     cluster_domain: str = "cluster.local"
+    providers: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    service_accounts: frozenset[str] = frozenset()
+    plain_http: bool = True
     without_class: bool = True
     address_map: Mapping[str, str] = field(default_factory=dict)

@@ -6,13 +6,26 @@ object costs its own routes and nobody else's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
+from heim_controller.translation.access import Openable, read_roles
+from heim_controller.translation.acme import challenges
+from heim_controller.translation.agents import read_agents
+from heim_controller.translation.backends import BackendReader
+from heim_controller.translation.certificates import choose
+from heim_controller.translation.classes import Classes
+from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import Diagnostic
-from heim_controller.translation.objects import Key, Objects, Ref
+from heim_controller.translation.document import backends_of
+from heim_controller.translation.ingresses import IngressReader
+from heim_controller.translation.merging import Merged, merge
+from heim_controller.translation.objects import Key, Object, Objects, Ref, metadata
+from heim_controller.translation.reasons import REASONS, Severity
 from heim_controller.translation.settings import Settings
+from heim_controller.translation.sites import Site
 
 __all__ = ["Served", "Translation", "translate"]
 
@@ -21,9 +34,9 @@ __all__ = ["Served", "Translation", "translate"]
 class Served:
     """What became of one object of ours: an Ingress of our class, or one of our own kinds.
 
-    `hosts` are those it answers on, sorted. `accepted` says that it is understood and allowed;
-    `resolved`, that everything it points at was found. `generation` is the object's
-    `metadata.generation`, for `observedGeneration`.
+    `hosts` are those it answers on, sorted; some of them with 503 when it is not `accepted`, which
+    says that it is understood and allowed, or not `resolved`, that everything it points at was
+    found. `generation` is the object's `metadata.generation`, for `observedGeneration`.
     """
 
     ref: Ref
@@ -72,4 +85,105 @@ def translate(
 
     Never raises for what objects say.
     """
-    raise NotImplementedError
+    context = Context.of(objects, settings)
+    agents = read_agents(context)
+    sites = _sites(context, {key: frozenset(one["targets"]) for key, one in agents.items()})
+    merged = merge(sites, owners or {}, context)
+    certificates = choose(merged, context, now)
+    with_tls = frozenset(certificates.hosts)
+    backends = [
+        backend
+        for share in merged.shares
+        for backend in backends_of(share, with_tls, plain_http=settings.plain_http)
+    ]
+    document = {
+        "acme_challenges": challenges(sites, merged.owners, context),
+        "agents": list(agents.values()),
+        "backends": sorted(backends, key=lambda backend: str(backend["name"])),
+        "roles": read_roles(context, sites, dict(_openable(backends))),
+        "tls": {"certificates": certificates.entries, "self_signed": True},
+    }
+    diagnostics = context.findings.sorted()
+    return Translation(
+        document=document,
+        secrets=frozenset(certificates.secrets),
+        diagnostics=diagnostics,
+        served=tuple(_served(context, merged, diagnostics)),
+        owners=merged.owners.hosts,
+    )
+
+
+def _sites(context: Context, agents: Mapping[Key, frozenset[str]]) -> list[Site]:
+    """Everything that asks for hosts, by seniority."""
+    objects = context.objects
+    sites: list[Site] = []
+    ingresses = IngressReader(context)
+    classes = Classes(objects, context.settings)
+    for key, found in objects.ingresses.items():
+        if classes.ours(found):
+            site = context.guarded(Ref("Ingress", *key), found, ingresses.read)
+            if site is not None:
+                sites.append(site)
+    backends = BackendReader(context, agents)
+    for key, found in objects.backends.items():
+        if context.policy.backends.takes(key[0], found):
+            site = context.guarded(Ref("Backend", *key), found, backends.read)
+            if site is not None:
+                sites.append(site)
+    sites.sort(key=attrgetter("seniority"))
+    return sites
+
+
+def _openable(backends: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Openable]]:
+    """What roles can give access to: what is public decides nothing by roles."""
+    for backend in backends:
+        if not backend.get("public"):
+            names = frozenset(one["name"] for one in backend.get("permissions", ()))
+            yield str(backend["name"]), Openable(names, "tcp" in backend)
+
+
+def _served(
+    context: Context, merged: Merged, diagnostics: Iterable[Diagnostic]
+) -> Iterator[Served]:
+    """What became of every object that is ours."""
+    accepted: dict[Ref, bool] = {}
+    resolved: dict[Ref, bool] = {}
+    for one in diagnostics:
+        meaning = REASONS[one.reason]
+        if meaning.reference:
+            resolved[one.ref] = False
+        elif meaning.severity is Severity.ERROR:
+            accepted[one.ref] = False
+    hosts = {
+        share.site.ref: tuple(sorted({*share.rules, *share.streams})) for share in merged.shares
+    }
+    for ref, found in sorted(_ours(context), key=lambda pair: pair[0]):
+        generation = metadata(found).get("generation")
+        yield Served(
+            ref,
+            generation if isinstance(generation, int) else 0,
+            hosts.get(ref, ()),
+            accepted.get(ref, True),
+            resolved.get(ref, True),
+        )
+
+
+def _ours(context: Context) -> Iterator[tuple[Ref, Object]]:
+    objects, policy = context.objects, context.policy
+    for key, found in Classes(objects, context.settings).select(objects.ingresses):
+        yield Ref("Ingress", *key), found
+    for key, found in objects.backends.items():
+        if policy.backends.takes(key[0], found):
+            yield Ref("Backend", *key), found
+    for key, found in objects.roles.items():
+        if policy.roles.takes(key[0], found):
+            yield Ref("Role", *key), found
+    for key, found in objects.role_bindings.items():
+        if policy.roles.takes_namespace(key[0]):
+            yield Ref("RoleBinding", *key), found
+    for key, found in objects.agents.items():
+        if policy.backends.takes_namespace(key[0]):
+            yield Ref("Agent", *key), found
+    proxy = objects.proxies.get(context.settings.proxy)
+    if proxy is not None:
+        yield policy.ref, proxy

@@ -1,0 +1,67 @@
+"""Which Ingresses are ours: by class, by the old annotation, or by default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from heim_controller.translation.objects import (
+    Key,
+    Object,
+    Objects,
+    annotations_of,
+    mapping,
+)
+from heim_controller.translation.settings import CONTROLLER, GROUP, Settings
+
+__all__ = ["Classes"]
+
+_DEFAULT: Final = "ingressclass.kubernetes.io/is-default-class"
+# Deprecated, but cert-manager's solvers and old manifests still carry it.
+_ANNOTATION: Final = "kubernetes.io/ingress.class"
+
+
+class Classes:
+    """The IngressClasses of this proxy.
+
+    A class is ours when its controller is, and its parameters, if it has any, name our Proxy.
+    """
+
+    def __init__(self, objects: Objects, settings: Settings) -> None:
+        self.names = frozenset(
+            name
+            for (_, name), found in objects.ingress_classes.items()
+            if _is_ours(mapping(found.get("spec")), settings.proxy)
+        )
+        defaults = [
+            name
+            for (_, name), found in objects.ingress_classes.items()
+            if name in self.names and annotations_of(found).get(_DEFAULT) == "true"
+        ]
+        # With two of them nobody could say why an Ingress is served.
+        self._adopts = settings.without_class and len(defaults) == 1
+
+    def ours(self, ingress: Object) -> bool:
+        """Whether an Ingress is for us."""
+        name = mapping(ingress.get("spec")).get("ingressClassName")
+        if name is None:
+            name = annotations_of(ingress).get(_ANNOTATION)
+        return self._adopts if name is None else name in self.names
+
+    def select(self, ingresses: Mapping[Key, Object]) -> Iterator[tuple[Key, Object]]:
+        """Those that are for us."""
+        return ((key, found) for key, found in ingresses.items() if self.ours(found))
+
+
+def _is_ours(spec: Mapping[str, Any], proxy: Key) -> bool:
+    if spec.get("controller") != CONTROLLER:
+        return False
+    parameters = spec.get("parameters")
+    if not isinstance(parameters, Mapping):
+        return parameters is None
+    return (
+        parameters.get("apiGroup") == GROUP
+        and parameters.get("kind") == "Proxy"
+        and parameters.get("scope") == "Namespace"
+        and (parameters.get("namespace"), parameters.get("name")) == proxy
+    )

@@ -1,0 +1,230 @@
+"""Backends of rules to addresses: Service, port, EndpointSlices, as kube-proxy reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from heim_controller.translation.addresses import joined, usable_address, usable_name
+from heim_controller.translation.diagnostics import quoted
+from heim_controller.translation.names import is_label
+from heim_controller.translation.objects import Key, Object, Objects, labels_of, listed, mapping
+from heim_controller.translation.settings import Settings
+
+__all__ = ["SOLVER_LABEL", "SOLVER_PORT", "Resolved", "Services", "Unresolved"]
+
+# What cert-manager labels the Service of an HTTP-01 solver with, and the port it listens on.
+SOLVER_LABEL: Final = "acme.cert-manager.io/http01-solver"
+SOLVER_PORT: Final = 8089
+
+_SERVICE_NAME: Final = "kubernetes.io/service-name"
+# HTTP/1.1 is what is spoken to upstreams; these promise something else.
+_UNSPOKEN: Final = frozenset(("kubernetes.io/h2c", "h2c", "http2", "grpc", "kubernetes.io/grpc"))
+_TLS: Final = frozenset(("https", "kubernetes.io/wss", "wss"))
+
+
+@dataclass(slots=True)
+class Resolved:
+    """A Service port that can be reached.
+
+    `endpoints` are address and port of what is ready, sorted; empty for an ExternalName. `name` is
+    the Service's (or the external) name with the port, `cluster_ip` its own address with the port,
+    empty for a headless one. `scheme` is http or https, as far as the port's appProtocol tells.
+    `refused` shows an endpoint that was left out.
+    """
+
+    name: str
+    server_name: str
+    scheme: str = "http"
+    endpoints: tuple[str, ...] = ()
+    cluster_ip: str = ""
+    refused: str = ""
+    urls: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
+
+    def upstreams(self, scheme: str, *, by_name: bool) -> list[str]:
+        """URLs for the configuration; the same list each time, so do not change it."""
+        key = (scheme, by_name)
+        found = self.urls.get(key)
+        if found is None:
+            hosts = (self.name,) if by_name or not self.endpoints else self.endpoints
+            found = self.urls[key] = [f"{scheme}://{host}" for host in hosts]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Unresolved:
+    """Why a backend cannot be reached: a reason of `REASONS`, and a message."""
+
+    reason: str
+    message: str
+
+
+class Services:
+    """Looks up Service ports; each is worked out once per translation."""
+
+    def __init__(self, objects: Objects, settings: Settings, *, external_names: bool) -> None:
+        self._services = objects.services
+        self._slices = objects.endpoint_slices
+        self._settings = settings
+        self._external_names = external_names
+        self._by_service: dict[Key, list[Object]] | None = None
+        self._resolved: dict[tuple[str, str, str | int], Resolved | Unresolved] = {}
+
+    def resolve(self, namespace: str, backend: Mapping[str, Any]) -> Resolved | Unresolved:
+        """The target of an IngressBackend: ``{service: {name, port: {number | name}}}``."""
+        service = backend.get("service")
+        if not isinstance(service, Mapping):
+            what = "resource" if "resource" in backend else "nothing"
+            return Unresolved("UnsupportedBackend", f"the backend is {what}, not a Service")
+        port = mapping(service.get("port"))
+        wanted = port.get("number") or port.get("name") or ""
+        return self.port(namespace, service.get("name"), wanted)
+
+    def port(self, namespace: str, name: object, wanted: object) -> Resolved | Unresolved:
+        """The port `wanted`, by number or name, of the Service `name` in `namespace`."""
+        if not is_label(name) or not isinstance(name, str):
+            return Unresolved("ServiceNotFound", f"{quoted(name)} is not the name of a Service")
+        if not isinstance(wanted, (str, int)) or isinstance(wanted, bool):
+            return Unresolved("PortNotFound", f"{quoted(wanted)} is not a port")
+        key = (namespace, name, wanted)
+        found = self._resolved.get(key)
+        if found is None:
+            found = self._resolved[key] = self._resolve(namespace, name, wanted)
+        return found
+
+    def is_solver(self, namespace: str, backend: Mapping[str, Any]) -> bool:
+        """Whether a backend is a solver of cert-manager: the Service's label, and its port."""
+        service = mapping(backend.get("service"))
+        found = self._services.get((namespace, str(service.get("name"))))
+        if found is None or labels_of(found).get(SOLVER_LABEL) != "true":
+            return False
+        spec, wanted = mapping(found.get("spec")), mapping(service.get("port"))
+        port = _port(listed(spec.get("ports")), wanted.get("number") or wanted.get("name") or "")
+        external = spec.get("type") == "ExternalName"
+        return not external and not isinstance(port, Unresolved) and port["port"] == SOLVER_PORT
+
+    def _resolve(self, namespace: str, name: str, wanted: str | int) -> Resolved | Unresolved:
+        service = self._services.get((namespace, name))
+        if service is None:
+            return Unresolved("ServiceNotFound", f"there is no Service {namespace}/{name}")
+        spec = mapping(service.get("spec"))
+        if spec.get("type") == "ExternalName":
+            return self._external(namespace, name, spec, wanted)
+        port = _port(listed(spec.get("ports")), wanted)
+        if isinstance(port, Unresolved):
+            return Unresolved(port.reason, f"Service {namespace}/{name} {port.message}")
+        protocol = str(port.get("appProtocol") or "").lower()
+        if protocol in _UNSPOKEN:
+            message = f"Service {namespace}/{name} port {quoted(wanted)} speaks {quoted(protocol)}"
+            return Unresolved("UnsupportedBackend", message)
+        number = port["port"]
+        endpoints, refused = self._endpoints((namespace, name), str(port.get("name") or ""))
+        if not endpoints:
+            if refused:
+                message = f"Service {namespace}/{name} has no endpoint but {refused}"
+                return Unresolved("EndpointNotAllowed", message)
+            message = f"Service {namespace}/{name} port {quoted(wanted)} has no ready endpoint"
+            return Unresolved("NoEndpoints", message)
+        cluster_ip = spec.get("clusterIP")
+        own = f"{name}.{namespace}.svc"
+        return Resolved(
+            name=f"{own}:{number}",
+            server_name=own,
+            scheme="https" if protocol in _TLS else "http",
+            endpoints=endpoints,
+            cluster_ip=joined(cluster_ip, number)
+            if isinstance(cluster_ip, str) and usable_address(cluster_ip)
+            else "",
+            refused=refused,
+        )
+
+    def _external(
+        self, namespace: str, name: str, spec: Mapping[str, Any], wanted: str | int
+    ) -> Resolved | Unresolved:
+        reason = "ExternalNameNotAllowed"
+        target = str(spec.get("externalName") or "").lower().removesuffix(".")
+        if not self._external_names:
+            return Unresolved(reason, f"Service {namespace}/{name} is an ExternalName")
+        if not usable_name(target, self._settings.cluster_domain):
+            message = f"Service {namespace}/{name} leads to {quoted(target)}"
+            return Unresolved(reason, message)
+        port = _port(listed(spec.get("ports")), wanted)
+        if isinstance(port, Unresolved):
+            # Such a Service needs no ports; then the number is the one that is dialled.
+            if not isinstance(wanted, int) or listed(spec.get("ports")):
+                return Unresolved(port.reason, f"Service {namespace}/{name} {port.message}")
+            port = {"port": wanted}
+        number = port["port"]
+        scheme = "https" if str(port.get("appProtocol") or "").lower() in _TLS else "http"
+        return Resolved(name=f"{target}:{number}", server_name=target, scheme=scheme)
+
+    def _endpoints(self, key: Key, port_name: str) -> tuple[tuple[str, ...], str]:
+        """Ready addresses of a Service port, and one address that was refused, if any."""
+        if self._by_service is None:
+            self._by_service = _by_service(self._slices)
+        ready: set[str] = set()
+        leaving: set[str] = set()
+        refused = ""
+        for found in self._by_service.get(key, ()):
+            if found.get("addressType") not in ("IPv4", "IPv6", None):
+                continue
+            number = _slice_port(found, port_name)
+            if number is None:
+                continue
+            for endpoint in listed(found.get("endpoints")):
+                fitness = _fitness(mapping(endpoint.get("conditions")))
+                if fitness == 0:
+                    continue
+                for address in listed(endpoint.get("addresses")):
+                    if not isinstance(address, str) or not usable_address(address):
+                        refused = max(refused, quoted(address))
+                        continue
+                    there = self._settings.address_map.get(address, address)
+                    (ready if fitness == 2 else leaving).add(joined(there, number))
+        # As kube-proxy does: who is on the way out still serves when there is nobody else.
+        return tuple(sorted(ready or leaving)), refused
+
+
+def _by_service(slices: Mapping[Key, Object]) -> dict[Key, list[Object]]:
+    found: dict[Key, list[Object]] = {}
+    for (namespace, _), one in slices.items():
+        name = labels_of(one).get(_SERVICE_NAME)
+        if isinstance(name, str):
+            found.setdefault((namespace, name), []).append(one)
+    return found
+
+
+def _slice_port(found: Object, name: str) -> int | None:
+    for port in listed(found.get("ports")):
+        if (port.get("name") or "") == name and (port.get("protocol") or "TCP") == "TCP":
+            number = port.get("port")
+            return number if _is_port(number) else None
+    return None
+
+
+def _fitness(conditions: Mapping[str, Any]) -> int:
+    """2 for an endpoint that is ready, 1 for one that is leaving but still serves, 0 for others."""
+    ready = conditions.get("ready")
+    if ready is None or ready is True:
+        return 2
+    return 1 if conditions.get("serving") is True and conditions.get("terminating") is True else 0
+
+
+def _port(ports: list[Any], wanted: str | int) -> Mapping[str, Any] | Unresolved:
+    key = "port" if isinstance(wanted, int) else "name"
+    for port in ports:
+        if port.get(key) == wanted and wanted != "" and _is_port(port.get("port")):
+            if (port.get("protocol") or "TCP") == "TCP":
+                return mapping(port)
+            # The same number may be there once more for TCP.
+            continue
+    known = ", ".join(
+        f"{port.get('port')} ({port['name']})" if port.get("name") else str(port.get("port"))
+        for port in ports[:8]
+    )
+    return Unresolved("PortNotFound", f"has no TCP port {quoted(wanted)}; it has {known or 'none'}")
+
+
+def _is_port(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 < number < 65536

@@ -1,0 +1,123 @@
+"""What one object asks for, understood but not yet compared with what others ask for.
+
+A site becomes a backend of the configuration, or none when nothing of it is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from heim_controller.translation.annotations import NONE, Options
+from heim_controller.translation.objects import Key, Ref
+
+__all__ = ["ALL", "Challenge", "Rule", "Site", "Target", "TlsEntry"]
+
+# The permission of an Ingress: everything but TRACE, for whoever has one of its roles.
+ALL: Final = "all"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """Where requests go: upstream URLs, a target of an agent, or nowhere for a reason.
+
+    `agent` is its name in the configuration, the target's and the scheme.
+    """
+
+    upstreams: list[str] = field(default_factory=list)
+    agent: tuple[str, str, str] | None = None
+    unavailable: str = ""
+
+    @property
+    def is_https(self) -> bool:
+        """Whether certificates of upstreams are to be verified."""
+        if self.agent is not None:
+            return self.agent[2] == "https"
+        return bool(self.upstreams) and self.upstreams[0].startswith("https:")
+
+
+@dataclass(slots=True, eq=False)
+class Rule:
+    """One host and path of a site. `path` is canonical, `match` is exact or prefix.
+
+    `identity` is what two rules of a host cannot share. `place` leads back to the object.
+    """
+
+    host: str
+    path: str
+    match: str
+    identity: tuple[str, str]
+    target: Target
+    place: tuple[int, int]
+    strip: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TlsEntry:
+    """One entry of `spec.tls`: canonical hosts, empty for "as the certificate says"."""
+
+    secret: str
+    hosts: tuple[str, ...]
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """An ACME challenge that a solver in the site's namespace can answer."""
+
+    host: str
+    token: str
+    upstreams: list[str]
+    field: str
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """One Ingress or Backend, read.
+
+    `hosts` are those its ordinary rules name, in order. `closed` is why everything of it answers
+    503, if it does. `closures` are paths that answer 503 unless somebody has them. `fallback` is
+    where requests go that no rule of a host covers.
+    `tcp` is what the configuration says about its streams, `settings` are further keys of the
+    backend. `roles` are the Roles that an Ingress names.
+    """
+
+    ref: Ref
+    seniority: tuple[str, str, str]
+    name: str
+    options: Options = NONE
+    public: bool = False
+    closed: str = ""
+    hosts: dict[str, None] = field(default_factory=dict)
+    rules: list[Rule] = field(default_factory=list)
+    closures: list[tuple[str, str]] = field(default_factory=list)
+    fallback: Target | None = None
+    tcp: dict[str, Any] | None = None
+    roles: tuple[Key, ...] = ()
+    permissions: list[dict[str, Any]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    upstream_tls: dict[str, Any] = field(default_factory=dict)
+    tls: list[TlsEntry] = field(default_factory=list)
+    challenges: list[Challenge] = field(default_factory=list)
+    _longer: set[tuple[str, tuple[str, str]]] = field(default_factory=set)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of its object."""
+        return self.ref.namespace
+
+    def add(self, rule: Rule, *, longer: bool = False) -> None:
+        """Add a rule. Of /foo and /foo/, `longer`, in one object the longer wins (types.go)."""
+        key = (rule.host, rule.identity)
+        if longer:
+            self.rules = [one for one in self.rules if (one.host, one.identity) != key]
+            self._longer.add(key)
+        if longer or key not in self._longer:
+            self.rules.append(rule)
+
+    def field_of(self, rule: Rule) -> str:
+        """The place of a rule in the object."""
+        first, second = rule.place
+        if self.ref.kind != "Ingress":
+            return f"spec.http[{second}]"
+        return f"spec.rules[{first}].http.paths[{second}]"
