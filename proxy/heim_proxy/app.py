@@ -24,6 +24,7 @@ from typing import Any, Final
 from heim_config.model import Config
 from heim_config.units import Address
 from heim_proxy.agents.authority import Authority
+from heim_proxy.agents.dialer import AgentDialers
 from heim_proxy.agents.wiring import Agents, authority_of
 from heim_proxy.certs.load import CertificateFiles
 from heim_proxy.certs.store import CertStore
@@ -194,6 +195,9 @@ class Proxy:
             live=self._live,
             portal=portal,
             door=Doors({TUNNEL_PATH: tunnel, AGENT_PATH: agents.door}),
+            agents=AgentDialers(
+                agents.registry, snapshot=lambda: self._snapshot, now=self._clock.now
+            ),
             access_log=access_log,
             audit=self._audit,
             metrics=self._metrics,

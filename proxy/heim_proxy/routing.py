@@ -168,6 +168,11 @@ class Route:
     endpoints: tuple[Endpoint, ...]
     strip_prefix: bool = False
 
+    @property
+    def via(self) -> str:
+        """What of which agent it goes to, for people; empty when it goes to addresses."""
+        return self.endpoints[0].words if self.endpoints else ""
+
     def upstream_path(self, path: bytes) -> bytes:
         """The path sent upstream for a matched canonical `path`: the prefix removed if so asked."""
         if not self.strip_prefix or self.path == b"/":

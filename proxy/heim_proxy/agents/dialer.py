@@ -1,22 +1,55 @@
 """Connections through agents: an OPEN on one of an agent's lanes, answered, as a transport.
 
-What is asked for is a target by its name, never an address: the agent alone knows where it is.
+What is asked for is a target by its name, never an address: the agent alone knows where it is
+(security.md, O1 and O7). Whom the connection is for goes with it, signed for the one machine that
+is asked.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from heim_proxy.agents import words
+from heim_proxy.agents.assertions import stream_assertion
+from heim_proxy.agents.opening import Opening, Secured, Unanswered
+from heim_proxy.agents.presence import Offline
+from heim_proxy.edge.dial import AgentDialError
+from heim_wire.errors import FAILURES, Code, OpenRefused
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
+    from heim_proxy.agents.lane import Lane
     from heim_proxy.agents.registry import Registry
-    from heim_proxy.edge.dial import Dialer, Errand
+    from heim_proxy.edge.dial import Errand
     from heim_proxy.routing import Endpoint
     from heim_proxy.snapshot import Snapshot
 
-__all__ = ["AgentDialer", "AgentDialers"]
+__all__ = ["DIALS_AT_ONCE", "AgentDialer", "AgentDialers"]
+
+DIALS_AT_ONCE: Final = 24
+"""Unanswered OPENs for one target. A lane has 64: targets that swallow SYNs must not take them all,
+so the others of the same target wait for their turn here."""
+
+# The second one on another lane, or after a lane's end nobody had noticed.
+_TRIES: Final = 2
+# Of our patience the agent gets this much less, so that its own answer comes before our deadline.
+_MARGIN_S: Final = 0.5
+_MARGIN: Final = 0.1
+# Whoever gives up so close to the deadline gave up for it, not because a client left.
+_LATE_S: Final = 0.1
+
+
+class _Gate:
+    """Who may ask for one target just now."""
+
+    __slots__ = ("turns", "users")
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(DIALS_AT_ONCE)
+        self.users = 0
 
 
 class AgentDialers:
@@ -36,20 +69,129 @@ class AgentDialers:
             snapshot: The one in force.
             now: Seconds since the epoch.
         """
-        raise NotImplementedError
+        self.registry = registry
+        self.snapshot = snapshot
+        self.now = now
+        self._gates: dict[tuple[str, str], _Gate] = {}
 
-    def dialer(self, endpoint: Endpoint, errand: Errand) -> Dialer:
+    def dialer(self, endpoint: Endpoint, errand: Errand) -> AgentDialer:
         """A dialer for one connection to `endpoint` (scheme agent), on somebody's behalf."""
-        raise NotImplementedError
+        return AgentDialer(self, endpoint, errand)
+
+    @asynccontextmanager
+    async def turn(self, endpoint: Endpoint) -> AsyncIterator[None]:
+        """Wait for a turn to ask for a target; first come, first served."""
+        key = (endpoint.host, endpoint.target)
+        gate = self._gates.get(key)
+        if gate is None:
+            gate = self._gates[key] = _Gate()
+        gate.users += 1
+        try:
+            async with gate.turns:
+                yield
+        finally:
+            gate.users -= 1
+            if not gate.users:
+                del self._gates[key]
 
 
 class AgentDialer:
     """Dials one target of one agent for one `Errand`; see `edge.dial.Dialer`."""
 
+    __slots__ = ("_dialers", "_endpoint", "_errand")
+
+    def __init__(self, dialers: AgentDialers, endpoint: Endpoint, errand: Errand) -> None:
+        self._dialers = dialers
+        self._endpoint = endpoint
+        self._errand = errand
+
     async def dial(self, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.BaseProtocol:
-        """A protocol connected to the target.
+        """A protocol connected to the target. The caller owns the deadline, `Errand.patience_s`.
 
         Raises:
-            AgentDialError: With the code, in words.
+            AgentDialError: Why not, with a code, in words.
+            DialError: The target's TLS is not what it should be.
         """
-        raise NotImplementedError
+        count = self._dialers.registry.count
+        name = self._endpoint.host
+        deadline = asyncio.get_running_loop().time() + self._errand.patience_s
+        try:
+            async with self._dialers.turn(self._endpoint):
+                protocol = await self._dial(factory, deadline)
+        except AgentDialError as error:
+            count(name, FAILURES[error.code].slug)
+            raise
+        except asyncio.CancelledError:
+            if asyncio.get_running_loop().time() >= deadline - _LATE_S:
+                count(name, FAILURES[Code.DIAL_TIMEOUT].slug)
+            raise
+        count(name, "opened")
+        return protocol
+
+    async def _dial(
+        self, factory: Callable[[], asyncio.BaseProtocol], deadline: float
+    ) -> asyncio.BaseProtocol:
+        endpoint = self._endpoint
+        failure: AgentDialError | None = None
+        for _ in range(_TRIES):
+            self._check()
+            lane = self._dialers.registry.pick(endpoint.host)
+            if isinstance(lane, Offline):
+                raise words.offline(endpoint, lane, self._dialers.now())
+            try:
+                opening = self._open(lane, factory, deadline)
+            except OpenRefused as refused:
+                failure = words.not_taken(endpoint, refused)
+                continue
+            try:
+                return await opening.protocol()
+            except Unanswered as unanswered:
+                failure = words.refused(endpoint, unanswered)
+                if not unanswered.again:
+                    break
+        assert failure is not None
+        raise failure
+
+    def _check(self) -> None:
+        """The configuration in force must know the agent and the target, whoever asks."""
+        endpoint = self._endpoint
+        grant = self._dialers.snapshot().agents.get(endpoint.host)
+        if grant is None or endpoint.target not in grant.targets:
+            raise words.not_configured(endpoint)
+
+    def _open(
+        self, lane: Lane, factory: Callable[[], asyncio.BaseProtocol], deadline: float
+    ) -> Opening:
+        """Ask the machine behind `lane`.
+
+        Raises:
+            OpenRefused: The lane takes no more.
+            AgentDialError: The person's statement is too long.
+        """
+        errand, endpoint = self._errand, self._endpoint
+        snapshot = self._dialers.snapshot()
+        left = max(deadline - asyncio.get_running_loop().time(), 0.0)
+        message = {
+            "target": endpoint.target,
+            "proto": errand.proto,
+            "deadline_ms": int((left - min(_MARGIN_S, left * _MARGIN)) * 1000),
+            "request_id": errand.request_id,
+            "assertion": stream_assertion(
+                snapshot,
+                errand,
+                target=endpoint.target,
+                audience=lane.thumbprint,
+                now=self._dialers.now(),
+            ),
+        }
+        try:
+            stream = lane.open(message)
+        except ValueError as error:
+            raise words.too_long(endpoint, errand) from error
+        if endpoint.tls is None:
+            return Opening(lane.channel, stream, endpoint, factory)
+        context = snapshot.endpoints.get(endpoint)
+        if context is None:
+            stream.reset(Code.GOING_AWAY, "the configuration changed")
+            raise words.not_configured(endpoint)
+        return Secured(lane.channel, stream, endpoint, factory, context)

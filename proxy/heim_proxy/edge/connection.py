@@ -244,7 +244,7 @@ class Front(asyncio.BufferedProtocol):
         if type(verdict) is Forward:
             exchange = self.exchange = Exchange(self, verdict, self.request_id)
             edge.live.add(exchange)
-            return exchange.begin(edge.pools(verdict.route), rest)
+            return exchange.begin(edge.pools(verdict, self.client), rest)
         return self._act(verdict, rest)
 
     def _judge(self) -> Verdict:
@@ -264,7 +264,7 @@ class Front(asyncio.BufferedProtocol):
         if isinstance(verdict, Forward):
             exchange = self.exchange = Exchange(self, verdict, self.request_id)
             edge.live.add(exchange)
-            return exchange.begin(edge.pools(verdict.route), rest)
+            return exchange.begin(edge.pools(verdict, self.client), rest)
         if isinstance(verdict, Portal):
             forward = edge.portal_forward(self.head, self.client, verdict, self.request_id)
             exchange = self.exchange = Exchange(self, forward, self.request_id, to_portal=True)

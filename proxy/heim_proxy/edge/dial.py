@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 from heim_proxy.routing import Endpoint
 
@@ -27,6 +27,7 @@ __all__ = [
     "EndpointDialer",
     "Errand",
     "InProcessDialer",
+    "Layered",
     "dial_reason",
 ]
 
@@ -99,6 +100,13 @@ class AgentDialing(Protocol):
 
     def dialer(self, endpoint: Endpoint, errand: Errand) -> Dialer:
         """A dialer for one connection to `endpoint` (scheme agent). It raises `AgentDialError`."""
+
+
+@runtime_checkable
+class Layered(Protocol):
+    """A protocol over TLS over a stream, which is told why the stream broke: TLS cannot tell."""
+
+    broken: Exception | None
 
 
 class EndpointDialer:

@@ -33,6 +33,7 @@ from heim_proxy.live import EndReason
 
 if TYPE_CHECKING:
     from heim_proxy.edge.connection import Front
+    from heim_proxy.edge.dial import DialError
     from heim_proxy.edge.pool import Pool
 
 __all__ = ["Exchange"]
@@ -154,14 +155,9 @@ class Exchange:
         if self.front.gate.holds:
             self.front.gate.release(Hold.DECIDING)
 
-    def dial_failed(self, reason: str, *, timed_out: bool) -> None:
-        """No connection could be made to any endpoint."""
-        backend = self.backend
-        self._refuse(
-            failures.connect_timeout(backend)
-            if timed_out
-            else failures.unreachable(backend, reason)
-        )
+    def dial_failed(self, error: DialError | TimeoutError) -> None:
+        """No connection could be made to any endpoint; `error` is the last one's."""
+        self._refuse(failures.not_connected(self.forward.route, error))
 
     def client_data(self, data: bytes) -> bytes:
         """Bytes from the client; returns those that belong to the next request."""
@@ -382,7 +378,7 @@ class Exchange:
         if self.status:
             self._cut("upstream_broken")
         else:
-            self._refuse(failures.bad_answer(self.backend))
+            self._refuse(failures.bad_answer(self.forward.route))
 
     def upstream_lost(self, error: Exception | None, *, partial: bool) -> None:
         """The connection ended before an answer came."""
@@ -397,12 +393,13 @@ class Exchange:
             return
         detail = f"closed before answering: {error or 'end of stream'}"
         self.front.edge.recorder.upstream_failed(self, detail)
-        self._refuse(failures.closed_early(self.backend))
+        self._refuse(failures.closed_early(self.forward.route, error))
 
-    def upstream_died(self) -> None:
+    def upstream_died(self, error: Exception | None) -> None:
         """The connection ended in the middle of an answer: the client must notice."""
         self._upstream = None
-        self.front.edge.recorder.upstream_failed(self, "closed in the middle of its answer")
+        detail = f"closed in the middle of its answer: {error or 'end of stream'}"
+        self.front.edge.recorder.upstream_failed(self, detail)
         self._cut("upstream_died")
 
     # -- ends -------------------------------------------------------------------------------
@@ -415,13 +412,13 @@ class Exchange:
     def timed_out(self, kind: str) -> None:
         """A deadline passed: `kind` is dial, first_byte, body, idle or goodbye."""
         if kind == "dial":
-            self._refuse(failures.connect_timeout(self.backend))
+            self._refuse(failures.connect_timeout(self.forward.route))
         elif kind == "body" and self.front.gate.held(Hold.PEER_SLOW):
-            self._refuse(failures.upstream_stalled(self.backend))
+            self._refuse(failures.upstream_stalled(self.forward.route))
         elif kind == "body":
             self._refuse(failures.body_timeout(self.backend))
         elif kind == "first_byte":
-            self._refuse(failures.first_byte_timeout(self.backend))
+            self._refuse(failures.first_byte_timeout(self.forward.route))
         elif kind == "goodbye":
             self._cut("goodbye")
         elif self._tunnel is not None:

@@ -1,17 +1,21 @@
 """What people are told when forwarding fails: which backend, what happened, which setting.
 
 Nothing in here names an address, a certificate or another inner detail of an upstream; that is in
-the log, under the request id that every one of these answers carries.
+the log, under the request id that every one of these answers carries. An agent and its target are
+named: they are words of the configuration, and who is to be asked.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from heim_proxy.edge.dial import AgentDialError, DialError
 from heim_proxy.edge.limits import BODY_IDLE_S
 from heim_proxy.edge.responses import Refusal
 from heim_proxy.live import EndReason
-from heim_proxy.routing import Backend
+from heim_proxy.routing import Backend, Route
+from heim_wire.aio.transport import StreamReset
+from heim_wire.errors import FAILURES, Code
 
 __all__ = [
     "bad_answer",
@@ -21,24 +25,36 @@ __all__ = [
     "connect_timeout",
     "ended",
     "first_byte_timeout",
-    "unreachable",
+    "not_connected",
     "upstream_stalled",
 ]
 
+# An agent that lost its lane is back within seconds, if its machine is.
+_AGENT_BACK_S: Final = 5
 
-def connect_timeout(backend: Backend) -> Refusal:
+
+def not_connected(route: Route, error: DialError | TimeoutError) -> Refusal:
+    """No connection could be made; the dialer's words are safe to show."""
+    if isinstance(error, TimeoutError):
+        return connect_timeout(route)
+    if isinstance(error, AgentDialError):
+        return _agent_failed(route.backend, error)
+    return _unreachable(route.backend, str(error))
+
+
+def connect_timeout(route: Route) -> Refusal:
     """No endpoint accepted a connection in time."""
+    backend = route.backend
     return Refusal(
         504,
         "upstream_connect_timeout",
-        f"backend {backend.name} did not accept a connection within {backend.timeouts.connect:g}s",
+        f"{_named(route)} did not accept a connection within {backend.timeouts.connect:g}s",
         f"is it running? timeouts.connect of backend {backend.name} sets the limit",
         backend=backend.name,
     )
 
 
-def unreachable(backend: Backend, reason: str) -> Refusal:
-    """No connection could be made; `reason` is the dialer's, safe to show."""
+def _unreachable(backend: Backend, reason: str) -> Refusal:
     return Refusal(
         502,
         "upstream_unreachable",
@@ -48,45 +64,71 @@ def unreachable(backend: Backend, reason: str) -> Refusal:
     )
 
 
-def closed_early(backend: Backend) -> Refusal:
-    """The connection ended before an answer."""
+def _agent_failed(backend: Backend, error: AgentDialError) -> Refusal:
+    failure = FAILURES[error.code]
+    # Of the request's own address a browser must not be told that there is nothing.
+    status = 502 if failure.http_status == 404 else failure.http_status
+    return Refusal(
+        status,
+        failure.slug,
+        f"backend {backend.name} cannot be reached: {error.detail}",
+        error.hint,
+        backend=backend.name,
+        retry_after=error.retry_after,
+    )
+
+
+def closed_early(route: Route, error: Exception | None = None) -> Refusal:
+    """The connection ended before an answer; `error` is how."""
+    backend = route.backend
+    if isinstance(error, StreamReset) and error.code == Code.AGENT_LOST:
+        return Refusal(
+            503,
+            FAILURES[Code.AGENT_LOST].slug,
+            f"backend {backend.name} did not answer: {error.reason}",
+            "the agent comes back by itself if it can; try again",
+            backend=backend.name,
+            retry_after=_AGENT_BACK_S,
+        )
     return Refusal(
         502,
         "upstream_closed",
-        f"backend {backend.name} closed the connection without an answer",
+        f"{_named(route)} closed the connection without an answer",
         f"see the log of backend {backend.name} for the time of this request",
         backend=backend.name,
     )
 
 
-def bad_answer(backend: Backend) -> Refusal:
+def bad_answer(route: Route) -> Refusal:
     """The answer broke HTTP."""
     return Refusal(
         502,
         "upstream_bad_answer",
-        f"backend {backend.name} sent an answer that is not valid HTTP",
+        f"{_named(route)} sent an answer that is not valid HTTP",
         "the log entry with this request id says what was wrong with it",
-        backend=backend.name,
+        backend=route.backend.name,
     )
 
 
-def first_byte_timeout(backend: Backend) -> Refusal:
+def first_byte_timeout(route: Route) -> Refusal:
     """The answer did not begin in time."""
+    backend = route.backend
     return Refusal(
         504,
         "upstream_timeout",
-        f"backend {backend.name} did not start to answer within {backend.timeouts.first_byte:g}s",
+        f"{_named(route)} did not start to answer within {backend.timeouts.first_byte:g}s",
         f"timeouts.first_byte of backend {backend.name} sets the limit",
         backend=backend.name,
     )
 
 
-def upstream_stalled(backend: Backend) -> Refusal:
+def upstream_stalled(route: Route) -> Refusal:
     """The upstream stopped reading the request body."""
+    backend = route.backend
     return Refusal(
         504,
         "upstream_stalled",
-        f"backend {backend.name} read no byte of the request body for {BODY_IDLE_S:g}s",
+        f"{_named(route)} read no byte of the request body for {BODY_IDLE_S:g}s",
         f"see the log of backend {backend.name} for the time of this request",
         backend=backend.name,
     )
@@ -118,6 +160,12 @@ def ended(backend: Backend, reason: EndReason) -> Refusal:
     status, hint = _ENDINGS.get(reason, (401, "sign in again"))
     headers = (f'WWW-Authenticate: Heim realm="{backend.name}"',) if status == 401 else ()
     return Refusal(status, reason.value, _ENDED[reason], hint, headers, backend=backend.name)
+
+
+def _named(route: Route) -> str:
+    """The backend, and what of which agent it is, where it is one."""
+    via = f" ({route.via})" if route.via else ""
+    return f"backend {route.backend.name}{via}"
 
 
 _ENDINGS: Final = {

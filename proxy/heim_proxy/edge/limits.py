@@ -9,6 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "AGENT_IDLE",
+    "AGENT_POOLS",
+    "AGENT_POOL_IDLE_S",
+    "AGENT_POOL_SIZE",
     "BODY_IDLE_S",
     "CONNECTIONS",
     "CONNECTIONS_PER_ADDRESS",
@@ -77,6 +81,13 @@ POOL_IDLE_S: Final = 55.0
 POOL_FRESH_S: Final = 4.0
 # An endpoint that refused a connection is asked last for this long, where there are others.
 POOL_COOL_S: Final = 10.0
+# Idle connections through agents, of one person to one backend: as many as a browser makes. Every
+# one is a connection on the agent's machine too, and one of 1024 streams of its lane.
+AGENT_POOL_SIZE: Final = 8
+AGENT_POOL_IDLE_S: Final = 15.0
+AGENT_IDLE: Final = 256
+# People (and their addresses, and backends) whose connections through agents are kept at a time.
+AGENT_POOLS: Final = 1024
 # How often deadlines are checked; every deadline above may be late by this much.
 SWEEP_S: Final = 0.5
 # Bytes one connection may read in one turn of the loop before the others get theirs: one read of

@@ -13,6 +13,7 @@ from heim_proxy.edge.dial import Dialer
 from heim_proxy.edge.limits import POOL_COOL_S, POOL_FRESH_S, POOL_IDLE_S, POOL_SIZE
 
 if TYPE_CHECKING:
+    from heim_proxy.edge.exchange import Exchange
     from heim_proxy.edge.upstream import Upstream
 
 __all__ = ["Pool"]
@@ -21,17 +22,23 @@ __all__ = ["Pool"]
 class Pool:
     """LIFO of idle connections, at most POOL_SIZE, none idle longer than POOL_IDLE_S."""
 
-    __slots__ = ("_closed", "_cool_until", "_idle", "dialer", "name")
+    __slots__ = ("_closed", "_cool_until", "_dialer", "_idle", "name")
 
-    def __init__(self, name: str, dialer: Dialer) -> None:
+    def __init__(self, name: str, dialer: Dialer | None) -> None:
+        """Without `dialer` a subclass says where connections come from (`dialer_for`)."""
         self.name = name
-        self.dialer = dialer
+        self._dialer = dialer
         self._idle: deque[Upstream] = deque()
         self._closed = False
         self._cool_until = 0.0
 
     def __len__(self) -> int:
         return len(self._idle)
+
+    def dialer_for(self, exchange: Exchange) -> Dialer:
+        """What makes a connection for an exchange that found none idle."""
+        assert self._dialer is not None
+        return self._dialer
 
     def take(self, now: float, *, repeatable: bool) -> Upstream | None:
         """An idle connection or None. `now` is monotonic time in seconds.

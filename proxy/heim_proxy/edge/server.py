@@ -20,6 +20,7 @@ from heim_proxy.edge.exchange import Exchange
 from heim_proxy.edge.head import RequestHead
 from heim_proxy.edge.judge import Client, Forward, Judge, Portal
 from heim_proxy.edge.limits import READ_BYTES, SWEEP_S
+from heim_proxy.edge.personal import PersonalPools
 from heim_proxy.edge.pool import Pool
 from heim_proxy.edge.record import Recorder
 from heim_proxy.edge.upstream import Upstream
@@ -29,7 +30,7 @@ from heim_runtime.tasks import spawn
 
 if TYPE_CHECKING:
     from heim_proxy.edge.connection import Front
-    from heim_proxy.edge.dial import Dialer
+    from heim_proxy.edge.dial import AgentDialing, Dialer
     from heim_proxy.edge.door import TunnelDoor
     from heim_proxy.identity.session import Sessions
     from heim_proxy.observe.access_log import AccessLog
@@ -67,11 +68,26 @@ class _Turns:
         self.pools = pools
         self._turn = 0
 
-    def next(self, now: float) -> tuple[Pool, ...]:
+    def next(self, forward: Forward, client: Client) -> tuple[Pool, ...]:
         """All of them, beginning with the next one that works; those that failed come last."""
+        now = monotonic()
         first = self._turn = (self._turn + 1) % len(self.pools)
         order = self.pools[first:] + self.pools[:first]
         return tuple(sorted(order, key=lambda pool: pool.cooling(now)))
+
+
+class _Personal(_Turns):
+    """The one endpoint of a route through an agent: which pool it is depends on who asks."""
+
+    __slots__ = ("_shelf",)
+
+    def __init__(self, shelf: PersonalPools) -> None:
+        super().__init__(())
+        self._shelf = shelf
+
+    def next(self, forward: Forward, client: Client) -> tuple[Pool, ...]:
+        """See `_Turns.next`."""
+        return (self._shelf.find(forward, client, monotonic()),)
 
 
 class Edge:
@@ -85,6 +101,7 @@ class Edge:
         live: LiveRegistry,
         portal: Dialer,
         door: TunnelDoor,
+        agents: AgentDialing,
         access_log: AccessLog,
         audit: Audit,
         metrics: Metrics,
@@ -100,6 +117,8 @@ class Edge:
         # What client connections read into, one at a time.
         self.buffer = memoryview(bytearray(READ_BYTES))
         self.portal_pools = (Pool("portal", portal),)
+        self.agents = agents
+        self.personal_pools = PersonalPools(agents)
         self.snapshot = snapshot
         self.judge = Judge(snapshot, sessions)
         self.recorder = Recorder(access_log=access_log, audit=audit, metrics=metrics, now=clock.now)
@@ -121,6 +140,8 @@ class Edge:
         kept = {endpoint for endpoint, context in snapshot.endpoints.items() if context is None}
         for endpoint in [endpoint for endpoint in self._pools if endpoint not in kept]:
             self._pools.pop(endpoint).close()
+        # What agents were told is of the old snapshot, too.
+        self.personal_pools.close()
         ended = self.live.review(self._review)
         if ended:
             log.info("exchanges.ended_by_config", extra={"count": ended})
@@ -132,7 +153,20 @@ class Edge:
             return None
         head = exchange.front.head
         forward = exchange.forward
-        return self.judge.review(forward, head.method, forward.host, head.target)
+        reason = self.judge.review(forward, head.method, forward.host, head.target)
+        return reason or self._moved(forward, head.target.path)
+
+    def _moved(self, forward: Forward, path: bytes) -> EndReason | None:
+        """Whether what a request goes to through an agent is not what its path leads to now.
+
+        A list of targets is a permission: what it no longer gives must not go on for hours.
+        """
+        if not forward.route.via:
+            return None
+        routes = self.snapshot.routes.lookup(forward.host)
+        route = routes.match(path) if routes is not None else None
+        same = route is not None and route.endpoints == forward.route.endpoints
+        return None if same else EndReason.BACKEND_MOVED
 
     def trusts(self, address: str) -> bool:
         """Whether forwarding headers from this address are believed (`trusted_proxies`)."""
@@ -175,6 +209,7 @@ class Edge:
                     front.abort()
             for pool in (*self._pools.values(), *self.portal_pools):
                 pool.sweep(monotonic())
+            self.personal_pools.sweep(monotonic())
             now = self.now()
             self.live.expire(now)
             self.door.tick(now)
@@ -192,6 +227,7 @@ class Edge:
             front.abort()
         for pool in (*self._pools.values(), *self.portal_pools):
             pool.close()
+        self.personal_pools.close()
 
     async def _emptied(self, patience_s: float) -> None:
         """Wait until no client connection is left, `patience_s` seconds at most."""
@@ -203,12 +239,18 @@ class Edge:
 
     # -- upstreams --------------------------------------------------------------------------
 
-    def pools(self, route: Route) -> tuple[Pool, ...]:
+    def pools(self, forward: Forward, client: Client) -> tuple[Pool, ...]:
         """The pools of a route's endpoints: the one whose turn it is first, failed ones last."""
+        route = forward.route
         turns = self._turns.get(route)
         if turns is None:
-            turns = self._turns[route] = _Turns(tuple(self._pool(e) for e in route.endpoints))
-        return turns.pools if len(turns.pools) == 1 else turns.next(monotonic())
+            turns = self._turns[route] = self._take_turns(route)
+        return turns.pools if len(turns.pools) == 1 else turns.next(forward, client)
+
+    def _take_turns(self, route: Route) -> _Turns:
+        if route.via:
+            return _Personal(self.personal_pools)
+        return _Turns(tuple(self._pool(endpoint) for endpoint in route.endpoints))
 
     def _pool(self, endpoint: Endpoint) -> Pool:
         pool = self._pools.get(endpoint)
@@ -223,18 +265,18 @@ class Edge:
 
     async def _dial(self, exchange: Exchange, pools: tuple[Pool, ...]) -> None:
         """Try each endpoint in turn, each within the backend's connect timeout."""
-        reason = "no upstream"
-        timed_out = False
+        failure: DialError | TimeoutError = DialError("no upstream")
         for pool in pools:
             exchange.upstream_name = pool.name
             try:
                 async with asyncio.timeout(exchange.backend.timeouts.connect):
-                    upstream = await pool.dialer.dial(partial(Upstream, pool, self.loop))
+                    upstream = await pool.dialer_for(exchange).dial(
+                        partial(Upstream, pool, self.loop)
+                    )
             except (DialError, TimeoutError) as error:
-                timed_out = isinstance(error, TimeoutError)
-                reason = str(error)
+                failure = error
                 pool.cool(monotonic())
-                detail = "connect timeout" if timed_out else reason
+                detail = "connect timeout" if isinstance(error, TimeoutError) else str(error)
                 self.recorder.upstream_failed(exchange, f"dial failed: {detail}")
                 continue
             assert isinstance(upstream, Upstream)
@@ -243,7 +285,7 @@ class Edge:
             else:
                 exchange.connected(upstream)
             return
-        exchange.dial_failed(reason, timed_out=timed_out)
+        exchange.dial_failed(failure)
 
     def portal_forward(
         self, head: RequestHead, client: Client, portal: Portal, request_id: bytes

@@ -46,6 +46,7 @@ class Upstream(asyncio.Protocol):
         "_transport",
         "_waiting",
         "alive",
+        "broken",
         "exchange",
         "framing",
         "gate",
@@ -62,6 +63,8 @@ class Upstream(asyncio.Protocol):
         self._loop = loop
         self._answer = AnswerHead()
         self.alive = True
+        # Why what is below its TLS broke (`edge.dial.Layered`): TLS takes a cut for an end.
+        self.broken: Exception | None = None
         # Whether it has waited in its pool: only then can it have gone stale.
         self.used = False
         self.idle_since = 0.0
@@ -224,6 +227,7 @@ class Upstream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """asyncio: the connection is gone."""
         self.alive = False
+        exc = exc or self.broken
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             self.pool.forget(self)
@@ -234,7 +238,7 @@ class Upstream(asyncio.Protocol):
         elif self.framing == Framing.UNTIL_CLOSE and exc is None:
             exchange.answered_by_close()
         else:
-            exchange.upstream_died()
+            exchange.upstream_died(exc)
 
     def pause_writing(self) -> None:
         """asyncio: the upstream reads more slowly than the client sends."""

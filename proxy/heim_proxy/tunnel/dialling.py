@@ -11,7 +11,7 @@ import logging
 import socket
 from typing import TYPE_CHECKING, Final
 
-from heim_proxy.edge.dial import DialError, EndpointDialer
+from heim_proxy.edge.dial import AgentDialError, DialError, EndpointDialer, Errand
 from heim_proxy.edge.limits import SWEEP_S
 from heim_proxy.tunnel import refusals
 from heim_proxy.tunnel.streams import TunnelStream
@@ -21,6 +21,7 @@ from heim_wire.errors import Code
 
 if TYPE_CHECKING:
     from heim_proxy.edge.connection import Front
+    from heim_proxy.edge.dial import Dialer
     from heim_proxy.edge.responses import Refusal
     from heim_proxy.identity.session import Session
     from heim_proxy.live import EndReason
@@ -79,10 +80,9 @@ class Dialling:
                 self._stream.abort()
 
     async def _dial(self, patience_s: float) -> None:
-        dialer = EndpointDialer(self._passage.target.endpoint, None)
         try:
             async with asyncio.timeout(patience_s):
-                await dialer.dial(self._make_relay)
+                await self._dialer(patience_s).dial(self._make_relay)
         except (DialError, TimeoutError) as error:
             if not self.over:
                 self._failed(error, patience_s)
@@ -100,6 +100,22 @@ class Dialling:
         self._front.exchange = self._stream
         self._stream.open(answer, relay, self._early.take())
 
+    def _dialer(self, patience_s: float) -> Dialer:
+        passage = self._passage
+        endpoint = passage.target.endpoint
+        if endpoint.scheme != "agent":
+            return EndpointDialer(endpoint, None)
+        errand = Errand(
+            session=passage.session,
+            backend=passage.backend.name,
+            roles=passage.allow.roles,
+            client=passage.client,
+            request_id=passage.request_id,
+            proto="tcp",
+            patience_s=patience_s,
+        )
+        return self._front.edge.agents.dialer(endpoint, errand)
+
     def _make_relay(self) -> Relay:
         self._relay = Relay(self._stream.relay_over)
         return self._relay
@@ -109,8 +125,12 @@ class Dialling:
         told = "connect timeout" if timed_out else str(error)
         self._front.edge.recorder.upstream_failed(self, f"dial failed: {told}")
         backend, user = self.backend.name, self._passage.user
+        if isinstance(error, AgentDialError):
+            self._refuse(refusals.agent_failed(backend, user, error))
+            return
         if timed_out or isinstance(error.__cause__, TimeoutError):
-            self._refuse(refusals.no_answer(backend, user, patience_s))
+            via = self._passage.target.endpoint.words
+            self._refuse(refusals.no_answer(backend, user, patience_s, via=via))
             return
         unresolved = isinstance(error.__cause__, socket.gaierror | ValueError)
         code = Code.DNS if unresolved else Code.DIAL_REFUSED

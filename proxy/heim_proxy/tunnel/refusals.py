@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from heim_proxy.access.policy import Deny, DenyReason
+from heim_proxy.edge.dial import AgentDialError
 from heim_proxy.edge.responses import Refusal
 from heim_proxy.routing import Backend
 from heim_proxy.tunnel.passage import Ending, again
@@ -17,6 +18,7 @@ from heim_wire.errors import FAILURES, Code
 from heim_wire.handshake import SUBPROTOCOL
 
 __all__ = [
+    "agent_failed",
     "ambiguous_backend",
     "busy",
     "ended",
@@ -194,10 +196,26 @@ def unreachable(backend: str, user: str, reason: str, *, code: int = Code.DIAL_R
     return _refusal(code, detail, hint, backend=backend, user=user)
 
 
-def no_answer(backend: str, user: str, seconds: float) -> Refusal:
-    """The upstream did not accept a connection in time."""
+def no_answer(backend: str, user: str, seconds: float, *, via: str = "") -> Refusal:
+    """The upstream did not accept a connection in time; `via` names a target of an agent."""
     reason = f"no answer within {seconds:g}s"
+    if via:
+        reason = f"{via} did not answer within {seconds:g}s"
     return unreachable(backend, user, reason, code=Code.DIAL_TIMEOUT)
+
+
+def agent_failed(backend: str, user: str, error: AgentDialError) -> Refusal:
+    """The agent is not there, may not, or could not connect."""
+    failure = FAILURES[error.code]
+    return Refusal(
+        failure.http_status,
+        failure.slug,
+        f"{backend} cannot be reached: {error.detail}",
+        error.hint,
+        backend=backend,
+        user=user,
+        retry_after=error.retry_after,
+    )
 
 
 def ended(ending: Ending, backend: str, user: str) -> Refusal:

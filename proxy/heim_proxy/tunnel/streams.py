@@ -51,7 +51,13 @@ _FIRST_BYTES: Final = 16 * 1024
 # not make the log say that access was withdrawn.
 _ENDS: Final = {
     code: FAILURES[code].slug
-    for code in (Code.PROTOCOL, Code.FLOW, Code.INTERNAL, Code.CONNECTION_RESET)
+    for code in (
+        Code.PROTOCOL,
+        Code.FLOW,
+        Code.INTERNAL,
+        Code.CONNECTION_RESET,
+        Code.AGENT_LOST,
+    )
 }
 
 

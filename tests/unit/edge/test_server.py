@@ -111,7 +111,7 @@ class TestPools:
             new = snapshot(configured([app(http=http)]), generation=generation)
             stage.edge.swap(new)
             ((endpoint, context),) = new.endpoints.items()
-            dialer = stage.edge._pool(endpoint).dialer
+            dialer = stage.edge._pool(endpoint)._dialer
             assert isinstance(dialer, EndpointDialer)
             assert context is not None
             assert dialer._context is context

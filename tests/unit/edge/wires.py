@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from heim_proxy.edge.connection import Front
-from heim_proxy.edge.dial import DialError
+from heim_proxy.edge.dial import DialError, Errand
 from heim_proxy.edge.listener import Peer
 from heim_proxy.edge.pool import Pool
 from heim_proxy.edge.server import Edge
@@ -23,13 +23,14 @@ from heim_proxy.live import EndReason, LiveExchange
 from heim_proxy.observe.access_log import AccessLog
 from heim_proxy.observe.audit import Audit
 from heim_proxy.observe.metrics import Metrics
+from heim_proxy.routing import Endpoint
 from tests.fakes.sessions import ALICE, Stage
 from tests.fakes.snapshots import app, configured, role, snapshot
 from tests.unit.edge.heads import HOST, head_bytes
 
 __all__ = [
-    "Client", "Dialled", "Door", "Guest", "Theatre", "Wire", "answer", "divided", "theatre",
-    "turns",
+    "Agents", "Client", "Dialled", "Door", "Guest", "Theatre", "Wire", "answer", "divided",
+    "theatre", "turns",
 ]  # fmt: skip
 
 _Protocol = asyncio.Protocol | asyncio.BufferedProtocol
@@ -157,6 +158,19 @@ class Dialled:
         return self.made[-1]
 
 
+@dataclass
+class Agents:
+    """Where dialers for agents come from: every errand is noted, connections are `dialled`'s."""
+
+    errands: list[Errand] = field(default_factory=list)
+    dialled: Dialled = field(default_factory=lambda: Dialled("agent:desktop/web"))
+
+    def dialer(self, endpoint: Endpoint, errand: Errand) -> Dialled:
+        assert str(endpoint) == self.dialled.name
+        self.errands.append(errand)
+        return self.dialled
+
+
 class Client:
     """A client connection and its end of it."""
 
@@ -244,6 +258,7 @@ class Theatre:
     stage: Stage
     upstreams: list[Dialled]
     portal: Dialled
+    agents: Agents
     door: Door
     alice: Session
     log: AccessLog
@@ -268,7 +283,7 @@ class Theatre:
         """Send a request that is forwarded; the upstream connection that it is on."""
         client.wire.taken()
         assert await client.send(self.request() if data is None else data) == b""
-        return self.upstream.last
+        return self.agents.dialled.last if self.agents.errands else self.upstream.last
 
     def lines(self) -> list[str]:
         """The access log so far."""
@@ -277,35 +292,44 @@ class Theatre:
 
 
 @asynccontextmanager
-async def theatre(directory: Path, *, upstreams: int = 1, **keys: Any) -> AsyncIterator[Theatre]:
+async def theatre(
+    directory: Path, *, upstreams: int = 1, through: bool = False, **keys: Any
+) -> AsyncIterator[Theatre]:
+    """`through`: the backend is target `web` of agent `desktop`."""
     urls = [f"http://127.0.0.1:{3000 + index}" for index in range(upstreams)]
-    top = {name: keys.pop(name) for name in ("trusted_proxies",) if name in keys}
-    backend = app(http=[{"path": "/", "upstreams": urls}], **keys)
-    roles = [] if keys.get("public") else [role("everything", "app/all")]
+    top = {name: keys.pop(name) for name in ("trusted_proxies", "roles") if name in keys}
+    http: dict[str, Any] = {"path": "/", "upstreams": urls}
+    if through:
+        http = {"path": "/", "agent": "desktop", "target": "web"}
+        top["agents"] = [{"name": "desktop", "targets": ["web", "wiki"]}]
+    backend = app(http=[http], **keys)
+    roles = top.pop("roles", [] if keys.get("public") else [role("everything", "app/all")])
     built = snapshot(configured([backend], roles, **top))
     stage = await Stage.up(idle=36000.0)
     log_file = directory / "access.log"
     log = AccessLog(log_file)
     portal = Dialled("portal")
     door = Door()
+    agents = Agents()
     edge = Edge(
         built,
         sessions=stage.sessions,
         live=stage.live,
         portal=portal,
         door=door,
+        agents=agents,
         access_log=log,
         audit=Audit(),
         metrics=Metrics(version="test"),
         clock=stage.clock,
     )
     dialled = []
-    for endpoint in built.endpoints:
+    for endpoint in () if through else built.endpoints:
         dialled.append(Dialled(str(endpoint)))
         edge._pools[endpoint] = Pool(str(endpoint), dialled[-1])
     try:
         alice = await stage.sign_in(ALICE)
-        yield Theatre(edge, stage, dialled, portal, door, alice, log, log_file)
+        yield Theatre(edge, stage, dialled, portal, agents, door, alice, log, log_file)
     finally:
         for front in list(edge._fronts):
             front.abort()
