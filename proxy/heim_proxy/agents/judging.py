@@ -124,7 +124,11 @@ class Judge:
         return None
 
     def renew(self, verified: VerifiedAgent, now: float) -> tuple[bytes, float]:
-        """A newer certificate for the same key, and when it ends."""
+        """A newer certificate for the same key, and when it ends.
+
+        Raises:
+            CertificateRefused: Our own is over.
+        """
         authority = self._authority()
         certificate = authority.issue(verified.public_key, name=verified.name, now=now)
         return certificate, authority.verify(certificate, now=now).expires

@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from heim_proxy.agents import record, welcome
+from heim_proxy.agents.authority import CertificateRefused
 from heim_proxy.agents.judging import Claim
 from heim_proxy.agents.load import Load
 from heim_proxy.agents.presence import LanePresence
@@ -421,7 +422,7 @@ class Lane:
             self._renewed = now
             welcome.check_request(message, self._admitted.verified)
             given = self._door.judge.renew(self._admitted.verified, self._front.edge.now())
-        except welcome.RenewalRefusedError as refused:
+        except (welcome.RenewalRefusedError, CertificateRefused) as refused:
             self.notice(f"no newer certificate for agent {self.name}: {refused}")
             log.warning("agent.renewal_refused", extra={"agent": self.name, "error": str(refused)})
             return
