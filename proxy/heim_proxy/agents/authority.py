@@ -117,7 +117,7 @@ class Authority:
             # For the key that is there: another process may have been faster, or we were stopped
             # between the two files.
             key = _private_key(_read(key_file), str(key_file))
-            write_secret(cert_file, root_certificate(key, login_host=login_host, now=time.time()))
+            write_secret(cert_file, root_certificate(key, now=time.time()))
         return cls.load(cert_file, key_file, login_host=login_host)
 
     @classmethod
@@ -155,10 +155,10 @@ class Authority:
         return made
 
     @staticmethod
-    def generate_pem(*, login_host: str, now: float) -> tuple[bytes, bytes]:
+    def generate_pem(*, now: float) -> tuple[bytes, bytes]:
         """A fresh P-256 key and its own certificate, both in PEM: certificate, key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return root_certificate(key, login_host=login_host, now=now), _key_pem(key)
+        return root_certificate(key, now=now), _key_pem(key)
 
     def issue(
         self,
@@ -187,6 +187,10 @@ class Authority:
             begins=now - BACKDATED_S,
             expires=min(now + min(lifetime_s, LIFETIME_S), root.expires),
         )
+
+    def valid_at(self, now: float) -> bool:
+        """Whether certificates can be issued at `now`, in seconds since the epoch."""
+        return self._roots[0].valid_at(now)
 
     def verify(self, der: bytes, *, now: float) -> VerifiedAgent:
         """Whose certificate this is.

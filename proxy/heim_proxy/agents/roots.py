@@ -85,13 +85,13 @@ class Root:
         return True
 
 
-def root_certificate(key: PrivateKey, *, login_host: str, now: float) -> bytes:
+def root_certificate(key: PrivateKey, *, now: float) -> bytes:
     """The certificate that a key signs for itself, in PEM, good for ten years from `now`."""
     at = datetime.datetime.fromtimestamp(now, datetime.UTC)
-    # At most 64 characters (RFC 5280, ub-common-name); a name for people, which nothing checks.
-    name = x509.Name(
-        [x509.NameAttribute(x509.NameOID.COMMON_NAME, f"Heim agents {login_host}"[:64])]
-    )
+    public = key.public_key()
+    # Two authorities that follow each other differ in name: people look at it, and some tools.
+    mark = x509.SubjectKeyIdentifier.from_public_key(public).digest.hex()[:8]
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"Heim agents {mark}")])
     usage = x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=True,
@@ -103,7 +103,6 @@ def root_certificate(key: PrivateKey, *, login_host: str, now: float) -> bytes:
         encipher_only=False,
         decipher_only=False,
     )
-    public = key.public_key()
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)

@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator, Sequence, Sized
 
 from heim_config.advice import advice
+from heim_config.agents import AgentsCa
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Problem
 from heim_config.template import render_init
+from heim_proxy.agents.authority import Authority
 from heim_proxy.certs.load import CertificateFiles, CertificateProblem
 from heim_proxy.certs.load import load as load_certificate
 from heim_proxy.cli.complain import complain, load_or_complain
@@ -85,11 +87,23 @@ def _look_inside(config: Config) -> Iterator[tuple[str, str]]:
             SigningKeys.load(config.assertion.key_file)
     except KeyFileError as error:
         yield "assertion.key_file", str(error)
+    if config.agents_ca is not None:
+        yield from _look_at_authority(config.agents_ca, config.login_host)
     for position, certificate in enumerate(config.tls.certificates):
         try:
             load_certificate(CertificateFiles.pair(*certificate.pair), now=time.time())
         except CertificateProblem as problem:
             yield f"tls.certificates[{position}]", problem.reason
+
+
+def _look_at_authority(ca: AgentsCa, login_host: str) -> Iterator[tuple[str, str]]:
+    try:
+        authority = Authority.load(ca.cert_file, ca.key_file, login_host=login_host)
+    except KeyFileError as error:
+        yield "agents_ca", str(error)
+        return
+    if not authority.valid_at(time.time()):
+        yield "agents_ca.cert_file", f"{ca.cert_file}: certificate 1 is not valid now"
 
 
 def init(args: argparse.Namespace) -> int:
@@ -111,6 +125,10 @@ def keygen(args: argparse.Namespace) -> int:
     """Print new key material."""
     if args.kind == "session":
         print(KeyRing.generate_line())
+    elif args.kind == "ca":
+        # Certificate and key in one text: agents_ca may name one file twice.
+        certificate, key = Authority.generate_pem(now=time.time())
+        print((certificate + key).decode("ascii"), end="")
     else:
         print(SigningKeys.generate_pem().decode("ascii"), end="")
     return 0

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from heim_proxy.cli.agent_arguments import add_agent
+from heim_proxy.cli.arguments import Commands, add_config, lazy
 from heim_runtime.extras import MissingExtraError, require
 from heim_runtime.version import version
 
@@ -27,6 +29,7 @@ examples:
   heim-proxy explain --config heim.yaml --as alice@example.com GET https://grafana.x.example.com/
   heim-proxy session list --config heim.yaml
   heim-proxy token create backup --config heim.yaml > backup.token
+  heim-proxy agent token create office --config heim.yaml
 """
 
 
@@ -66,21 +69,19 @@ def build_parser() -> argparse.ArgumentParser:
     _add_session(commands)
     _add_subject(commands)
     _add_token(commands)
+    add_agent(commands)
     _add_demo(commands)
     return parser
 
 
-_Commands = argparse._SubParsersAction
-
-
-def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
     run = commands.add_parser(
         "run",
         help="serve, in the foreground",
         description="Serve in the foreground. SIGTERM drains, SIGHUP reloads the configuration "
         "and reopens the access log. Logs go to stderr, the access log to stdout, both as JSON.",
     )
-    _add_config(run)
+    add_config(run)
     run.add_argument(
         "--access-log",
         metavar="FILE",
@@ -93,21 +94,21 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         default=os.environ.get("HEIM_LOG_LEVEL", "info"),
         help="what is logged [HEIM_LOG_LEVEL; info]",
     )
-    run.set_defaults(run=_lazy("heim_proxy.cli.serve", "run"))
+    run.set_defaults(run=lazy("heim_proxy.cli.serve", "run"))
 
 
-def _add_check(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_check(commands: Commands[argparse.ArgumentParser]) -> None:
     check = commands.add_parser(
         "check",
         help="say what is wrong with a configuration",
         description="Report every mistake of a configuration at once, each with file, line and "
         "what to do. Files it names are looked at, nothing is contacted.",
     )
-    _add_config(check)
-    check.set_defaults(run=_lazy("heim_proxy.cli.configure", "check"))
+    add_config(check)
+    check.set_defaults(run=lazy("heim_proxy.cli.configure", "check"))
 
 
-def _add_init(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
     init = commands.add_parser(
         "init",
         help="print a commented configuration to start from",
@@ -118,29 +119,30 @@ def _add_init(commands: _Commands[argparse.ArgumentParser]) -> None:
         default=os.environ.get("HEIM_DOMAIN", "x.example.com"),
         help="the domain your backends live under [HEIM_DOMAIN; x.example.com]",
     )
-    init.set_defaults(run=_lazy("heim_proxy.cli.configure", "init"))
+    init.set_defaults(run=lazy("heim_proxy.cli.configure", "init"))
 
 
-def _add_keygen(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_keygen(commands: Commands[argparse.ArgumentParser]) -> None:
     keygen = commands.add_parser(
         "keygen",
         help="print new key material",
         description="Print new key material on stdout. session: one line for session.key_file "
         "(put a new one first, keep the old ones below while cookies live). assertion: a PEM "
-        "key for assertion.key_file.",
+        "key for assertion.key_file. ca: an authority for agents, certificate and key in PEM, for "
+        "both files of agents_ca.",
     )
-    keygen.add_argument("kind", choices=("session", "assertion"))
-    keygen.set_defaults(run=_lazy("heim_proxy.cli.configure", "keygen"))
+    keygen.add_argument("kind", choices=("session", "assertion", "ca"))
+    keygen.set_defaults(run=lazy("heim_proxy.cli.configure", "keygen"))
 
 
-def _add_explain(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_explain(commands: Commands[argparse.ArgumentParser]) -> None:
     explain = commands.add_parser(
         "explain",
         help="say who may do what, and why",
         description="Say what the policy decides about a request, which rule decides and what "
         "would change it. Exit status 0 when it is allowed, 1 when refused.",
     )
-    _add_config(explain)
+    add_config(explain)
     explain.add_argument(
         "--as",
         dest="who",
@@ -162,10 +164,10 @@ def _add_explain(commands: _Commands[argparse.ArgumentParser]) -> None:
         metavar="URL",
         help="the address, such as https://app.example.com/; for CONNECT a host",
     )
-    explain.set_defaults(run=_lazy("heim_proxy.cli.explain", "explain"))
+    explain.set_defaults(run=lazy("heim_proxy.cli.explain", "explain"))
 
 
-def _add_session(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_session(commands: Commands[argparse.ArgumentParser]) -> None:
     session = commands.add_parser(
         "session",
         help="list or revoke sessions",
@@ -174,20 +176,20 @@ def _add_session(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     actions = session.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="who is signed in")
-    _add_config(listing)
+    add_config(listing)
     listing.add_argument("--user", metavar="EMAIL", help="only this person's")
     listing.add_argument("--all", action="store_true", help="those that have ended, too")
-    listing.set_defaults(run=_lazy("heim_proxy.cli.state", "list_sessions"))
+    listing.set_defaults(run=lazy("heim_proxy.cli.state", "list_sessions"))
     revoke = actions.add_parser("revoke", help="end sessions")
-    _add_config(revoke)
+    add_config(revoke)
     which = revoke.add_mutually_exclusive_group(required=True)
     which.add_argument("id", nargs="?", metavar="ID", help="a session's id, as `list` shows it")
     which.add_argument("--user", metavar="EMAIL", help="every session of this person")
     which.add_argument("--everybody", action="store_true", help="every session there is")
-    revoke.set_defaults(run=_lazy("heim_proxy.cli.state", "revoke_sessions"))
+    revoke.set_defaults(run=lazy("heim_proxy.cli.state", "revoke_sessions"))
 
 
-def _add_subject(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_subject(commands: Commands[argparse.ArgumentParser]) -> None:
     subject = commands.add_parser(
         "subject",
         help="list or unpin the accounts behind e-mail addresses",
@@ -196,15 +198,15 @@ def _add_subject(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     actions = subject.add_subparsers(title="actions", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="which account each address is pinned to")
-    _add_config(listing)
-    listing.set_defaults(run=_lazy("heim_proxy.cli.state", "list_subjects"))
+    add_config(listing)
+    listing.set_defaults(run=lazy("heim_proxy.cli.state", "list_subjects"))
     unpin = actions.add_parser("unpin", help="let the next account with the address in")
-    _add_config(unpin)
+    add_config(unpin)
     unpin.add_argument("email", metavar="EMAIL")
-    unpin.set_defaults(run=_lazy("heim_proxy.cli.state", "unpin_subject"))
+    unpin.set_defaults(run=lazy("heim_proxy.cli.state", "unpin_subject"))
 
 
-def _add_token(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_token(commands: Commands[argparse.ArgumentParser]) -> None:
     token = commands.add_parser(
         "token",
         help="create, list or revoke the tokens of service accounts",
@@ -213,7 +215,7 @@ def _add_token(commands: _Commands[argparse.ArgumentParser]) -> None:
     )
     actions = token.add_subparsers(title="actions", metavar="ACTION", required=True)
     create = actions.add_parser("create", help="print a new token, once")
-    _add_config(create)
+    add_config(create)
     create.add_argument("account", metavar="NAME", help="a name under service_accounts")
     create.add_argument(
         "--expires",
@@ -221,20 +223,20 @@ def _add_token(commands: _Commands[argparse.ArgumentParser]) -> None:
         default="90d",
         help="how long it is good, such as 12h or 365d, or never [; 90d]",
     )
-    create.set_defaults(run=_lazy("heim_proxy.cli.token", "create_token"))
+    create.set_defaults(run=lazy("heim_proxy.cli.token", "create_token"))
     listing = actions.add_parser("list", help="which tokens there are, and when they were used")
-    _add_config(listing)
+    add_config(listing)
     listing.add_argument("--all", action="store_true", help="those that have ended, too")
-    listing.set_defaults(run=_lazy("heim_proxy.cli.token", "list_tokens"))
+    listing.set_defaults(run=lazy("heim_proxy.cli.token", "list_tokens"))
     revoke = actions.add_parser("revoke", help="end tokens")
-    _add_config(revoke)
+    add_config(revoke)
     which = revoke.add_mutually_exclusive_group(required=True)
     which.add_argument("id", nargs="?", metavar="ID", help="a token's id, as `list` shows it")
     which.add_argument("--account", metavar="NAME", help="every token of this service account")
-    revoke.set_defaults(run=_lazy("heim_proxy.cli.token", "revoke_tokens"))
+    revoke.set_defaults(run=lazy("heim_proxy.cli.token", "revoke_tokens"))
 
 
-def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
+def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
     demo = commands.add_parser(
         "demo",
         help="look at Heim on this machine, without any configuration",
@@ -258,31 +260,10 @@ def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="let alice reach this machine's own sshd (127.0.0.1:22) through the tunnel",
     )
-    demo.set_defaults(run=_lazy("heim_proxy.cli.serve", "demo"))
-
-
-def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        default=os.environ.get("HEIM_CONFIG", "heim.yaml"),
-        help="the configuration [HEIM_CONFIG; heim.yaml]",
-    )
+    demo.set_defaults(run=lazy("heim_proxy.cli.serve", "demo"))
 
 
 def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is not a port")
-
-
-def _lazy(module: str, name: str) -> Callable[[argparse.Namespace], int]:
-    """A command that imports its module when it runs, so that --help stays instant."""
-
-    def command(args: argparse.Namespace) -> int:
-        from importlib import import_module
-
-        run: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
-        return run(args)
-
-    return command

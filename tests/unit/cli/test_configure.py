@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 import pytest
 
 from heim_config.load import load_text
+from heim_proxy.agents.authority import Authority
 from heim_proxy.cli.configure import check, init, keygen
 from heim_proxy.identity.keys import KeyRing
 from heim_proxy.identity.signing import SigningKeys
+from tests.fakes.agent_certificates import authority_pem, key_pem, root_key
 from tests.fakes.heim import Heim
 from tests.fakes.snapshots import app, role, tcp
 
@@ -19,8 +22,10 @@ def told(capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
 
 
 class TestCheck:
-    def prepared(self, tmp_path: Path) -> Heim:
-        return Heim.prepare(tmp_path, backends=[app(), app("two")], roles=[role("r", "app/all")])
+    def prepared(self, tmp_path: Path, **more: object) -> Heim:
+        return Heim.prepare(
+            tmp_path, backends=[app(), app("two")], roles=[role("r", "app/all")], **more
+        )
 
     def run(self, heim: Heim) -> int:
         return check(argparse.Namespace(config=str(heim.config_file)))
@@ -104,6 +109,37 @@ class TestCheck:
         assert check(argparse.Namespace(config="/nowhere/heim.yaml")) == 2
         assert "/nowhere/heim.yaml" in told(capsys)[1]
 
+    @pytest.mark.parametrize(
+        ("pem", "part"),
+        [
+            (b"-----BEGIN CERTIFICATE-----", "agents_ca: "),
+            (
+                authority_pem(root_key(), begins=1e9, expires=1.1e9) + key_pem(root_key()),
+                "agents_ca.cert_file: ",
+            ),
+            (authority_pem(root_key("other")) + key_pem(root_key()), "does not belong to the key"),
+        ],
+        ids=["no key", "expired", "another key's"],
+    )
+    def test_an_authority_that_cannot_be_used_is_said(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], pem: bytes, part: str
+    ) -> None:
+        (tmp_path / "ca.pem").write_bytes(pem)
+        heim = self.prepared(tmp_path, agents_ca={"cert_file": "ca.pem", "key_file": "ca.pem"})
+        assert self.run(heim) == 2
+        out, err = told(capsys)
+        assert out == ""
+        assert part in err
+
+    def test_an_authority_that_fits_is_nothing_to_say(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        certificate, key = Authority.generate_pem(now=time.time())
+        (tmp_path / "ca.pem").write_bytes(certificate + key)
+        heim = self.prepared(tmp_path, agents_ca={"cert_file": "ca.pem", "key_file": "ca.pem"})
+        assert self.run(heim) == 0
+        assert "agents_ca" not in told(capsys)[1]
+
     def test_nothing_secret_is_printed(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -148,3 +184,12 @@ class TestKeygen:
         assert keygen(argparse.Namespace(kind="assertion")) == 0
         keys = SigningKeys.parse(told(capsys)[0].encode())
         assert len(keys.jwks()["keys"]) == 1
+
+    def test_an_authority_is_one_file_that_is_both_of_agents_ca(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert keygen(argparse.Namespace(kind="ca")) == 0
+        path = tmp_path / "ca.pem"
+        path.write_text(told(capsys)[0])
+        made = Authority.load(path, path, login_host="auth.example.com")
+        assert made.valid_at(time.time())

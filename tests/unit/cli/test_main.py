@@ -12,13 +12,16 @@ import pytest
 from heim_proxy.cli.main import build_parser, main
 from heim_runtime.version import version
 
-COMMANDS = ["run", "check", "init", "keygen", "explain", "session", "subject", "token", "demo"]
+COMMANDS = [
+    *("run", "check", "init", "keygen", "explain", "session", "subject", "token", "agent", "demo")
+]
 WORDS = [
     ["run"],
     ["check"],
     ["init"],
     ["keygen", "session"],
     ["keygen", "assertion"],
+    ["keygen", "ca"],
     ["explain", "--as", "a@b.c", "GET", "https://a.b/"],
     ["session", "list"],
     ["session", "revoke", "--everybody"],
@@ -27,6 +30,12 @@ WORDS = [
     ["token", "create", "backup"],
     ["token", "list"],
     ["token", "revoke", "--account", "backup"],
+    ["agent", "list"],
+    ["agent", "revoke", "office"],
+    ["agent", "revoke", "--id", "x"],
+    ["agent", "token", "create", "office"],
+    ["agent", "token", "list"],
+    ["agent", "token", "revoke", "x"],
     ["demo"],
 ]
 
@@ -96,6 +105,10 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         ["session"],
         ["session", "revoke"],
         ["session", "revoke", "abc", "--everybody"],
+        ["agent"],
+        ["agent", "token"],
+        ["agent", "revoke"],
+        ["agent", "revoke", "office", "--id", "x"],
         ["demo", "--port", "0"],
         ["demo", "--port", "65536"],
         ["demo", "--port", "x"],

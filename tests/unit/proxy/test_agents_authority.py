@@ -72,7 +72,7 @@ def test_a_certificate_without_its_key_is_not_replaced_behind_agents_backs(tmp_p
 
 
 def test_what_keygen_prints_can_be_loaded(tmp_path: Path) -> None:
-    certificate, key = Authority.generate_pem(login_host=LOGIN_HOST, now=NOW)
+    certificate, key = Authority.generate_pem(now=NOW)
     (tmp_path / "ca.pem").write_bytes(certificate)
     (tmp_path / "ca.key").write_bytes(key)
     made = Authority.load(tmp_path / "ca.pem", tmp_path / "ca.key", login_host=LOGIN_HOST)

@@ -10,7 +10,7 @@ from jwt import PyJWK
 
 from heim_proxy.agents.roots import PrivateKey, Root, root_certificate
 from heim_proxy.identity.keys import KeyFileError
-from tests.fakes.agent_certificates import LOGIN_HOST, NOW, authority_pem, forged, root_key
+from tests.fakes.agent_certificates import NOW, authority_pem, forged, root_key
 
 P384 = ec.generate_private_key(ec.SECP384R1())
 RSA = rsa.generate_private_key(65537, 2048)
@@ -40,7 +40,7 @@ def test_a_root_is_published_as_a_key_that_libraries_read(key: PrivateKey, algor
 
 
 def test_what_is_generated_is_an_authority_for_ten_years() -> None:
-    made = root(root_certificate(root_key(), login_host=LOGIN_HOST, now=NOW))
+    made = root(root_certificate(root_key(), now=NOW))
     assert made.valid_at(NOW)
     assert made.valid_at(NOW + 9.9 * 365 * 86400)
     assert not made.valid_at(made.expires)
@@ -48,11 +48,12 @@ def test_what_is_generated_is_an_authority_for_ten_years() -> None:
     constraints = made.certificate.extensions.get_extension_for_oid(ExtensionOID.BASIC_CONSTRAINTS)
     assert constraints.critical
     assert constraints.value == x509.BasicConstraints(ca=True, path_length=0)
-    assert LOGIN_HOST in made.certificate.subject.rfc4514_string()
+    assert "Heim agents" in made.certificate.subject.rfc4514_string()
 
 
-def test_a_long_login_host_is_cut_in_the_name_for_people() -> None:
-    assert root(root_certificate(root_key(), login_host="a" * 63 + ".example", now=NOW))
+def test_authorities_that_follow_each_other_differ_in_name() -> None:
+    ours, other = (root(root_certificate(root_key(name), now=NOW)) for name in ("ours", "other"))
+    assert ours.certificate.subject != other.certificate.subject
 
 
 def test_only_what_it_signed_is_its_own() -> None:
