@@ -118,10 +118,14 @@ def explain_request(config: Config, who: Subject, method: str, url: str) -> Answ
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A request about which only policy can decide: every reading of its path; none for tcp."""
+    """A request about which only policy can decide: every reading of its path; none for tcp.
+
+    `way` says so when it goes through an agent.
+    """
 
     backend: str
     method: bytes
+    way: tuple[str, ...]
     views: tuple[bytes, ...] = ()
 
 
@@ -129,7 +133,8 @@ def _decided(config: Config, who: Subject, question: _Question) -> Answer:
     policy = policy_of(config)
     if question.method == _CONNECT:
         stream = explain_connect(policy, who, question.backend)
-        return Answer(isinstance(stream.decision, Allow), tuple(stream.lines()))
+        allowed = isinstance(stream.decision, Allow)
+        return Answer(allowed, (*stream.lines(), *question.way))
     lines: tuple[str, ...] = ()
     for view in question.views:
         explanation = explain_access(
@@ -137,8 +142,15 @@ def _decided(config: Config, who: Subject, question: _Question) -> Answer:
         )
         lines = tuple(explanation.lines())
         if not isinstance(explanation.decision, Allow):
-            return Answer(False, lines)
-    return Answer(True, lines)
+            return Answer(False, (*lines, *question.way))
+    return Answer(True, (*lines, *question.way))
+
+
+def _through(agent: str | None, target: str | None) -> tuple[str, ...]:
+    """Which agent it goes through, if any: there is a second check, of the agent's own list."""
+    if agent is None:
+        return ()
+    return (f"it goes to target {target} of agent {agent}, which checks it again by its own list",)
 
 
 def _question(config: Config, method: str, url: str) -> Answer | _Question:
@@ -172,9 +184,12 @@ def _question(config: Config, method: str, url: str) -> Answer | _Question:
         or any(routes.match(view) is not route or under(view, RESERVED_PREFIX) for view in views)
     ):
         return Answer(False, (_AMBIGUOUS,))
+    goes = route.endpoints[0]
+    way = _through(goes.host, goes.target) if goes.scheme == "agent" else ()
     if backend.public:
-        return Answer(True, (f"ALLOWED: everybody: backend {backend.name} is public",))
-    return _Question(backend.name, head.method, tuple(views))
+        everybody = f"ALLOWED: everybody: backend {backend.name} is public"
+        return Answer(True, (everybody, *way))
+    return _Question(backend.name, head.method, way, tuple(views))
 
 
 def _stream_question(config: Config, url: str) -> Answer | _Question:
@@ -182,13 +197,13 @@ def _stream_question(config: Config, url: str) -> Answer | _Question:
     host = _host_of(url)
     routes = routes_of(config).lookup(host)
     if routes is None:
-        names = {backend.name for backend in config.backends if backend.tcp is not None}
-        backend = host if host in names else None
+        name: str | None = host
     else:
-        backend = routes.tcp.backend.name if routes.tcp is not None else None
-    if backend is None:
-        return Answer(False, (f"REFUSED (no_such_target): there is no tcp at {host}",))
-    return _Question(backend, _CONNECT)
+        name = routes.tcp.backend.name if routes.tcp is not None else None
+    for backend in config.backends:
+        if backend.name == name and backend.tcp is not None:
+            return _Question(name, _CONNECT, _through(backend.tcp.agent, backend.tcp.target))
+    return Answer(False, (f"REFUSED (no_such_target): there is no tcp at {host}",))
 
 
 def _host_of(text: str) -> str:

@@ -285,6 +285,43 @@ def test_a_refused_stream_says_why() -> None:
     assert not answer.allowed
 
 
+THROUGH = configured(
+    [
+        app("grafana", http=[{"path": "/", "agent": "office", "target": "web"}]),
+        app("open", public=True, http=[{"path": "/", "agent": "office", "target": "web"}]),
+        {"name": "desktop", "tcp": {"agent": "office", "target": "ssh"}},
+    ],
+    [role("dev", "desktop", "grafana/all", members=[{"user": "bob@example.test"}])],
+    agents=[{"name": "office", "targets": ["ssh", "web"]}],
+)
+
+
+@pytest.mark.parametrize("name", ["bob", "alice"])
+@pytest.mark.parametrize(
+    ("method", "url", "target"),
+    [
+        ("CONNECT", "desktop.example.test", "ssh"),
+        ("CONNECT", "desktop", "ssh"),
+        ("GET", "https://grafana.example.test/", "web"),
+        ("GET", "https://open.example.test/", "web"),
+    ],
+)
+def test_what_goes_through_an_agent_is_said_to(
+    name: str, method: str, url: str, target: str
+) -> None:
+    answer = explain_request(THROUGH, subject_of(THROUGH, f"{name}@example.test"), method, url)
+    assert answer.lines[-1] == (
+        f"it goes to target {target} of agent office, which checks it again by its own list"
+    )
+    assert answer.allowed is (name == "bob" or "open" in url)
+
+
+def test_what_goes_through_none_is_not() -> None:
+    who = subject_of(CONFIG, "bob@example.test", groups=["sre"])
+    for method, url in (("CONNECT", "desktop"), ("GET", "https://grafana.example.test/")):
+        assert "agent" not in str(explain_request(CONFIG, who, method, url).lines)
+
+
 def test_a_browser_finds_nothing_where_there_is_tcp_alone() -> None:
     who = subject_of(CONFIG, "bob@example.test", groups=["sre"])
     answer = explain_request(CONFIG, who, "GET", "https://desktop.ssh.example.test/")
