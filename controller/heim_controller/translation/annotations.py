@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 from heim_config.units import format_duration, parse_duration
 from heim_controller.translation.diagnostics import quoted
@@ -27,8 +27,7 @@ _MAX_VALUE_CHARS: Final = 4096
 _MAX_ROLES: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """What annotations say. None stands for "not said".
 
     `roles` are Roles by namespace and name. Durations are as the configuration writes them.
@@ -50,11 +49,11 @@ class Options:
     idle_timeout: str | None = None
     ssl_redirect: bool | None = None
     strip_regex: bool = False
-    closed: tuple[str, str] | None = field(default=None)
+    closed: tuple[str, str] | None = None
 
     def closing(self, reason: str, message: str) -> Options:
         """The same, closed; the first reason stays."""
-        return self if self.closed is not None else replace(self, closed=(reason, message))
+        return self if self.closed is not None else self._replace(closed=(reason, message))
 
 
 NONE: Final = Options()
@@ -227,7 +226,7 @@ ANNOTATIONS: Final[Mapping[str, Annotation]] = {
 def read_options(found: Mapping[str, Any], namespace: str) -> Options:
     """What the annotations with our prefix say; `closed` when one of them cannot be understood."""
     options = NONE
-    for key in sorted(key for key in found if key.startswith(PREFIX)):
+    for key in sorted([key for key in found if key.startswith(PREFIX)]):
         try:
             options = _with(options, key, found[key], namespace)
         except _Unreadable as error:
@@ -248,7 +247,7 @@ def _with(options: Options, key: str, value: object, namespace: str) -> Options:
         raise _Unreadable("is one line of text")
     read: object = _roles(value, namespace) if known.option == "roles" else known.read(value)
     changed: dict[str, Any] = {known.option: read}
-    return replace(options, **changed)
+    return options._replace(**changed)
 
 
 def _consistent(options: Options) -> Options:

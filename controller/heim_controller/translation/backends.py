@@ -208,7 +208,7 @@ class BackendReader:
                 )
                 if isinstance(port, Unresolved):
                     raise _Unusable(port.message, f"{field}.upstream", port.reason)
-                found["upstream"] = port.cluster_ip or (*port.endpoints, port.name)[0]
+                found["upstream"] = port.stream_address
             case "url":
                 found["upstream"] = self._tcp_address(site, upstream["url"], f"{field}.upstream")
             case _:

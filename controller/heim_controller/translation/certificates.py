@@ -105,7 +105,7 @@ class _Chooser:
             return
         # Without hosts an entry stands for those of the rules that the certificate is for.
         wanted = hosts if entry.hosts else share.hosts
-        good = [host for host in wanted if any(covers(name, host) for name in facts.names)]
+        good = [host for host in wanted if host in facts.names or _covered(host, facts)]
         missing = [host for host in hosts if host not in good]
         if missing:
             message = f"Secret {secret[0]}/{secret[1]} is not for {', '.join(missing[:5])}"
@@ -133,3 +133,7 @@ class _Chooser:
             and policy.may_use(namespace, host)
             and self._owners.may(namespace, host)
         )]  # fmt: skip
+
+
+def _covered(host: str, facts: CertificateFacts) -> bool:
+    return any(covers(name, host) for name in facts.names)

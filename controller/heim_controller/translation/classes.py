@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from heim_controller.translation.objects import (
@@ -48,9 +48,9 @@ class Classes:
             name = annotations_of(ingress).get(_ANNOTATION)
         return self._adopts if name is None else name in self.names
 
-    def select(self, ingresses: Mapping[Key, Object]) -> Iterator[tuple[Key, Object]]:
+    def select(self, ingresses: Mapping[Key, Object]) -> dict[Key, Object]:
         """Those that are for us."""
-        return ((key, found) for key, found in ingresses.items() if self.ours(found))
+        return {key: found for key, found in ingresses.items() if self.ours(found)}
 
 
 def _is_ours(spec: Mapping[str, Any], proxy: Key) -> bool:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from heim_controller.translation.classes import Classes
 from heim_controller.translation.diagnostics import Findings, quoted
 from heim_controller.translation.hosts import CATCH_ALL, canonical_host
 from heim_controller.translation.objects import Key, Object, Objects, Ref
@@ -31,6 +32,10 @@ class Context:
     findings: Findings
     policy: Policy
     services: Services
+    # Those of our classes.
+    ingresses: Mapping[Key, Object]
+    # Hosts as they are written, to what they are; every host is written twice or more.
+    hosts: dict[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, objects: Objects, settings: Settings) -> Context:
@@ -38,7 +43,8 @@ class Context:
         findings = Findings()
         policy = Policy(objects, settings, findings)
         services = Services(objects, settings, external_names=policy.external_names)
-        return cls(objects, settings, findings, policy, services)
+        ingresses = Classes(objects, settings).select(objects.ingresses)
+        return cls(objects, settings, findings, policy, services, ingresses)
 
     def guarded(self, ref: Ref, found: Object, read: Callable[[Key, Object], T | None]) -> T | None:
         """Read one object. What cannot be read at all is said, left out, and hurts nobody else."""
@@ -49,6 +55,15 @@ class Context:
             self.findings.add(ref, "InvalidObject", message)
             return None
 
+    def canonical(self, written: object) -> str | None:
+        """A host in canonical form; None when it is not one."""
+        if not isinstance(written, str):
+            return None
+        known = self.hosts.get(written, "")
+        if known == "":
+            known = self.hosts[written] = canonical_host(written)
+        return known
+
     def host(self, ref: Ref, written: object, field: str) -> str | None:
         """A rule's host in canonical form, `CATCH_ALL` for none; None if it is not to be had.
 
@@ -56,7 +71,7 @@ class Context:
         """
         if written is None or written == "":
             return CATCH_ALL
-        host = canonical_host(written) if isinstance(written, str) else None
+        host = self.canonical(written)
         if host is None:
             self.findings.add(ref, "InvalidHost", f"{quoted(written)} is not a host", field=field)
         elif host in self.policy.login_hosts:

@@ -105,7 +105,9 @@ def _routes(rules: Mapping[str, list[Rule]], hosts: int) -> list[dict[str, Any]]
     """Routes by path; one that every host of the backend has is written once, without a host."""
     if hosts == 1:
         found = [_route(rule) for some in rules.values() for rule in some]
-        return sorted(found, key=_order)
+        if len(found) > 1:
+            found.sort(key=_order)
+        return found
     grouped: dict[_Place, list[Rule]] = {}
     for some in rules.values():
         for rule in some:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from heim_controller.translation import acme
-from heim_controller.translation.annotations import Options, read_options
+from heim_controller.translation.annotations import NONE, PREFIX, Options, read_options
 from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import quoted
-from heim_controller.translation.hosts import CATCH_ALL, canonical_host
+from heim_controller.translation.hosts import CATCH_ALL
 from heim_controller.translation.names import ingress_name, is_object_key
 from heim_controller.translation.nginx_annotations import PREFIX as NGINX
 from heim_controller.translation.nginx_annotations import read_nginx
@@ -52,6 +52,8 @@ class IngressReader:
         self._say = context.findings.add
         # Equal targets are one object, so that rules can be compared by it.
         self._targets: dict[tuple[int, str, bool], Target] = {}
+        # Many Ingresses of a namespace carry the same annotations.
+        self._read_before: dict[tuple[str, ...], Options] = {}
 
     def read(self, key: Key, found: Object) -> Site | None:
         """What an Ingress asks for; None when not even its name can be."""
@@ -74,7 +76,7 @@ class IngressReader:
         return site
 
     def _options(self, site: Site, notes: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
-        options = read_options(notes, site.namespace)
+        options = self._ours(notes, site.namespace)
         allowed = self._policy.may_be_public(site.namespace)
         wanted = options.auth == "none" or (
             options.auth is None
@@ -107,13 +109,25 @@ class IngressReader:
         elif options.server_name is not None:
             site.upstream_tls = {"server_name": options.server_name}
 
+    def _ours(self, notes: Mapping[str, Any], namespace: str) -> Options:
+        """What our own annotations say; read once for each way of writing them."""
+        own = [key for key in notes if key.startswith(PREFIX)]
+        if not own:
+            return NONE
+        key = (namespace, *own, *[str(notes[one]) for one in own])
+        options = self._read_before.get(key)
+        if options is None:
+            options = self._read_before[key] = read_options(notes, namespace)
+        return options
+
     def _rule(self, site: Site, position: int, rule: Mapping[str, Any]) -> None:
         place = f"spec.rules[{position}]"
         paths = listed(mapping(rule.get("http")).get("paths"))
         ordinary = [
             (number, path)
             for number, path in enumerate(paths)
-            if not self._challenge(site, rule, mapping(path), (position, number))
+            if not text(path.get("path")).startswith(ACME_PREFIX)
+            or not self._challenge(site, rule, path, (position, number))
         ]
         if paths and not ordinary:
             # Solvers alone name no host: cert-manager's come and go.
@@ -126,7 +140,7 @@ class IngressReader:
             self._say(site.ref, "NoBackend", f"{host} leads nowhere", field=place)
             site.closures.append((host, "/"))
         for number, path in ordinary:
-            self._path(site, host, (position, number), mapping(path))
+            self._path(site, host, (position, number), path)
 
     def _path(self, site: Site, host: str, place: tuple[int, int], path: Mapping[str, Any]) -> None:
         written, kind = text(path.get("path")), path.get("pathType")
@@ -207,12 +221,10 @@ class IngressReader:
         self, site: Site, rule: Mapping[str, Any], path: Mapping[str, Any], place: tuple[int, int]
     ) -> bool:
         """Whether a path is a challenge's, which is then noted; solvers are not ordinary rules."""
-        if not text(path.get("path")).startswith(ACME_PREFIX):
-            return False
         found = acme.answer(self._context.services, site.namespace, path)
         if found is None:
             return False
-        host = canonical_host(text(rule.get("host")))
+        host = self._context.canonical(rule.get("host"))
         if host is not None and found.upstreams:
             site.challenges.append(Challenge(host, found.token, found.upstreams, _field(place)))
         return True
@@ -240,8 +252,7 @@ class IngressReader:
         elif not found and site.hosts:
             self._close(site, "NoBackend", "heim.dev/tcp: no rule names a Service")
         for port in found.values():
-            # One address: the Service's own balances, and a headless one has only its pods'.
-            site.tcp = {"upstream": port.cluster_ip or (*port.endpoints, port.name)[0]}
+            site.tcp = {"upstream": port.stream_address}
             if site.options.idle_timeout is not None:
                 site.tcp["idle"] = site.options.idle_timeout
         if site.closed:
@@ -275,9 +286,9 @@ class IngressReader:
     def _tls(self, spec: Mapping[str, Any]) -> list[TlsEntry]:
         found: list[TlsEntry] = []
         for position, entry in enumerate(listed(spec.get("tls"))):
-            hosts = [canonical_host(text(one)) for one in listed(mapping(entry).get("hosts"))]
+            hosts = [self._context.canonical(one) for one in listed(mapping(entry).get("hosts"))]
             secret = text(mapping(entry).get("secretName"))
-            named = tuple(host for host in hosts if host is not None)
+            named = tuple([host for host in hosts if host is not None])
             found.append(TlsEntry(secret, named, f"spec.tls[{position}]"))
         return found
 
@@ -291,6 +302,8 @@ def _field(place: tuple[int, int]) -> str:
 def _settings(options: Options, *, public: bool) -> dict[str, Any]:
     """The keys of the backend that options set; those that would mean nothing are left out."""
     found: dict[str, Any] = {}
+    if options is NONE:
+        return found
     timeouts = {"connect": options.connect_timeout}
     if not options.tcp:
         timeouts |= {"first_byte": options.read_timeout, "idle": options.idle_timeout}

@@ -9,7 +9,7 @@ snippet is ever looked into.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from heim_controller.translation.annotations import Options, seconds_text
@@ -132,33 +132,33 @@ def _read(names: Mapping[str, str], options: Options) -> Options:
     protocol = names.get("backend-protocol", "").upper()
     if protocol in ("HTTP", "HTTPS", "AUTO_HTTP"):
         if options.scheme is None and protocol != "AUTO_HTTP":
-            options = replace(options, scheme=protocol.lower())
+            options = options._replace(scheme=protocol.lower())
     elif protocol:
         message = f"backend-protocol {quoted(protocol)} is not spoken"
         options = options.closing("UnsupportedBackend", message)
     connect = seconds_text(names.get("proxy-connect-timeout", ""), most=_MOST_SECONDS)
     if connect is not None and options.connect_timeout is None:
-        options = replace(options, connect_timeout=connect)
+        options = options._replace(connect_timeout=connect)
     read = seconds_text(names.get("proxy-read-timeout", ""), most=_MOST_SECONDS)
     if read is not None and options.read_timeout is None and options.idle_timeout is None:
-        options = replace(options, read_timeout=read, idle_timeout=read)
+        options = options._replace(read_timeout=read, idle_timeout=read)
     server_name = canonical_host(names.get("proxy-ssl-name", ""))
     if server_name is not None and options.server_name is None and not options.insecure:
-        options = replace(options, server_name=server_name)
+        options = options._replace(server_name=server_name)
     if names.get("service-upstream") in _ON:
-        options = replace(options, upstream_service=True)
+        options = options._replace(upstream_service=True)
     redirect = names.get("ssl-redirect")
     if options.ssl_redirect is None and redirect in ("true", "false"):
-        options = replace(options, ssl_redirect=redirect == "true")
+        options = options._replace(ssl_redirect=redirect == "true")
     if names.get("force-ssl-redirect") in _ON:
-        options = replace(options, ssl_redirect=True)
+        options = options._replace(ssl_redirect=True)
     return options
 
 
 def _rewriting(names: Mapping[str, str], options: Options, paths: list[str]) -> Options:
     target = names.get("rewrite-target")
     if target == "/$2":
-        return replace(options, strip_regex=True)
+        return options._replace(strip_regex=True)
     # ingress-nginx sends every request of the path to the target itself, unless they are the same.
     if target and any(path != target for path in paths):
         message = f"rewrite-target {quoted(target)} on other paths than {quoted(target)}"

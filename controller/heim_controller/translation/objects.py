@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 __all__ = [
     "CertificateFacts",
@@ -35,8 +35,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 _NEVER: Final = "9999"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ref:
+class Ref(NamedTuple):
     """One object: its kind as in its manifest, namespace and name."""
 
     kind: str
@@ -119,7 +118,7 @@ def mapping(value: object) -> Mapping[str, Any]:
 
 def listed(value: object) -> list[Any]:
     """`value` if it is a list, else an empty one."""
-    return value if isinstance(value, list) else []
+    return value if type(value) is list else []
 
 
 def text(value: object) -> str:

@@ -21,6 +21,9 @@ SOLVER_PORT: Final = 8089
 _SERVICE_NAME: Final = "kubernetes.io/service-name"
 # HTTP/1.1 is what is spoken to upstreams; these promise something else.
 _UNSPOKEN: Final = frozenset(("kubernetes.io/h2c", "h2c", "http2", "grpc", "kubernetes.io/grpc"))
+_UNFIT: Final = 0
+_LEAVING: Final = 1
+_READY: Final = 2
 _TLS: Final = frozenset(("https", "kubernetes.io/wss", "wss"))
 
 
@@ -29,16 +32,16 @@ class Resolved:
     """A Service port that can be reached.
 
     `endpoints` are address and port of what is ready, sorted; empty for an ExternalName. `name` is
-    the Service's (or the external) name with the port, `cluster_ip` its own address with the port,
-    empty for a headless one. `scheme` is http or https, as far as the port's appProtocol tells.
-    `refused` shows an endpoint that was left out.
+    the Service's (or the external) name with the port, `number` the port, `own_address` what its
+    `clusterIP` says. `scheme` is http or https, as far as the port's appProtocol tells. `refused`
+    shows an endpoint that was left out.
     """
 
     name: str
-    server_name: str
     scheme: str = "http"
     endpoints: tuple[str, ...] = ()
-    cluster_ip: str = ""
+    number: int = 0
+    own_address: object = None
     refused: str = ""
     urls: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
 
@@ -50,6 +53,17 @@ class Resolved:
             hosts = (self.name,) if by_name or not self.endpoints else self.endpoints
             found = self.urls[key] = [f"{scheme}://{host}" for host in hosts]
         return found
+
+    @property
+    def stream_address(self) -> str:
+        """Where TCP streams go: one address, with the port.
+
+        The Service's own balances; a headless one has only its pods'.
+        """
+        own = self.own_address
+        if isinstance(own, str) and usable_address(own):
+            return joined(own, self.number)
+        return (*self.endpoints, self.name)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +83,21 @@ class Services:
         self._settings = settings
         self._external_names = external_names
         self._by_service: dict[Key, list[Object]] | None = None
-        self._resolved: dict[tuple[str, str, str | int], Resolved | Unresolved] = {}
+        self._resolved: dict[tuple[str, object, object], Resolved | Unresolved] = {}
 
     def resolve(self, namespace: str, backend: Mapping[str, Any]) -> Resolved | Unresolved:
         """The target of an IngressBackend: ``{service: {name, port: {number | name}}}``."""
         service = backend.get("service")
-        if not isinstance(service, Mapping):
-            what = "resource" if "resource" in backend else "nothing"
+        if service is None:
+            what = "a resource" if "resource" in backend else "nothing"
             return Unresolved("UnsupportedBackend", f"the backend is {what}, not a Service")
         port = mapping(service.get("port"))
-        wanted = port.get("number") or port.get("name") or ""
-        return self.port(namespace, service.get("name"), wanted)
+        return self.port(
+            namespace, service.get("name"), port.get("number") or port.get("name") or ""
+        )
 
     def port(self, namespace: str, name: object, wanted: object) -> Resolved | Unresolved:
         """The port `wanted`, by number or name, of the Service `name` in `namespace`."""
-        if not is_label(name) or not isinstance(name, str):
-            return Unresolved("ServiceNotFound", f"{quoted(name)} is not the name of a Service")
-        if not isinstance(wanted, (str, int)) or isinstance(wanted, bool):
-            return Unresolved("PortNotFound", f"{quoted(wanted)} is not a port")
         key = (namespace, name, wanted)
         found = self._resolved.get(key)
         if found is None:
@@ -104,7 +115,11 @@ class Services:
         external = spec.get("type") == "ExternalName"
         return not external and not isinstance(port, Unresolved) and port["port"] == SOLVER_PORT
 
-    def _resolve(self, namespace: str, name: str, wanted: str | int) -> Resolved | Unresolved:
+    def _resolve(self, namespace: str, name: object, wanted: object) -> Resolved | Unresolved:
+        if not isinstance(name, str) or not is_label(name):
+            return Unresolved("ServiceNotFound", f"{quoted(name)} is not the name of a Service")
+        if not isinstance(wanted, (str, int)) or isinstance(wanted, bool):
+            return Unresolved("PortNotFound", f"{quoted(wanted)} is not a port")
         service = self._services.get((namespace, name))
         if service is None:
             return Unresolved("ServiceNotFound", f"there is no Service {namespace}/{name}")
@@ -126,16 +141,12 @@ class Services:
                 return Unresolved("EndpointNotAllowed", message)
             message = f"Service {namespace}/{name} port {quoted(wanted)} has no ready endpoint"
             return Unresolved("NoEndpoints", message)
-        cluster_ip = spec.get("clusterIP")
-        own = f"{name}.{namespace}.svc"
         return Resolved(
-            name=f"{own}:{number}",
-            server_name=own,
+            name=f"{name}.{namespace}.svc:{number}",
             scheme="https" if protocol in _TLS else "http",
             endpoints=endpoints,
-            cluster_ip=joined(cluster_ip, number)
-            if isinstance(cluster_ip, str) and usable_address(cluster_ip)
-            else "",
+            number=number,
+            own_address=spec.get("clusterIP"),
             refused=refused,
         )
 
@@ -157,12 +168,13 @@ class Services:
             port = {"port": wanted}
         number = port["port"]
         scheme = "https" if str(port.get("appProtocol") or "").lower() in _TLS else "http"
-        return Resolved(name=f"{target}:{number}", server_name=target, scheme=scheme)
+        return Resolved(name=f"{target}:{number}", scheme=scheme)
 
     def _endpoints(self, key: Key, port_name: str) -> tuple[tuple[str, ...], str]:
         """Ready addresses of a Service port, and one address that was refused, if any."""
         if self._by_service is None:
             self._by_service = _by_service(self._slices)
+        moved = self._settings.address_map
         ready: set[str] = set()
         leaving: set[str] = set()
         refused = ""
@@ -173,15 +185,15 @@ class Services:
             if number is None:
                 continue
             for endpoint in listed(found.get("endpoints")):
-                fitness = _fitness(mapping(endpoint.get("conditions")))
-                if fitness == 0:
+                fit = _fitness(endpoint.get("conditions"))
+                if fit == _UNFIT:
                     continue
-                for address in listed(endpoint.get("addresses")):
-                    if not isinstance(address, str) or not usable_address(address):
+                fitting = ready if fit == _READY else leaving
+                for address in endpoint["addresses"]:
+                    if not usable_address(address):
                         refused = max(refused, quoted(address))
-                        continue
-                    there = self._settings.address_map.get(address, address)
-                    (ready if fitness == 2 else leaving).add(joined(there, number))
+                    else:
+                        fitting.add(joined(moved.get(address, address), number))
         # As kube-proxy does: who is on the way out still serves when there is nobody else.
         return tuple(sorted(ready or leaving)), refused
 
@@ -203,12 +215,15 @@ def _slice_port(found: Object, name: str) -> int | None:
     return None
 
 
-def _fitness(conditions: Mapping[str, Any]) -> int:
-    """2 for an endpoint that is ready, 1 for one that is leaving but still serves, 0 for others."""
+def _fitness(conditions: Mapping[str, Any] | None) -> int:
+    """Whether an endpoint serves. What is not known to be unready is ready (types.go)."""
+    if conditions is None:
+        return _READY
     ready = conditions.get("ready")
     if ready is None or ready is True:
-        return 2
-    return 1 if conditions.get("serving") is True and conditions.get("terminating") is True else 0
+        return _READY
+    serving = conditions.get("serving") is True and conditions.get("terminating") is True
+    return _LEAVING if serving else _UNFIT
 
 
 def _port(ports: list[Any], wanted: str | int) -> Mapping[str, Any] | Unresolved:

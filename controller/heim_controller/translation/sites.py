@@ -6,7 +6,7 @@ A site becomes a backend of the configuration, or none when nothing of it is lef
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from heim_controller.translation.annotations import NONE, Options
 from heim_controller.translation.objects import Key, Ref
@@ -36,8 +36,7 @@ class Target:
         return bool(self.upstreams) and self.upstreams[0].startswith("https:")
 
 
-@dataclass(slots=True, eq=False)
-class Rule:
+class Rule(NamedTuple):
     """One host and path of a site. `path` is canonical, `match` is exact or prefix.
 
     `identity` is what two rules of a host cannot share. `place` leads back to the object.
