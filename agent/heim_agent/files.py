@@ -54,31 +54,38 @@ def read(
                 FAILED,
             ) from e
         raise Complaint(f"cannot read {path}: {e.strerror}", FAILED) from e
-    with open(descriptor, "rb", buffering=0) as file:
-        about = os.fstat(descriptor)
-        if not stat.S_ISREG(about.st_mode):
-            raise Complaint(f"{path} is no file", FAILED)
-        if not anybodys:
-            _check_owner(path, about)
-        if secret and about.st_mode & (_STRANGERS if mounted else _OTHERS):
-            raise Complaint(
-                f"others may read {path} (mode {stat.S_IMODE(about.st_mode):o}); if nobody has, "
-                f"run: chmod 600 {path}",
-                FAILED,
-            )
-        if about.st_mode & stat.S_IWOTH:
-            raise Complaint(
-                f"everybody may write to {path}; look at it, then: chmod o-w {path}", FAILED
-            )
-        try:
-            data = file.read(FILE_BYTES + 1) or b""
-        except OSError as e:
-            raise Complaint(f"cannot read {path}: {e.strerror}", FAILED) from e
+    try:
+        _check(path, os.fstat(descriptor), secret=secret, mounted=mounted, anybodys=anybodys)
+        data = b""
+        while chunk := os.read(descriptor, FILE_BYTES + 1 - len(data)):
+            data += chunk
+    except OSError as e:
+        raise Complaint(f"cannot read {path}: {e.strerror}", FAILED) from e
+    finally:
+        os.close(descriptor)
     if len(data) > FILE_BYTES:
-        raise Complaint(
-            f"{path} is longer than {FILE_BYTES // 1024} KiB; it is another file", FAILED
-        )
+        limit = FILE_BYTES // 1024
+        raise Complaint(f"{path} is longer than {limit} KiB; it is another file", FAILED)
     return data
+
+
+def _check(
+    path: str, about: os.stat_result, *, secret: bool, mounted: bool, anybodys: bool
+) -> None:
+    if not stat.S_ISREG(about.st_mode):
+        raise Complaint(f"{path} is no file", FAILED)
+    if not anybodys:
+        _check_owner(path, about)
+    if secret and about.st_mode & (_STRANGERS if mounted else _OTHERS):
+        raise Complaint(
+            f"others may read {path} (mode {stat.S_IMODE(about.st_mode):o}); if nobody has, "
+            f"run: chmod 600 {path}",
+            FAILED,
+        )
+    if about.st_mode & stat.S_IWOTH:
+        raise Complaint(
+            f"everybody may write to {path}; look at it, then: chmod o-w {path}", FAILED
+        )
 
 
 def _check_owner(path: str, about: os.stat_result) -> None:
