@@ -288,6 +288,7 @@ class FakeKube:
         return web.json_response(made, status=code)
 
     def _list(self, resource: Resource, namespace: str, query: dict[str, str]) -> Manifest:
+        self._check_selectors(resource, query)
         limit = int(query.get("limit") or 0)
         version = query.get("resourceVersion", "")
         if token := query.get("continue"):
@@ -321,6 +322,11 @@ class FakeKube:
             ],
         }
 
+    def _check_selectors(self, resource: Resource, query: dict[str, str]) -> None:
+        """Refuse selectors that cannot be read, whatever there is to select from."""
+        probe: Manifest = {"kind": resource.kind, "metadata": {"name": "x"}}
+        self._selected(probe, "", query)
+
     def _selected(self, item: Manifest, namespace: str, query: dict[str, str]) -> bool:
         metadata = item["metadata"]
         if namespace and metadata.get("namespace") != namespace:
@@ -343,7 +349,7 @@ class FakeKube:
             raise Denied(400, "BadRequest", f"resourceVersion: Invalid value: {version!r}")
         if int(version) > self.store.revision:
             raise Denied(504, "Timeout", f"Too large resource version: {version}")
-        self._selected(_PROBE | {"kind": resource.kind}, namespace, query)  # a bad selector is 400
+        self._check_selectors(resource, query)
         gone = 0 < int(version) < self.store.compacted
         expired = Denied(410, "Expired", f"too old resource version: {version}")
         if gone and self.faults.gone_by_status:
@@ -365,9 +371,6 @@ class FakeKube:
         finally:
             self._watchers.discard(watcher)
         return response
-
-
-_PROBE: Manifest = {"metadata": {"name": "x"}, "spec": {}}
 
 
 class _Watcher:

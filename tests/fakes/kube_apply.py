@@ -170,10 +170,11 @@ def remove(value: Any, path: Path, done: Path = ()) -> None:
             return
         for index, entry in enumerate(value):
             if identity(done, entry) == head:
-                if rest:
-                    remove(entry, rest, (*done, head))
                 names = set(json.loads(head.identity))
-                if not rest or not set(entry) - names:
+                # What says which item it is goes with the item, once nothing else is in it.
+                if rest[0] not in names:
+                    remove(entry, rest, (*done, head))
+                if not set(entry) - names:
                     del value[index]
                 return
         return

@@ -19,6 +19,9 @@ ADDRESS = re.compile(r"[0-9.]+|.*:.*")
 DATA_KEY = re.compile(r"[-._a-zA-Z0-9]+")
 MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
 
+# Of a ConfigMap or Secret.
+MAX_DATA = 2**20
+
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 
 
@@ -138,7 +141,10 @@ def _config_map(manifest: Manifest, before: Manifest | None) -> list[str]:
 
 
 def _keys(data: Manifest) -> list[str]:
-    return [f"data[{key}]: Invalid value" for key in data if not DATA_KEY.fullmatch(key)]
+    found = [f"data[{key}]: Invalid value" for key in data if not DATA_KEY.fullmatch(key)]
+    if sum(len(str(value)) for value in data.values()) > MAX_DATA:
+        found.append(f": Too long: must have at most {MAX_DATA} bytes")
+    return found
 
 
 def _lease(manifest: Manifest, before: Manifest | None) -> list[str]:
@@ -211,17 +217,18 @@ def field_selected(manifest: Manifest, selector: str) -> bool:
         fields["type"] = manifest.get("type", "Opaque")
     if manifest["kind"] == "Backend":
         fields["spec.host"] = (manifest.get("spec") or {}).get("host", "")
+    # Every term is read, also after one that does not fit: a bad one is refused in any case.
+    fits = True
     for term in filter(None, selector.split(",")):
         name, negated, value = _term(term)
         if name not in fields:
             raise BadSelector(f'field label not supported: "{name}"')
-        if (fields[name] == value) == negated:
-            return False
-    return True
+        fits &= (fields[name] == value) != negated
+    return fits
 
 
 def _term(term: str) -> tuple[str, bool, str]:
-    found = re.fullmatch(r"\s*([^=!\s]+)\s*(!=|==|=)\s*(.*?)\s*", term)
+    found = re.fullmatch(r"\s*([^=!\s]+)\s*(!=|==|=)\s*([^()]*?)\s*", term)
     if found is None:
         raise BadSelector(f"invalid selector: '{term}'; can't understand it")
     return found[1], found[2] == "!=", found[3]
@@ -233,7 +240,9 @@ def label_selected(labels: Mapping[str, str], selector: str) -> bool:
     Raises:
         BadSelector: It cannot be read.
     """
-    return all(_label(labels, term) for term in re.split(r",(?![^(]*\))", selector) if term.strip())
+    terms = [term for term in re.split(r",(?![^(]*\))", selector) if term.strip()]
+    found = [_label(labels, term) for term in terms]  # every term is read, the bad ones too
+    return all(found)
 
 
 def _label(labels: Mapping[str, str], term: str) -> bool:

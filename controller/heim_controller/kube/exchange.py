@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import time
@@ -28,6 +29,9 @@ MAX_ANSWER: Final = 256 * 2**20
 
 # Of an error we read the sentence, not the page that a proxy in between may have made of it.
 MAX_COMPLAINT: Final = 64 * 2**10
+
+# aiohttp writes larger bodies in one go, which it warns of itself; a file it writes in pieces.
+LARGE: Final = 2**20
 
 # A plugin of a kubeconfig may take seconds, and a token that is refused stays refused for a while.
 RENEW_EVERY_S: Final = 5.0
@@ -174,10 +178,12 @@ class Exchange:
     async def _send(self, connection: Connection, request: Request) -> aiohttp.ClientResponse:
         self.requests += 1
         headers = self._headers
-        data: bytes | None = None
+        data: bytes | io.BytesIO | None = None
         if request.body is not None:
             headers = {**headers, "Content-Type": request.kind}
             data = json.dumps(request.body, separators=(",", ":")).encode()
+            if len(data) > LARGE:
+                data = io.BytesIO(data)
         try:
             response = await connection.request(
                 request.method,
