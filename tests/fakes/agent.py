@@ -16,8 +16,10 @@ import os
 import secrets
 import ssl
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -26,6 +28,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from heim_proxy.agents.authority import Authority
+from heim_proxy.agents.lane import Lane
+from heim_proxy.agents.wiring import Agents
 from heim_proxy.store.base import SessionKind, SessionRow, Store
 from heim_wire.agents import AGENT_PATH, PROOF_KIND, RENEW_KIND, proof_bytes
 from heim_wire.errors import WireError
@@ -47,12 +51,15 @@ from heim_wire.settings import Settings
 from heim_wire.stream import Stream
 from heim_wire.websocket import Close, WebSocket
 from tests.fakes.heim import LOGIN_HOST, Answer, Heim, Wire, trusting_context
+from tests.fakes.sessions import ManualClock
 
 __all__ = [
+    "AgentSite",
     "Machine",
     "ScriptedAgent",
     "Served",
     "agent_head",
+    "agent_site",
     "b64url",
     "bridging",
     "certificate_request",
@@ -494,3 +501,61 @@ class ScriptedAgent:
             served.closed = True
         else:
             served.reset = event
+
+
+@dataclass
+class AgentSite:
+    """A proxy with the agents `desktop` and, a group, `pool`; its clock stands still."""
+
+    heim: Heim
+    clock: ManualClock
+
+    @property
+    def agents(self) -> Agents:
+        agents = self.heim.proxy._agents
+        assert agents is not None
+        return agents
+
+    async def machine(self, name: str = "desktop", **more: Any) -> Machine:
+        return await enrolled(self.heim, name, now=self.clock.now(), **more)
+
+    async def connect(self, machine: Machine | None = None, **more: Any) -> ScriptedAgent:
+        return await ScriptedAgent.connect(self.heim, machine or await self.machine(), **more)
+
+    def lane(self, name: str = "desktop") -> Lane:
+        lane = self.agents.registry.pick(name)
+        assert isinstance(lane, Lane)
+        return lane
+
+    async def later(self, seconds: float) -> None:
+        """Let time pass for the proxy, and let it look at its clock."""
+        self.clock.time += seconds
+        sessions, edge = self.heim.proxy._sessions, self.heim.proxy._edge
+        assert sessions is not None
+        assert edge is not None
+        await sessions.tick(self.clock.now())
+        edge.live.expire(self.clock.now())
+        edge.door.tick(self.clock.now())
+
+    async def change(self, **keys: Any) -> None:
+        """Change the configuration, without waiting for the next look at it."""
+        before = self.heim.generation
+        self.heim.document.update(keys)
+        self.heim.write()
+        self.heim.proxy._hang_up()
+        await self.heim.until(lambda: self.heim.generation > before)
+
+
+@asynccontextmanager
+async def agent_site(directory: Path, **more: Any) -> AsyncIterator[AgentSite]:
+    """A running site; `more` are further keys of the configuration."""
+    clock = ManualClock(time.time())
+    agents = [
+        {"name": "desktop", "targets": ["ssh", "web"]},
+        {"name": "pool", "targets": ["web"], "group": True},
+    ]
+    heim = await Heim.start(directory, **{"backends": [], "agents": agents, "clock": clock, **more})
+    try:
+        yield AgentSite(heim, clock)
+    finally:
+        await heim.stop()

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.loops import LOOPS
 
-_ON_BOTH = ("test_tunnel_dialling", "test_tunnel_streams")
+_ON_BOTH = ("test_agents_door", "test_agents_lane", "test_tunnel_dialling", "test_tunnel_streams")
 
 
 def pytest_asyncio_loop_factories(
