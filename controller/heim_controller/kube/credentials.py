@@ -172,7 +172,11 @@ class Connection:
         self._configuration = configuration
         try:
             # Theirs for the TLS context: which CA, which client certificate, how strict.
-            tls = RESTClientObject(configuration).ssl_context
+            tls = (
+                RESTClientObject(configuration).ssl_context
+                if self.host.startswith("https:")
+                else True  # without TLS nothing is verified: kubectl proxy, and tests
+            )
         except OSError as e:  # ssl.SSLError is one
             raise Unconfigured(f"TLS with {configuration.host}: {e}") from e
         self._session = aiohttp.ClientSession(
