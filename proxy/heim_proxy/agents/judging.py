@@ -74,11 +74,14 @@ class Judge:
         snapshot: Callable[[], Snapshot],
         enrolments: Enrolments,
         sessions: Sessions,
+        patience_s: float = STORE_S,
     ) -> None:
+        """Nobody is judged yet; the store may take `patience_s` seconds for each."""
         self._authority: Final = authority
         self._snapshot: Final = snapshot
         self._enrolments: Final = enrolments
         self._sessions: Final = sessions
+        self._patience_s: Final = patience_s
 
     async def judge(self, claim: Claim, now: float) -> Admitted:
         """Who comes.
@@ -90,7 +93,7 @@ class Judge:
         name = verified.name
         self._grant(name)
         try:
-            async with asyncio.timeout(STORE_S):
+            async with asyncio.timeout(self._patience_s):
                 row = await self._enrolments.bound(name, verified.thumbprint)
                 session = await self._sessions.get(row.sid, now) if row is not None else None
         except (StoreUnavailable, TimeoutError):
@@ -113,7 +116,7 @@ class Judge:
             LaneRefused: The store does not say.
         """
         try:
-            async with asyncio.timeout(STORE_S):
+            async with asyncio.timeout(self._patience_s):
                 for thumbprint in others:
                     if await self._enrolments.bound(name, thumbprint) is not None:
                         return thumbprint

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from heim_proxy.agents import record
+from heim_proxy.agents.refused import LaneRefused
+from heim_proxy.observe.audit import Audit
+from heim_wire.errors import FAILURES, Code
+
+
+def lane(**more: Any) -> Any:
+    facts = {
+        "name": "desktop", "device": "box", "address": "192.0.2.1", "boot": "0" * 32, "number": 1,
+        "version": "1.0", "expires": 99.5, "thumbprint": "thumb", "started": 0.0,
+        "end_reason": "revoked", "live_session": SimpleNamespace(sid="abcdefghij"),
+    }  # fmt: skip
+    return SimpleNamespace(**(facts | more))
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def events(told: pytest.LogCaptureFixture, logger: str = "heim.audit") -> list[dict[str, Any]]:
+    return [vars(one) for one in told.records if one.name == logger]
+
+
+def test_who_came(told: pytest.LogCaptureFixture) -> None:
+    record.connected(Audit(), lane())
+    (event,) = events(told)
+    assert (event["agent"], event["device"], event["client"]) == ("desktop", "box", "192.0.2.1")
+    assert (event["enrolment"], event["expires"]) == ("abcdef", 99)
+
+
+def test_who_went_and_why(told: pytest.LogCaptureFixture) -> None:
+    record.disconnected(Audit(), lane(), bytes_out=5)
+    (event,) = events(told)
+    assert (event["reason"], event["bytes_out"], event["lane"]) == ("revoked", 5, 1)
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_refusals_are_logged_and_those_of_known_keys_recorded(
+    told: pytest.LogCaptureFixture, code: int
+) -> None:
+    record.refused(Audit(), lane(), LaneRefused(code, "why"), "desktop")
+    (line,) = events(told, record.__name__)
+    assert (line["claimed"], line["reason"], line["detail"]) == (
+        "desktop", FAILURES[code].slug, "why",
+    )  # fmt: skip
+    quiet = code in (Code.BUSY, Code.GOING_AWAY)
+    assert line["levelno"] == (logging.INFO if quiet else logging.WARNING)
+    known = (Code.REVOKED, Code.EXPIRED, Code.FORBIDDEN, Code.SUPERSEDED)
+    assert len(events(told)) == (code in known)
+
+
+def test_both_machines_of_one_key_are_named(told: pytest.LogCaptureFixture) -> None:
+    record.duplicate(Audit(), lane(device="copy", address="192.0.2.2"), lane())
+    (event,) = events(told)
+    assert (event["device"], event["other_device"]) == ("copy", "box")
+    assert (event["client"], event["other_client"]) == ("192.0.2.2", "192.0.2.1")
