@@ -579,7 +579,7 @@ async def test_v12_p1_a_machine_cannot_write_on_the_pages_or_in_the_log(
         assert all(len(one) < 600 for one in re.findall(r"<dd>([^<]*)", shown.text))
     for event in ("agent.enrolment_asked", "agent.enrolment_approved", "agent.joined"):
         facts = stand.audit.of(event)[-1]
-        told = [facts[name] for name in ("agent", "device", "label", "version") if name in facts]
+        told = [facts[name] for name in ("agent", "device", "version") if name in facts]
         assert len(told) >= 2
         assert all(value.isprintable() and len(value) <= 64 for value in told)
     for name in (text, f"desktop{text}"):

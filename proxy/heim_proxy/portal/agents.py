@@ -181,7 +181,7 @@ def _record(
     facts = {
         "agent": waiting.name,
         "fingerprint": waiting.fingerprint,
-        "label": waiting.label,
+        "device": waiting.label,
         "device_client": waiting.client,
         "subject": session.subject.subject,
         "email": session.subject.email,

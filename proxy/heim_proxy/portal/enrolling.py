@@ -18,6 +18,7 @@ from aiohttp import web
 from heim_proxy.agents.enrolment import Enrolled, EnrolProblem, JoinRefused, Refusal
 from heim_proxy.identity.device_codes import SlowDown
 from heim_proxy.portal.agents import PATH as AGENTS_PATH
+from heim_proxy.portal.authorize import device_label
 from heim_proxy.portal.limits import NetworkRate, RateLimit, client_key, network_key
 from heim_proxy.portal.oauth import Handler
 from heim_proxy.portal.problems import Document, ProblemError, document_of, for_agents, text_of
@@ -97,6 +98,7 @@ async def _enrol(visit: Visit) -> web.Response:
         "agent.enrolment_asked",
         agent=name,
         fingerprint=waiting.fingerprint,
+        device=device_label(device),
         version=_version_of(asked),
     )
     return web.json_response(

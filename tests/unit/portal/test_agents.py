@@ -99,12 +99,12 @@ async def test_yes_lets_it_in(stand: PortalStand) -> None:
     assert "desktop" in await told(stand, asked)
     event = stand.audit.last("agent.enrolment_approved")
     known = {name: event[name] for name in (
-        "agent", "fingerprint", "label", "device_client", "email", "role", "client",
+        "agent", "fingerprint", "device", "device_client", "email", "role", "client",
     )}  # fmt: skip
     assert known == {
         "agent": "desktop",
         "fingerprint": asked.fingerprint,
-        "label": "nas",
+        "device": "nas",
         "device_client": "203.0.113.7",
         "email": "alice@example.com",
         "role": "keepers",
