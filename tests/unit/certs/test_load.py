@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from heim_config.model import Certificate
 from heim_proxy.certs.load import MAX_FILE_BYTES, CertificateFiles, CertificateProblem, load
 from tests.fakes.certificates import make_pair
 
@@ -169,3 +170,16 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_clock_a_little_behind_the_issuers_is_no_problem(tmp_path: Path) -> None:
     make_pair("app.example.test", start_days=0).write(tmp_path)
     load(files_in(tmp_path), now=time.time() - 240)
+
+
+def test_pairs_come_from_directories_or_from_two_files(tmp_path: Path) -> None:
+    listed = CertificateFiles.listed(
+        [
+            Certificate(directory=tmp_path / "secret"),
+            Certificate(cert_file=tmp_path / "a.crt", key_file=tmp_path / "a.key"),
+        ]
+    )
+    assert listed == [
+        CertificateFiles.directory(tmp_path / "secret"),
+        CertificateFiles.pair(tmp_path / "a.crt", tmp_path / "a.key"),
+    ]

@@ -12,7 +12,8 @@ from typing import Self
 import pytest
 
 from heim_proxy.certs.load import CertificateFiles, Loaded, load
-from heim_proxy.certs.store import CertStore, presented_name
+from heim_proxy.certs.store import CertStore, presented_key, presented_name
+from tests.fakes.agent import spki_digest
 from tests.fakes.certificates import CA_PEM, make_pair
 from tests.fakes.loops import LOOPS, run_on
 
@@ -62,8 +63,9 @@ def test_a_store_cannot_be_emptied(pairs: list[Loaded]) -> None:
     assert store.find("app.example.test") is pairs[2].context
 
 
-def test_plain_http_presents_no_name() -> None:
+def test_plain_http_presents_no_name_and_was_shown_no_key() -> None:
     assert presented_name(None) == ""
+    assert presented_key(None) == b""
 
 
 @dataclass
@@ -71,7 +73,9 @@ class Hello:
     """What a client saw."""
 
     certificate_names: list[str]
+    key: str
     server_saw: str
+    server_showed: str
     alpn: str | None
     version: str | None
     reused: bool
@@ -80,8 +84,9 @@ class Hello:
 
 class TellName(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        name = presented_name(transport.get_extra_info("ssl_object"))
-        transport.write(f"{name}\n".encode())  # type: ignore[attr-defined]
+        tls = transport.get_extra_info("ssl_object")
+        told = f"{presented_name(tls)} {presented_key(tls).hex()}\n"
+        transport.write(told.encode())  # type: ignore[attr-defined]
         transport.close()
 
 
@@ -106,12 +111,14 @@ def hello(
         socket.create_connection(address, timeout=4) as sock,
         context.wrap_socket(sock, server_hostname=name, session=session) as tls,
     ):
-        said = tls.makefile("rb").readline()
+        saw, _, showed = tls.makefile("rb").readline().decode().rstrip("\n").partition(" ")
         certificate = tls.getpeercert() or {}
         names = [value for _, value in certificate.get("subjectAltName", ())]
         return Hello(
             names,
-            said.decode().strip(),
+            spki_digest(tls.getpeercert(binary_form=True) or b"").hex(),
+            saw,
+            showed,
             tls.selected_alpn_protocol(),
             tls.version(),
             bool(tls.session_reused),
@@ -163,6 +170,9 @@ def test_the_client_gets_the_certificate_of_the_name_it_asked_for(
             "first.example.test",
             "first.example.test",
         ]
+        # What an agent signs is what it was shown, whichever pair that was.
+        assert [one.server_showed for one in seen] == [one.key for one in seen]
+        assert len({one.key for one in seen}) == 3
         assert [one.server_saw for one in seen] == [
             "app.example.test",
             "other.example.test",

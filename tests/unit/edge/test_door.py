@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from heim_proxy.edge.door import TUNNEL_PATH
+from heim_proxy.edge.door import AGENT_PATH, TUNNEL_PATH, Doors
 from heim_proxy.live import EndReason
+from heim_wire import agents
 from heim_wire.handshake import CONNECT_PATH
 from tests.fakes.sessions import Exchange
 from tests.unit.edge.heads import HOST, head_bytes
@@ -25,6 +26,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Theatre]:
 
 def test_it_is_where_clients_ask_for_it() -> None:
     assert CONNECT_PATH.encode() == TUNNEL_PATH == PATH.encode()
+    assert agents.AGENT_PATH.encode() == AGENT_PATH
 
 
 class TestWhatComesToTheDoor:
@@ -35,6 +37,13 @@ class TestWhatComesToTheDoor:
         assert guest.host == host
         assert guest.told == [("begin", b"")]
         assert not stage.portal.made
+
+    @pytest.mark.parametrize(("host", "comes"), [(LOGIN_HOST, True), (HOST, False)])
+    async def test_an_agent_on_the_login_host_alone(
+        self, stage: Theatre, host: str, comes: bool
+    ) -> None:
+        await stage.client().send(head_bytes(agents.AGENT_PATH, host=host))
+        assert [guest.host for guest in stage.door.guests] == [host] * comes
 
     @pytest.mark.parametrize(
         "target",
@@ -160,3 +169,54 @@ class TestWhatTheDoorIsAsked:
     async def test_it_is_told_of_a_shutdown_and_how_long_there_is(self, stage: Theatre) -> None:
         await stage.edge.drain(0.01)
         assert stage.door.drained == [0.01]
+
+
+class Hinge:
+    """A door that notes what it is asked."""
+
+    def __init__(self, reason: EndReason | None = None) -> None:
+        self.reason = reason
+        self.asked: list[object] = []
+
+    def enter(self, front: object, host: str) -> str:
+        return f"{host} at {self.reason}"
+
+    def review(self, exchange: object) -> EndReason | None:
+        return self.reason
+
+    def tick(self, now: float) -> None:
+        self.asked.append(now)
+
+    def drain(self, patience_s: float) -> None:
+        self.asked.append(patience_s)
+
+
+class TestSeveralDoors:
+    async def test_the_path_says_which(self, stage: Theatre) -> None:
+        client = stage.client()
+        await client.send(head_bytes(PATH))
+        hinges = {TUNNEL_PATH: Hinge(EndReason.IDLE), AGENT_PATH: Hinge(EndReason.REVOKED)}
+        doors = Doors(hinges)  # type: ignore[arg-type]
+        assert doors.enter(client.front, HOST) == f"{HOST} at {EndReason.IDLE}"
+        assert doors.at(AGENT_PATH) is hinges[AGENT_PATH]
+
+    @pytest.mark.parametrize(
+        ("first", "second", "said"),
+        [
+            (None, None, None),
+            (EndReason.IDLE, None, EndReason.IDLE),
+            (None, EndReason.REVOKED, EndReason.REVOKED),
+        ],
+    )
+    async def test_an_exchange_is_somebody_s(
+        self, stage: Theatre, first: EndReason, second: EndReason, said: EndReason
+    ) -> None:
+        doors = Doors({b"/a": Hinge(first), b"/b": Hinge(second)})  # type: ignore[dict-item]
+        assert doors.review(Exchange(stage.alice)) is said
+
+    async def test_all_of_them_keep_time_and_drain(self) -> None:
+        hinges = [Hinge(), Hinge()]
+        doors = Doors({b"/a": hinges[0], b"/b": hinges[1]})  # type: ignore[dict-item]
+        doors.tick(5.0)
+        doors.drain(7.0)
+        assert [one.asked for one in hinges] == [[5.0, 7.0]] * 2

@@ -86,6 +86,13 @@ def test_values_that_others_know_are_asked_for_at_each_scrape() -> None:
     assert ("heim_exchanges", "") not in found
 
 
+def test_values_may_have_several_labels() -> None:
+    metrics = Metrics(version="1")
+    metrics.expose("heim_agent_streams_total", lambda: {("desktop", "opened"): 3.0})
+    found = samples(metrics)
+    assert found["heim_agent_streams_total", "agent=desktop,result=opened"] == 3
+
+
 def test_one_broken_source_does_not_blind_the_others(caplog: pytest.LogCaptureFixture) -> None:
     metrics = Metrics(version="1")
 

@@ -9,6 +9,7 @@ import pytest
 
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Problem
+from heim_proxy.observe.metrics import Metrics
 from heim_proxy.reload import HASH_CHARS, Failure, Reloader
 from heim_proxy.sources.base import Loaded, Rejected, Update
 from heim_proxy.sources.file import FileSource
@@ -255,3 +256,15 @@ async def test_a_source_that_broke_is_asked_anew() -> None:
     with pytest.raises(RuntimeError, match="a bug"):
         await reloader.run()
     assert len(swapped) == 2
+
+
+async def test_figures_say_which_configuration_is_in_force() -> None:
+    bench = Bench()
+    metrics = Metrics(version="1")
+    bench.reloader.expose(metrics)
+    assert b"heim_config_generation 0.0" in metrics.render()
+    await bench.reloader.start()
+    shown = metrics.render()
+    assert b"heim_config_generation 1.0" in shown
+    assert b"heim_config_last_reload_successful 1.0" in shown
+    assert b"heim_config_last_reload_timestamp_seconds 1000.0" in shown

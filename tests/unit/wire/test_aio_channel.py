@@ -332,6 +332,27 @@ async def test_closing_tells_the_peer_why(pair: Pair) -> None:
     assert pair.near_watcher.ends == [(Code.GOING_AWAY, "the proxy restarts")]
 
 
+async def test_streams_may_be_told_something_else_than_the_peer(pair: Pair) -> None:
+    near, far = pair.streams()
+    pair.near.close(Code.REVOKED, "not any more", reconnect_in=60, streams=Code.AGENT_LOST)
+    pair.far.feed(pair.near_wire.read())
+    away = pair.far_watcher.events[-1]
+    assert isinstance(away, GoAway)
+    assert (away.code, away.reconnect_in) == (Code.REVOKED, 60)
+    assert near.told == [(Code.AGENT_LOST, "not any more")]
+    assert far.told[-1] != near.told[-1]
+    assert pair.near_watcher.ends == [(Code.REVOKED, "not any more")]
+
+
+async def test_what_was_sent_is_counted(pair: Pair) -> None:
+    near, _ = pair.streams()
+    before = pair.near.sent
+    near.stream.send(bytes(100_000))
+    pair.near.wake()
+    await pair.carry()
+    assert 100_000 < pair.near.sent - before < 101_000
+
+
 async def test_a_close_that_does_not_leave_is_cut(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
