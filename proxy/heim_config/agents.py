@@ -52,10 +52,11 @@ class AgentsCa(Section):
     """The certificate authority that lets agents in, when it is not to be generated."""
 
     cert_file: FilePath
-    """PEM file with the authority's certificate. Required. It may hold several: the first belongs
-    to `key_file` and signs, certificates of all are accepted, which is how authorities are changed
-    without letting an agent go. `heim-proxy keygen ca` prints one with its key; re-read when it
-    changes."""
+    """PEM file with the authority's certificate. Required. It may hold up to four: the first
+    belongs to `key_file` and signs, certificates of all are accepted, and agents are told of all.
+    So authorities are changed without letting an agent go: put the new one second until every agent
+    was connected once, then first, with its key, and drop the old one a day later. `heim-proxy
+    keygen ca` prints one with its key; re-read when it changes."""
 
     key_file: FilePath
     """PEM file with the first certificate's private key: EC P-256 or P-384, or RSA of at least 2048

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from heim_config.backends import Backend, HttpRoute
+from heim_config.backends import Backend
 from heim_config.model import Config
 from heim_config.paths import decoded
 from heim_config.problems import Finding, show
+from heim_config.routes import HttpRoute
 
 __all__ = ["contradictions"]
 

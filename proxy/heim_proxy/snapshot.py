@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from heim_config.access import Member
 from heim_config.access import Role as RoleConfig
 from heim_config.backends import Backend as BackendConfig
-from heim_config.backends import HttpRoute
 from heim_config.hosts import Upstream
 from heim_config.model import Config
+from heim_config.routes import HttpRoute
 from heim_config.tunnel import TcpService
 from heim_proxy.access.applications import Application, entrance
 from heim_proxy.access.members import (

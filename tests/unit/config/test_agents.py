@@ -5,7 +5,6 @@ import json
 import pytest
 
 from heim_config.agents import Agent, AgentsCa
-from heim_config.backends import HttpRoute
 from heim_config.model import Config
 from tests.unit.config.samples import FILE, GOOD, HEAD, IDENTITY, load, told
 
@@ -91,10 +90,6 @@ def test_what_is_loaded_can_be_written_and_loaded_again() -> None:
     config = load(through("path: /, agent: pool, target: web, scheme: https", more))
     written = json.dumps(config.model_dump(mode="json", by_alias=True, exclude_defaults=True))
     assert load(written) == config
-
-
-def test_a_route_made_in_code_is_checked_like_one_in_a_file() -> None:
-    assert HttpRoute(path="/", agent="desktop", target="web").scheme == "http"
 
 
 MISTAKES = {
