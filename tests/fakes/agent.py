@@ -202,6 +202,7 @@ class Served:
     # What its script does with bytes and with the end of them, after they were noted.
     on_data: Callable[[bytes], None] = lambda _: None
     on_end: Callable[[], None] = lambda: None
+    on_reset: Callable[[], None] = lambda: None
     # While set, nothing that comes is credited.
     stalled: bool = False
 
@@ -247,6 +248,7 @@ async def _bridge(agent: ScriptedAgent, served: Served, host: str, port: int) ->
     writer.write(early)
     served.on_data = writer.write
     served.on_end = writer.write_eof
+    served.on_reset = writer.transport.abort
     if served.ended:
         writer.write_eof()
     stream.accept({"peer": f"{host}:{port}"})
@@ -501,6 +503,7 @@ class ScriptedAgent:
             served.closed = True
         else:
             served.reset = event
+            served.on_reset()
 
 
 @dataclass

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from heim_wire.messages import Message
     from heim_wire.stream import Stream
 
-__all__ = ["Opening", "Secured", "Unanswered"]
+__all__ = ["TLS_CLOSE_S", "Opening", "Secured", "Unanswered"]
+
+TLS_CLOSE_S: Final = 2.0
+"""For a target to see the end of TLS and end its side, before its stream is reset."""
+
+_NOBODY: Final = (Code.CONNECTION_RESET, "nobody reads it any more")
 
 # Said to the agent when nobody waits for its answer any more.
 _GIVEN_UP: Final = (Code.DIAL_TIMEOUT, "nobody waits for it any more")
@@ -135,6 +140,15 @@ class Opening:
         """See `Owner.finished`: not before ACCEPT."""
 
 
+class _Leg(Relay):
+    """Joins a stream with our end of TLS. TLS has no half-close: nobody reads after its end."""
+
+    def eof_received(self) -> bool:
+        """asyncio: TLS was closed or cut; what it sent last has TLS_CLOSE_S to leave."""
+        asyncio.get_running_loop().call_later(TLS_CLOSE_S, self.end, *_NOBODY)
+        return super().eof_received()
+
+
 class Secured(Opening):
     """TLS from here to the target, which the agent cannot read.
 
@@ -152,7 +166,7 @@ class Secured(Opening):
         """As `Opening`; `context` verifies the target."""
         super().__init__(channel, stream, endpoint, factory)
         self._context = context
-        self._relay = Relay(self._relay_over)
+        self._relay = _Leg(self._relay_over)
         self._connected: Layered | None = None
         self._broken: StreamReset | None = None
 
