@@ -12,6 +12,7 @@ import contextlib
 import json
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -25,11 +26,18 @@ from tests.fakes import kube_rules
 from tests.fakes.kube_faults import Asked, Faults
 from tests.fakes.kube_store import Denied, Record, Store
 
-__all__ = ["FakeKube", "Known", "kubeconfig"]
+__all__ = ["FakeKube", "Known", "kubeconfig", "until"]
 
 Manifest = dict[str, Any]
 
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+async def until(condition: Callable[[], object], *, within_s: float = 4.0) -> None:
+    """Wait until `condition()` is true."""
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.002)
 
 
 class Known:
@@ -193,7 +201,7 @@ class FakeKube:
         asked = Asked(
             self._verb(request, name),
             resource.plural + (f"/{sub}" if sub else ""),
-            request.headers.get("Authorization", "").removeprefix("Bearer "),
+            request.headers.get("Authorization", "").partition(" ")[2],
             query,
         )
         if asked.token not in self.tokens:

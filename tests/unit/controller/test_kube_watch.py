@@ -46,7 +46,8 @@ LEASE = {"metadata": {"name": "a", "resourceVersion": "7"}}
 )
 def test_lines_do_not_depend_on_how_they_were_cut(words: list[bytes], sizes: list[int]) -> None:
     data = b"".join(word + b"\n" for word in words)
-    lines, found, start = Lines(), [], 0
+    lines, start = Lines(), 0
+    found: list[bytes] = []
     for size in [*sizes, len(data) + 1]:
         found += lines.feed(data[start : start + size])
         start += size
