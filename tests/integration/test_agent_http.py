@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from heim_proxy.agents.opening import TLS_CLOSE_S
+from heim_wire.stream import State
 from tests.fakes.agent import ScriptedAgent, bridging, enrolled
 from tests.fakes.certificates import CA_PEM, make_pair
 from tests.fakes.heim import DOMAIN, Heim, Wire
@@ -443,7 +444,8 @@ def test_a_client_that_leaves_takes_the_agents_stream_along(loop: str, kind: str
         wire.close()
         served = stage.agent.served[0]
         # TLS ends with an end; the target's TLS answers it with its own.
-        await stage.agent.until(lambda: served.closed if kind == "agent-tls" else served.reset)
+        await stage.heim.until(lambda: served.stream.state == State.CLOSED)
+        assert bool(served.reset) is (kind == "agent")
         hold.set()
 
     play(loop, kind, scenario)
