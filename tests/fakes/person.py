@@ -34,26 +34,30 @@ class Person:
     async def decide(self, text: str, decision: str) -> str:
         found = re.search(rf"https://{LOGIN_HOST}(/\S+)", text)
         assert found is not None, text
-        asked = await self._get(found[1])
+        asked = await self.open(found[1])
         assert asked.status == 200, asked.text
-        decided = await self._post(asked, decision=decision)
+        decided = await self.press(asked, decision=decision)
         assert decided.status == 303, decided.text
         location = decided.get("location")
         assert location is not None
         return await self._follow(location)
 
     async def type_code(self, text: str, decision: str = "approve") -> str:
-        """Type the code in a line of heim-tunnel at the login host; the last page."""
+        """Type the code in a line of heim-tunnel or heim-agent; the last page."""
+        asked = await self.typed(text)
+        assert asked.status == 200, asked.text
+        return (await self.press(asked, decision=decision)).text
+
+    async def typed(self, text: str) -> Answer:
+        """What typing the code in such a line leads to; nothing is decided yet."""
         found = re.search(rf"https://{LOGIN_HOST}(/\S+) .* code (\S+)", text)
         assert found is not None, text
-        asked = await self._post(await self._get(found[1]), code=found[2])
-        assert asked.status == 200, asked.text
-        return (await self._post(asked, decision=decision)).text
+        return await self.press(await self.open(found[1]), code=found[2])
 
-    async def _get(self, target: str) -> Answer:
+    async def open(self, target: str) -> Answer:
         return await self.heim.request(target, host=LOGIN_HOST, cookie=self.cookie)
 
-    async def _post(self, shown: Answer, **fields: str) -> Answer:
+    async def press(self, shown: Answer, **fields: str) -> Answer:
         """Press a button of a page."""
         action = re.search(r'<form method="post" action="([^"]*)"', shown.text)
         assert action is not None, shown.text
