@@ -86,7 +86,10 @@ class AgentKey:
             if not request.is_signature_valid:
                 raise BadRequestError("the certificate request is not signed with its key")
             return cls(public)
-        except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature):
+        except (
+            *(ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature),
+            x509.InvalidVersion,
+        ):
             raise BadRequestError(
                 "the certificate request is not PKCS #10 in DER for an EC key on P-256"
             ) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -17,6 +18,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from heim_proxy.agents.agent_keys import AgentKey
@@ -156,10 +158,17 @@ def _parse(der: bytes) -> tuple[x509.Certificate, AgentKey]:
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateRefused(f"the certificate has over {MAX_CERTIFICATE_BYTES} bytes")
     try:
-        certificate = x509.load_der_x509_certificate(der)
+        with warnings.catch_warnings():
+            # What it only warns about (a serial number that is not positive) none of ours has, and
+            # a stranger's must not write to our log.
+            warnings.simplefilter("error", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(der)
         public = certificate.public_key()
         hashed = certificate.signature_hash_algorithm
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except (
+        *(ValueError, TypeError, UnsupportedAlgorithm),
+        *(x509.InvalidVersion, CryptographyDeprecationWarning),
+    ):
         raise CertificateRefused("the certificate cannot be read") from None
     if not isinstance(hashed, _HASHES):
         raise CertificateRefused("the certificate is not signed with SHA-2")

@@ -11,6 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm
 
 from heim_proxy.agents.agent_keys import AgentKey, BadRequestError
@@ -66,7 +68,17 @@ def _tampered() -> bytes:
     return bytes(whole)
 
 
+def _version_7() -> bytes:
+    """cryptography raises InvalidVersion, which is no ValueError."""
+    whole = bytearray(csr())
+    whole[whole.index(b"\x02\x01\x00") + 2] = 6
+    return bytes(whole)
+
+
+KEY = new_key()
+REQUEST = csr(KEY)
 BAD = {
+    "of a version that there is not": _version_7(),
     "empty": b"",
     "text": b"-----BEGIN CERTIFICATE REQUEST-----",
     "cut off": csr()[:-10],
@@ -93,3 +105,16 @@ def test_only_a_p256_key_is_an_agents() -> None:
     rsa_key = rsa.generate_private_key(65537, 2048).public_key()
     with pytest.raises(ValueError, match="EC"):
         AgentKey.from_der(rsa_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.integers(0, len(REQUEST) - 1), st.integers(0, 3), st.binary(max_size=3))
+def test_whatever_comes_is_the_key_that_signed_it_or_refused(
+    at: int, length: int, put: bytes
+) -> None:
+    data = REQUEST[:at] + put + REQUEST[at + length :]
+    try:
+        found = AgentKey.from_request(data)
+    except BadRequestError:
+        return
+    assert found.public == KEY.public_key()

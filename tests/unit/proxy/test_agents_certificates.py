@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, NameOID
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heim_proxy.agents.agent_keys import AgentKey
 from heim_proxy.agents.certificates import (
@@ -90,3 +92,54 @@ def test_one_that_is_wrong_besides_does_not_say_whose_it_was() -> None:
 
 def test_the_helper_of_the_tests_forges_nothing_by_itself() -> None:
     assert read_certificate(forged(), [ROOT], login_host=LOGIN_HOST, now=NOW).name == "desktop"
+
+
+GOOD = forged()
+
+
+@st.composite
+def mutated(draw: st.DrawFn, original: bytes) -> bytes:
+    """Some bytes of it changed, left out or put in."""
+    data = bytearray(original)
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(data) - 1))
+        length = draw(st.integers(0, 4))
+        data[at : at + length] = draw(st.binary(max_size=4))
+    return bytes(data)
+
+
+class Everybodys(Root):
+    """Says that it signed everything, so that what comes after the signature is reached."""
+
+    __slots__ = ()
+
+    def issued(self, certificate: x509.Certificate) -> bool:
+        return True
+
+
+@settings(deadline=None, max_examples=400)
+@given(mutated(GOOD))
+def test_whatever_comes_is_read_or_refused(der: bytes) -> None:
+    careless = Everybodys(ROOT.certificate, source="ca.pem")
+    for root in (ROOT, careless):
+        try:
+            agent = read_certificate(der, [root], login_host=LOGIN_HOST, now=NOW)
+        except CertificateRefused:
+            continue
+        assert root is careless or der == GOOD
+        assert agent.name
+
+
+VERSION = GOOD.index(b"\xa0\x03\x02\x01\x02") + 4
+
+
+@pytest.mark.parametrize(
+    ("at", "byte"),
+    [pytest.param(VERSION, 6, id="version 7"), pytest.param(VERSION + 3, 0xFF, id="serial < 0")],
+)
+def test_oddities_that_libraries_raise_or_warn_about_are_refused(at: int, byte: int) -> None:
+    """InvalidVersion is no ValueError; and a stranger's certificate writes no warnings."""
+    der = bytearray(GOOD)
+    der[at] = byte
+    with pytest.raises(CertificateRefused):
+        read_certificate(bytes(der), [ROOT], login_host=LOGIN_HOST, now=NOW)
