@@ -176,7 +176,7 @@ async def test_an_agent_that_waits_comes_back_with_its_key(store: Store) -> None
     row = DeviceRow(
         code=b"d" * 32, user_code=b"u" * 32, label="pc-17", client="192.0.2.7",
         client_key="192.0.2.7", network="192.0.2.7", created=1000.0, expires=1600.0,
-        agent="desktop", key=b"spki",
+        agent="desktop", key=b"spki", version="0.4.0",
     )  # fmt: skip
     await store.add_device(row, limit=9, limit_per_client=9)
     assert await store.get_device(row.code) == row

@@ -109,6 +109,7 @@ class Waiting:
     name: str
     fingerprint: str
     label: str
+    version: str
     client: str
     created: float
     expires: float

@@ -118,6 +118,7 @@ class Enrolments:
         client_key: str,
         network: str,
         now: float,
+        version: str = "",
     ) -> Asked:
         """Let an agent wait for somebody's approval, whether or not there is one of that name.
 
@@ -129,6 +130,7 @@ class Enrolments:
             client_key: What counts as one client, the same as for rates.
             network: What shares a fair part of the room when it is full.
             now: Seconds since the epoch.
+            version: Of its program, fit for pages; people see that, too.
 
         Raises:
             JoinRefused: BAD_CSR, BUSY, or NOT_CONFIGURED for what cannot be a name at all.
@@ -145,6 +147,7 @@ class Enrolments:
             network=network,
             agent=name,
             key=key.der,
+            version=version,
         )
         if start is None:
             raise JoinRefused(
@@ -171,6 +174,7 @@ class Enrolments:
             name=row.agent,
             fingerprint=key.fingerprint,
             label=row.label,
+            version=row.version,
             client=row.client,
             created=row.created,
             expires=row.expires,

@@ -134,6 +134,7 @@ class DeviceCodes:
         network: str,
         agent: str = "",
         key: bytes = b"",
+        version: str = "",
     ) -> DeviceStart | None:
         """Let a device wait; None when too many do.
 
@@ -145,6 +146,7 @@ class DeviceCodes:
             network: What shares a fair part of the room when it is full.
             agent: The name that an agent would have.
             key: Its public key in DER.
+            version: Of its program; people see that, too.
 
         Raises:
             StoreUnavailable: when it cannot be noted.
@@ -163,6 +165,7 @@ class DeviceCodes:
             expires=now + LIFETIME_S,
             agent=agent,
             key=key,
+            version=version,
         )
         if not await in_time(
             self._store.add_device(row, limit=MAX_WAITING, limit_per_client=MAX_WAITING_PER_CLIENT)

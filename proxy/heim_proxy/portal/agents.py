@@ -204,7 +204,7 @@ async def _configured(visit: Visit) -> tuple[list[_Agent], int]:
     """What the list shows: agents by name, and how many there are besides."""
     rows = await in_time(visit.ctx.store.list_sessions(kind=SessionKind.AGENT))
     enrolled: dict[str, list[SessionRow]] = defaultdict(list)
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row.label, row.created)):
         enrolled[row.subject].append(row)
     here = {(one.name, one.thumbprint): one for one in visit.ctx.agents()}
     agents = sorted(visit.settings.agents.values(), key=lambda one: one.name)

@@ -80,7 +80,7 @@ async def _enrol(visit: Visit) -> web.Response:
     """POST ENROL_PATH: begin to wait for somebody who types the code."""
     asked = await document_of(visit)
     name, csr = text_of(asked, "name"), _csr_of(asked)
-    device = text_of(asked, "device", optional=True)
+    device, version = text_of(asked, "device", optional=True), _version_of(asked)
     client = visit.facts.client
     try:
         waiting = await visit.ctx.enrolments.ask(
@@ -91,6 +91,7 @@ async def _enrol(visit: Visit) -> web.Response:
             client_key=client_key(client),
             network=network_key(client),
             now=visit.now,
+            version=version,
         )
     except JoinRefused as refused:
         raise _refused(refused) from refused
@@ -99,7 +100,7 @@ async def _enrol(visit: Visit) -> web.Response:
         agent=name,
         fingerprint=waiting.fingerprint,
         device=device_label(device),
-        version=_version_of(asked),
+        version=version,
     )
     return web.json_response(
         {

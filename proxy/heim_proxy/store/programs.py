@@ -25,7 +25,7 @@ __all__ = [
 _REFRESH: Final = "sid, family, current, rotated, previous, salt"
 _DEVICE: Final = (
     "code, user_code, label, client, client_key, network, created, expires, decided, sid, agent, "
-    "key"
+    "key, version"
 )
 
 # S608 below: what is inserted into statements are the two constants above.
@@ -69,9 +69,9 @@ def add_device(
     if waiting >= limit and not _make_room(db, row.network):
         return False
     db.execute(
-        f"INSERT INTO devices ({_DEVICE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+        f"INSERT INTO devices ({_DEVICE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
         (row.code, row.user_code, row.label, row.client, row.client_key, row.network, row.created,
-         row.expires, row.decided, row.sid, row.agent, row.key),
+         row.expires, row.decided, row.sid, row.agent, row.key, row.version),
     )  # fmt: skip
     return True
 

@@ -73,6 +73,7 @@ _MIGRATIONS: Final = (
     ) STRICT, WITHOUT ROWID;
     ALTER TABLE devices ADD COLUMN agent TEXT NOT NULL DEFAULT '';
     ALTER TABLE devices ADD COLUMN key BLOB NOT NULL DEFAULT x'';
+    ALTER TABLE devices ADD COLUMN version TEXT NOT NULL DEFAULT '';
     """,
 )
 """Entry n takes a file from version n to n + 1; an entry that was released is never edited."""

@@ -279,7 +279,7 @@ async def test_the_bound_holds_in_the_file_too(tmp_path: Path, clock: ManualCloc
     try:
         await store._write(
             lambda db: db.executemany(
-                "INSERT INTO devices VALUES (?, ?, 'x', ?, ?, ?, 0, '', ?, ?, '', x'')",
+                "INSERT INTO devices VALUES (?, ?, 'x', ?, ?, ?, 0, '', ?, ?, '', x'', '')",
                 [
                     (
                         b"c%d" % n,
