@@ -64,6 +64,7 @@ T = TypeVar("T")
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _ENV: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
+_STANDARD_BASE64: Final = str.maketrans("-_", "+/")
 MAX_TEXT_CHARS: Final = 1024
 
 
@@ -147,7 +148,11 @@ def _key_digest(value: object) -> bytes:
         return value
     text = value if isinstance(value, str) else ""
     try:
-        digest = bytes.fromhex(text) if len(text) == 64 else base64.b64decode(text, validate=True)
+        # base64 as tools print it: padded or not, after ssh's "SHA256:", in either alphabet.
+        encoded = text.removeprefix("SHA256:").rstrip("=").translate(_STANDARD_BASE64) + "="
+        digest = (
+            bytes.fromhex(text) if len(text) == 64 else base64.b64decode(encoded, validate=True)
+        )
     except ValueError:
         digest = b""
     if len(digest) != 32:

@@ -185,7 +185,11 @@ def _add_session(commands: Commands[argparse.ArgumentParser]) -> None:
     which = revoke.add_mutually_exclusive_group(required=True)
     which.add_argument("id", nargs="?", metavar="ID", help="a session's id, as `list` shows it")
     which.add_argument("--user", metavar="EMAIL", help="every session of this person")
-    which.add_argument("--everybody", action="store_true", help="every session there is")
+    which.add_argument(
+        "--everybody",
+        action="store_true",
+        help="every session there is, those of programs and agents too",
+    )
     revoke.set_defaults(run=lazy("heim_proxy.cli.state", "revoke_sessions"))
 
 

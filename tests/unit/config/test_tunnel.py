@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -77,6 +78,10 @@ MISTAKES = {
         GOOD + "tunnel: {agent_tls_keys: [abc]}\n",
         '24: tunnel.agent_tls_keys[0]: "abc" is not a SHA-256 digest; write its 64',
     ),
+    "key with something behind it": (
+        GOOD + f"tunnel: {{agent_tls_keys: ['{'A' * 44}']}}\n",
+        "24: tunnel.agent_tls_keys[0]: ",
+    ),
     "key that is too short": (
         GOOD + f"tunnel: {{agent_tls_keys: ['{'ab' * 31}']}}\n",
         "24: tunnel.agent_tls_keys[0]: ",
@@ -149,13 +154,21 @@ def test_a_mistake_is_told_with_its_place_and_what_to_write(text: str, part: str
     assert found[0].startswith(part)
 
 
-KEY = bytes(range(32))
+KEY = bytes(range(31)) + b"\xfb"
+PADDED = base64.b64encode(KEY).decode()
 
 
 @pytest.mark.parametrize(
     "written",
-    [KEY.hex(), KEY.hex().upper(), "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="],
-    ids=["hexadecimal", "upper case", "base64"],
+    [
+        KEY.hex(),
+        KEY.hex().upper(),
+        PADDED,
+        PADDED.rstrip("="),
+        f"SHA256:{PADDED.rstrip('=')}",
+        base64.urlsafe_b64encode(KEY).decode().rstrip("="),
+    ],
+    ids=["hexadecimal", "upper case", "base64", "unpadded", "as ssh prints it", "base64url"],
 )
 def test_the_key_of_a_load_balancer_is_written_as_its_tools_print_it(written: str) -> None:
     config = load(GOOD + f"tunnel: {{agent_tls_keys: ['{written}']}}\n")
