@@ -9,7 +9,14 @@ import pytest
 
 from tests.fakes.loops import LOOPS
 
-_ON_BOTH = ("test_agents_door", "test_agents_lane", "test_tunnel_dialling", "test_tunnel_streams")
+_ON_BOTH = (
+    "test_agents_dialer",
+    "test_agents_door",
+    "test_agents_lane",
+    "test_agents_opening",
+    "test_tunnel_dialling",
+    "test_tunnel_streams",
+)
 
 
 def pytest_asyncio_loop_factories(
