@@ -32,6 +32,7 @@ class Demo:
     app: str
     status: str
     auth: str
+    office: str
     text: str
 
     async def sign_in(self, person: Person, name: str, path: str = "/") -> Page:
@@ -88,6 +89,7 @@ async def demo(directory: Path) -> AsyncIterator[Demo]:
             app=_found(r"https://app\.localhost:\d+", text),
             status=_found(r"https://status\.localhost:\d+", text),
             auth=_found(r"https://auth\.localhost:\d+", text),
+            office=_found(r"https://office\.localhost:\d+", text),
             text=text,
         )
     finally:

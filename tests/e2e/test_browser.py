@@ -66,6 +66,22 @@ async def test_alice_signs_in_and_the_application_proves_who_she_is(
     assert person.complaints == []
 
 
+async def test_alice_reaches_a_machine_that_only_dials_out(demo: Demo, person: Person) -> None:
+    page = await demo.sign_in(person, "alice")
+    async with asyncio.timeout(20):
+        # Its agent joins while people read what the demo printed.
+        while (answer := await page.goto(f"{demo.office}/")) is None or answer.status != 200:
+            assert answer is None or "agent office" in await page.inner_text("body")
+            await asyncio.sleep(0.2)
+    assert await page.inner_text("#who") == "alice@example.com"
+    await page.goto(f"{demo.office}/headers.json")
+    assert (await received(page))["verified"] is True
+    # A WebSocket and an event stream through it, too.
+    await page.goto(f"{demo.office}/live")
+    await expect(page.locator("#ws")).to_have_text("open")
+    await expect(page.locator("#sse")).to_have_text("open")
+
+
 async def test_bob_is_let_in_but_refused_admin_with_a_readable_reason(
     demo: Demo, person: Person
 ) -> None:
