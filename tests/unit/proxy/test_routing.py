@@ -280,6 +280,14 @@ def test_host_with_two_targets_is_refused() -> None:
         pytest.param(Endpoint("https", "db.test", 8443), "https://db.test:8443", id="name"),
         pytest.param(Endpoint("unix", "/run/app.sock", 0), "unix:/run/app.sock", id="unix"),
         pytest.param(Endpoint("tcp", "::1", 22), "tcp://[::1]:22", id="tcp"),
+        pytest.param(
+            Endpoint("agent", "desktop", 0, target="ssh"), "agent:desktop/ssh", id="agent"
+        ),
+        pytest.param(
+            Endpoint("agent", "desktop", 0, UpstreamTls(), "ssh"),
+            "agent:desktop/ssh",
+            id="agent, TLS",
+        ),
     ],
 )
 def test_endpoint_is_written_as_it_is_configured(endpoint: Endpoint, text: str) -> None:
@@ -292,6 +300,33 @@ def test_endpoints_share_a_pool_only_when_tls_is_verified_alike() -> None:
     careless = Endpoint("https", "db.test", 443, UpstreamTls(insecure=True))
     assert plain == same
     assert len({plain, same, careless}) == 2
+
+
+def test_targets_of_agents_are_endpoints_by_agent_target_and_tls() -> None:
+    ssh = Endpoint("agent", "desktop", 0, target="ssh")
+    others = (
+        Endpoint("agent", "desktop", 0, target="web"),
+        Endpoint("agent", "office", 0, target="ssh"),
+        Endpoint("agent", "desktop", 0, UpstreamTls(), "ssh"),
+    )
+    assert ssh == Endpoint("agent", "desktop", 0, target="ssh")
+    assert len({ssh, *others}) == 4
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "words"),
+    [
+        ((Endpoint("agent", "desktop", 0, target="ssh"),), "target ssh of agent desktop"),
+        ((ENDPOINT,), ""),
+        ((Endpoint("unix", "/run/secret", 0),), ""),
+        ((), ""),
+    ],
+    ids=["agent", "address", "unix", "portal"],
+)
+def test_people_are_told_of_agents_and_never_of_addresses(
+    endpoints: tuple[Endpoint, ...], words: str
+) -> None:
+    assert Route(APP, b"/", PathMatch.PREFIX, endpoints).via == words
 
 
 def test_backend_is_private_and_careful_by_default() -> None:

@@ -11,6 +11,7 @@ import trustme
 from heim_config.model import Config
 from heim_proxy.access.policy import Allow, Deny
 from heim_proxy.routing import (
+    AgentGrant,
     Cors,
     Endpoint,
     ForwardPath,
@@ -392,6 +393,55 @@ class TestTcp:
         assert str(first.tcp["ssh"].endpoint) == "tcp://10.0.0.5:22"
         assert str(second.tcp["ssh"].endpoint) == "tcp://10.0.0.6:22"
         assert first.tcp["ssh"].endpoint != second.tcp["ssh"].endpoint
+
+
+class TestAgents:
+    AGENTS = [
+        {"name": "desktop", "targets": ["ssh", "web"]},
+        {"name": "farm", "targets": ["ssh"], "group": True},
+    ]
+
+    def built(self, *backends: dict[str, Any], **keys: Any) -> Snapshot:
+        return snapshot(configured(list(backends), agents=self.AGENTS, **keys))
+
+    def web(self, **route: Any) -> list[dict[str, Any]]:
+        return [{"path": "/", "agent": "desktop", "target": "web", **route}]
+
+    def test_what_may_exist_is_known_by_name(self) -> None:
+        assert self.built(app()).agents == {
+            "desktop": AgentGrant("desktop", frozenset(("ssh", "web")), group=False),
+            "farm": AgentGrant("farm", frozenset(("ssh",)), group=True),
+        }
+
+    def test_streams_and_requests_go_to_targets(self) -> None:
+        ssh = {"name": "ssh", "tcp": {"agent": "desktop", "target": "ssh", "idle": "1h"}}
+        built = self.built(ssh, app(http=self.web()))
+        target = built.tcp["ssh"]
+        assert target.endpoint == Endpoint("agent", "desktop", 0, target="ssh")
+        assert target.idle == 3600.0
+        web = Endpoint("agent", "desktop", 0, target="web")
+        table = built.routes.lookup("app.example.test")
+        assert table is not None
+        route = table.match(b"/")
+        assert route is not None
+        assert route.endpoints == (web,)
+        assert built.endpoints == {web: None}
+
+    def test_tls_through_an_agent_has_a_context_that_verifies(self) -> None:
+        built = self.built(
+            app(http=self.web(scheme="https"), upstream_tls={"server_name": "inner.test"}),
+            app("plain", http=self.web()),
+        )
+        contexts = {endpoint.tls: context for endpoint, context in built.endpoints.items()}
+        assert contexts[None] is None
+        context = contexts[UpstreamTls(server_name="inner.test")]
+        assert context is not None
+        assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+    def test_groups_that_roles_name_are_known(self) -> None:
+        named = role("r", "app/all", members=[{"group": "sre"}, {"user": "a@example.test"}])
+        other = role("s", "app/all", members=[{"group": "dba"}])
+        assert self.built(app(), roles=[named, other]).groups == {"sre", "dba"}
 
 
 class TestWhole:

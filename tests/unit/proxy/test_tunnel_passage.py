@@ -98,6 +98,30 @@ class TestReview:
         after = built(tcp("web1", host="other.example.test"), generation=2)
         assert passage.review(Judge(after, stage.sessions)) is None
 
+    @pytest.mark.parametrize(
+        ("after", "reason"),
+        [
+            ({"agent": "desktop", "target": "ssh"}, None),
+            ({"agent": "desktop", "target": "web"}, EndReason.BACKEND_MOVED),
+            ({"agent": "office", "target": "ssh"}, EndReason.BACKEND_MOVED),
+            ({"upstream": "10.0.0.5:22"}, EndReason.BACKEND_MOVED),
+        ],
+        ids=["same", "another target", "another agent", "no agent"],
+    )
+    async def test_one_through_an_agent_ends_when_it_would_go_elsewhere(
+        self, stage: Stage, after: dict[str, str], reason: EndReason | None
+    ) -> None:
+        agents = [{"name": name, "targets": ["ssh", "web"]} for name in ("desktop", "office")]
+
+        def through(way: dict[str, str], generation: int) -> Snapshot:
+            config = configured(
+                [{"name": "web1", "tcp": way}], [role("ops", "web1")], agents=agents
+            )
+            return snapshot(config, generation=generation)
+
+        passage = await passage_of(stage, through({"agent": "desktop", "target": "ssh"}, 1))
+        assert passage.review(Judge(through(after, 2), stage.sessions)) is reason
+
     async def test_it_takes_over_the_new_limits(self, stage: Stage) -> None:
         passage = await passage_of(stage, built())
         limited = {"upstream": "10.0.0.5:22", "idle": "1m"}

@@ -5,17 +5,23 @@ import json
 import pytest
 
 from heim_proxy.access.policy import Deny, DenyReason
+from heim_proxy.edge.dial import AgentDialError
 from heim_proxy.edge.responses import Refusal, refusal
 from heim_proxy.routing import Backend
 from heim_proxy.tunnel import refusals
 from heim_proxy.tunnel.passage import ENDINGS
-from heim_wire.errors import by_slug
+from heim_wire.errors import Code, by_slug
 
 LOGIN = "https://auth.example.test"
 DENY = Deny("web1", DenyReason.NO_ROLE, "You have no role that gives access to web1.")
 BROKEN = Deny("web1", DenyReason.INTERNAL, "The access rules could not be evaluated.")
 
 WEB1 = Backend("web1", max_session_age=28800.0)
+
+OFFLINE = AgentDialError(
+    Code.AGENT_OFFLINE, "agent pi is offline", hint="turn it on", retry_after=10, said="secret"
+)
+NO_TARGET = AgentDialError(Code.NO_SUCH_TARGET, "agent pi has no target ssh", hint="add it")
 
 EVERY = {
     "not an upgrade": (refusals.not_an_upgrade("x"), 426, "protocol"),
@@ -37,6 +43,13 @@ EVERY = {
     "internal": (refusals.internal("x"), 500, "internal"),
     "unreachable": (refusals.unreachable("web1", "a", "connection refused"), 502, "dial_refused"),
     "no answer": (refusals.no_answer("web1", "a", 5.0), 504, "dial_timeout"),
+    "no answer of a target": (
+        refusals.no_answer("web1", "a", 5.0, via="target ssh of agent pi"), 504, "dial_timeout",
+    ),
+    "agent offline": (refusals.agent_failed("web1", "a", OFFLINE), 503, "agent_offline"),
+    "agent without the target": (
+        refusals.agent_failed("web1", "a", NO_TARGET), 404, "no_such_target",
+    ),
 }  # fmt: skip
 
 
@@ -88,3 +101,15 @@ def test_programs_are_not_sent_to_log_in() -> None:
         assert answer.status == 401
         assert not answer.login_url
         assert "service token" in answer.hint
+
+
+def test_what_an_agent_could_not_do_is_told_with_its_name_and_without_the_logs_part() -> None:
+    answer = refusals.agent_failed("web1", "alice", OFFLINE)
+    assert answer.detail == "web1 cannot be reached: agent pi is offline"
+    assert (answer.hint, answer.retry_after) == ("turn it on", 10)
+    assert (answer.backend, answer.user) == ("web1", "alice")
+
+
+def test_a_target_that_does_not_answer_is_named() -> None:
+    answer = refusals.no_answer("web1", "alice", 5.0, via="target ssh of agent pi")
+    assert answer.detail.endswith("target ssh of agent pi did not answer within 5s")
