@@ -518,6 +518,7 @@ async def test_a_watch_of_a_version_that_was_compacted_is_gone(api: Api) -> None
     # Events, since the server keeps the latest changes of other kinds in its own memory.
     before = await api.client.list(EVENTS, namespace=api.namespace)
     await api.client.create(EVENTS, event(api))
+    await api.config_map("later")
     await api.compact()
     async with follow(api, EVENTS, version=before.version) as watch, asyncio.timeout(4):
         await watch.ended.wait()
@@ -899,7 +900,7 @@ async def test_an_event_is_written(api: Api) -> None:
     [
         {"eventTime": None}, {"reportingController": ""}, {"reportingInstance": "x" * 129},
         {"action": ""}, {"reason": ""}, {"type": "Alarm"}, {"note": "x" * 1025},
-        {"regarding": {"kind": "Ingress", "name": "web", "namespace": "default"}},
+        {"regarding": {"kind": "IngressClass", "name": "heim"}},
         {"series": {"count": 1, "lastObservedTime": MOMENT}},
     ],
     ids=["time", "controller", "instance", "action", "reason", "type", "note", "where", "series"],
@@ -909,13 +910,11 @@ async def test_an_event_makes_sense(api: Api, changes: Manifest) -> None:
         await api.client.create(EVENTS, event(api, **changes))
 
 
-async def test_an_event_only_counts_after_it_was_written(api: Api) -> None:
+async def test_an_event_counts(api: Api) -> None:
     await api.client.create(EVENTS, event(api))
     body = {"series": {"count": 2, "lastObservedTime": MOMENT}}
     done = await api.client.patch(EVENTS, "about.1", body, namespace=api.namespace)
     assert done["series"]["count"] == 2
-    with pytest.raises(Invalid):
-        await api.client.patch(EVENTS, "about.1", {"note": "x"}, namespace=api.namespace)
 
 
 # Our own parts, on it.

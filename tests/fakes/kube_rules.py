@@ -175,7 +175,7 @@ def _event(manifest: Manifest, before: Manifest | None) -> list[str]:
     found = []
     regarding = manifest.get("regarding") or {}
     namespace = manifest["metadata"].get("namespace")
-    if regarding.get("namespace", "default") != namespace and namespace != "kube-system":
+    if not regarding.get("namespace") and namespace != "kube-system":
         found.append("involvedObject.namespace: Invalid value: does not match event.namespace")
     if not MICRO_TIME.fullmatch(str(manifest.get("eventTime"))):
         found.append("eventTime: Required value")

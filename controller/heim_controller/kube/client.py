@@ -14,7 +14,7 @@ from typing import Final, Literal, Self
 
 from heim_controller.kube.credentials import Credentials, Kubeconfig, find_credentials
 from heim_controller.kube.errors import Garbled
-from heim_controller.kube.exchange import Deadlines, Exchange, Request
+from heim_controller.kube.exchange import Deadlines, Exchange, Request, drop
 from heim_controller.kube.resources import Manifest, Resource, key_of, version_of
 from heim_controller.kube.watch import WatchEvent, events_of
 
@@ -286,8 +286,7 @@ class Client:
             async with contextlib.aclosing(events_of(response)) as events:
                 yield events
         finally:
-            # Not release: the rest of an answer that never ends is of no use to anybody.
-            response.close()
+            drop(response)
 
     def __repr__(self) -> str:
         return f"<Client {self._credentials!r}>"

@@ -35,8 +35,8 @@ MAX_NOTE: Final = 1024
 MAX_WORD: Final = 128
 MAX_NAME: Final = 253
 
-# Event objects about objects of the cluster must be in this namespace.
-CLUSTER_NAMESPACE: Final = "default"
+# Where Events about objects of the cluster go: `default` is accepted only by later API servers.
+CLUSTER_NAMESPACE: Final = "kube-system"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from heim_controller.kube.errors import Garbled, Unauthorized, Unconfigured, Unr
 from heim_controller.kube.resources import Manifest
 from heim_runtime.version import version
 
-__all__ = ["Deadlines", "Exchange", "Request"]
+__all__ = ["Deadlines", "Exchange", "Request", "drop"]
 
 log = logging.getLogger(__name__)
 
@@ -241,6 +241,18 @@ class Exchange:
         return Connection(configuration, proxied=self._credentials.proxied)
 
 
+def drop(response: aiohttp.ClientResponse) -> None:
+    """Be done with an answer that has no end.
+
+    Neither read on nor closed politely: TLS would wait for the farewell of a server that is busy
+    sending, or that is not there any more.
+    """
+    transport = response.connection.transport if response.connection is not None else None
+    response.close()
+    if transport is not None:
+        transport.abort()
+
+
 class _Distrusted(Unreachable):
     """The server's certificate is not one that we trust."""
 
@@ -250,7 +262,7 @@ async def _content(response: aiohttp.ClientResponse, limit: int) -> bytes:
     async for data in response.content.iter_any():
         content += data
         if len(content) > limit:
-            response.close()
+            drop(response)
             raise Garbled(f"the answer is longer than {limit} bytes")
     return bytes(content)
 
@@ -262,7 +274,7 @@ async def _complaint(response: aiohttp.ClientResponse) -> bytes:
         async for data in response.content.iter_any():
             content += data
             if len(content) > MAX_COMPLAINT:
-                response.close()
+                drop(response)
                 break
     finally:
         response.release()
