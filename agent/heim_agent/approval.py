@@ -58,6 +58,7 @@ def ask_to_be_let_in(
         raise reply.refusal()
     code, page = reply.text("device_code"), reply.text("verification_uri")
     life = min(reply.number("expires_in"), _MAX_LIFE_S)
+    interval = min(max(1.0, reply.number("interval")), _MAX_INTERVAL_S)
     if reply.text("fingerprint") != key.fingerprint:
         raise Complaint(
             f"{host.name} saw another key than this machine's: something on the way changes what "
@@ -76,7 +77,6 @@ def ask_to_be_let_in(
         f"{reply.said('user_code', 32)} (good for {_minutes(life)})"
     )
     say(f"the page must show this machine's key, {key.fingerprint}; waiting (Ctrl-C gives up)")
-    interval = min(max(1.0, reply.number("interval")), _MAX_INTERVAL_S)
     return _wait(host, code, interval=interval, until=clock() + life, sleep=sleep, clock=clock)
 
 

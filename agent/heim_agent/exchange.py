@@ -217,6 +217,8 @@ def post(
         return _read(host, wire, deadline)
     except TimeoutError as e:
         raise Complaint(f"{host.name} does not answer", UNAVAILABLE) from e
+    except http.client.RemoteDisconnected as e:
+        raise Complaint(f"{host.name} closed the connection without an answer", UNAVAILABLE) from e
     except (Lost, OSError) as e:
         raise Complaint(f"the connection to {host.name} was lost: {e}", UNAVAILABLE) from e
     except (http.client.HTTPException, ValueError) as e:
