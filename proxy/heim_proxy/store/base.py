@@ -126,8 +126,8 @@ class DeviceRow:
     `code` and `user_code` are SHA-256 of what the device and the person have. `client` is the
     address that asked, which people see; `client_key` what counts as one client, and `network` what
     shares a fair part of the room. Once decided, `sid` is the session of who approved; empty when
-    denied. An agent asks under the name `agent`, with its public key in DER and the `version` of its
-    program; all three are empty for a command line.
+    denied. An agent asks under the name `agent`, with its public key in DER and its program's
+    `version`; all three are empty for a command line.
     """
 
     code: bytes
