@@ -62,7 +62,8 @@ class Snapshot:
     """Everything a request needs. `endpoints` maps each http upstream to its TLS context, if any.
 
     `tcp` are the targets of TCP streams by backend name; `tcp_for` finds them by host. `agents` are
-    those that may exist, by name; `groups` those that configuration names: others are told nobody.
+    those that may exist, by name. `groups` are those that configuration names: nobody behind the
+    proxy hears of others.
     """
 
     generation: int
