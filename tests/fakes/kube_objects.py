@@ -292,6 +292,61 @@ def backend_named(translation: Translation, name: str) -> Made:
 
 
 def loaded(translation: Translation) -> Config:
-    """The document together with the boot file, through everything that a proxy checks."""
-    document = canonical({**BOOT, **translation.document})
-    return load_text(document.decode("ascii"), file=FILE)
+    """What a proxy makes of the document's backends, roles and agents, with the boot file.
+
+    Keys that the configuration does not have yet (ADR 16) are written in those it has: a backend
+    per host, names without dots. Everything else goes through all checks as it is.
+    """
+    document = copy.deepcopy(dict(translation.document))
+    names: dict[str, list[str]] = {}
+    backends: list[Made] = []
+    for made in document["backends"]:
+        for host in made["hosts"]:
+            one = _on_host(made, host, f"b{len(backends)}")
+            if one is not None:
+                backends.append(one)
+                names.setdefault(made["name"], []).append(one["name"])
+    have = {one["name"]: one for one in backends}
+    roles: list[Made] = []
+    for position, role_ in enumerate(document["roles"]):
+        bindings = [
+            {**given, "backend": name}
+            for given in role_["bindings"]
+            for name in names.get(given["backend"], ())
+            if ("permission" in given) == ("http" in have[name]) or "tcp" in have[name]
+        ]
+        roles.append({**role_, "name": f"r{position}", "bindings": bindings})
+    agents = [{**one, "name": one["name"].replace(".", "--")} for one in document["agents"]]
+    whole = {
+        **BOOT,
+        "backends": backends,
+        "roles": roles,
+        "agents": agents,
+        "service_accounts": [{"name": name} for name in sorted(SETTINGS.service_accounts)],
+        "tls": {"certificates": [{"cert_file": "a.pem", "key_file": "a.key"}]},
+    }
+    return load_text(canonical(whole).decode("ascii"), file=FILE)
+
+
+def _on_host(made: Made, host: str, name: str) -> Made | None:
+    """A backend as it is on one of its hosts, under a host and name of its own."""
+    http = []
+    for route in made.get("http", ()):
+        if route.get("host", host) == host:
+            plain = {key: value for key, value in route.items() if key != "host"}
+            if plain.pop("unavailable", None) is not None:
+                plain["upstreams"] = ["http://127.0.0.1:1"]
+            if "agent" in plain:
+                plain["agent"] = plain["agent"].replace(".", "--")
+            http.append(plain)
+    one = {**made, "name": name, "hosts": [f"{name}.example.test"], "http": http}
+    if not http:
+        del one["http"]
+    if "tcp" in one and "agent" in one["tcp"]:
+        one["tcp"] = {**one["tcp"], "agent": one["tcp"]["agent"].replace(".", "--")}
+    https = any(
+        url.startswith("https") for route in http for url in route.get("upstreams", ())
+    ) or any(route.get("scheme") == "https" for route in http)
+    if not https:
+        one.pop("upstream_tls", None)
+    return one if http or "tcp" in one else None

@@ -109,7 +109,8 @@ def closed_part(text: str) -> str:
     """
     kept: list[str] = []
     for segment in text.split("/")[1:]:
-        if not _SEGMENT.fullmatch(segment) or len(kept) >= 32:
+        # No longer than a path may be, which is checked here without adding up.
+        if not _SEGMENT.fullmatch(segment) or len(segment) > 63 or len(kept) == 31:
             break
         kept.append(segment)
     return "/" + "/".join(kept)

@@ -94,6 +94,8 @@ def test_two_spellings_that_lenient_servers_read_alike_are_one_path() -> None:
         ("", "/"),
         ("no slash", "/"),
         ("/.heim/x", "/"),
+        ("/a/" + "z" * 3000, "/a"),
+        ("/a" * 40 + "(", "/a" * 31),
     ],
 )
 def test_the_clear_part_of_an_unclear_path_can_be_closed(written: str, part: str) -> None:
