@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from heim_agent import cli, install
+from heim_agent.complaints import FAILED, OK, USAGE, UsageError
+from heim_agent.install import program, unit
+from heim_agent.places import SYSTEM_CONFIG, SYSTEM_STATE, Places
+from tests.fakes.agent_streams import Signer, identity_of
+
+SYSTEM = Places(config=f"{SYSTEM_CONFIG}/agent.toml", state=SYSTEM_STATE, seed=SYSTEM_CONFIG)
+
+
+def values(text: str, key: str) -> list[str]:
+    return re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)
+
+
+def test_the_service_has_nothing_but_its_key_and_its_state() -> None:
+    text = unit("/opt/heim/bin/heim-agent", SYSTEM)
+    assert values(text, "ExecStart") == [
+        "/opt/heim/bin/heim-agent run --config /etc/heim-agent/agent.toml"
+    ]
+    assert values(text, "LoadCredential") == [
+        "key.pem:/etc/heim-agent/key.pem",
+        "certificate.pem:/etc/heim-agent/certificate.pem",
+        "identity.json:/etc/heim-agent/identity.json",
+    ]
+    assert values(text, "StateDirectory") == ["heim-agent"]
+    assert values(text, "Type") == ["notify"]
+    for key, value in {
+        "DynamicUser": "yes",
+        "ProtectSystem": "strict",
+        "NoNewPrivileges": "yes",
+        "CapabilityBoundingSet": "",
+        "ProtectHome": "yes",
+        "WatchdogSec": "60",
+        "Restart": "always",
+    }.items():
+        assert values(text, key) == [value]
+
+
+def test_authorities_that_were_kept_are_handed_over(tmp_path: Path) -> None:
+    (tmp_path / "authorities.pem").touch()
+    text = unit("/a", Places(config="/c", state="/s", seed=str(tmp_path)))
+    assert f"authorities.pem:{tmp_path}/authorities.pem" in values(text, "LoadCredential")
+
+
+@pytest.mark.parametrize(
+    ("path", "written"),
+    [
+        ("/opt/heim/bin/heim-agent", "/opt/heim/bin/heim-agent"),
+        ("/opt/my heim/heim-agent", '"/opt/my heim/heim-agent"'),
+        ("/opt/100%/$HOME", "/opt/100%%/$$HOME"),
+        ('/opt/a"b\\c', '"/opt/a\\"b\\\\c"'),
+    ],
+)
+def test_a_path_is_written_as_systemd_reads_it(path: str, written: str) -> None:
+    assert values(unit(path, SYSTEM), "ExecStart")[0].startswith(f"{written} run ")
+
+
+@pytest.mark.parametrize("seed", ["/a:b", "/a\nExecStart=/bin/sh"], ids=repr)
+def test_a_path_that_systemd_would_read_otherwise_is_refused(seed: str) -> None:
+    with pytest.raises(UsageError):
+        unit("/a", Places(config="/c", state="/s", seed=seed))
+
+
+@pytest.mark.parametrize(
+    "places",
+    [SYSTEM, Places(config="/home/me/agent.toml", state="/s")],
+    ids=["the program", "agent.toml"],
+)
+def test_what_is_in_a_home_can_be_read(places: Places) -> None:
+    at_home = "/home/me/venv/bin/heim-agent" if places is SYSTEM else "/opt/heim-agent"
+    assert values(unit(at_home, places), "ProtectHome") == ["read-only"]
+
+
+def test_the_program_is_the_one_that_runs(tmp_path: Path) -> None:
+    path = tmp_path / "heim-agent"
+    assert program(str(path)) == str(path)
+    assert program("/x/heim_agent/__main__.py").endswith("/bin/heim-agent")
+    assert program("no-such-program-anywhere").endswith("/bin/heim-agent")
+
+
+def test_it_prints_what_root_would_get(capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["install"]) == OK
+    text = capfd.readouterr().out
+    assert text.startswith("# Written by heim-agent install.")
+    assert "LoadCredential=key.pem:/etc/heim-agent/key.pem" in text
+
+
+def test_writing_takes_root_and_an_identity(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "UNIT_FILE", str(tmp_path / "heim-agent.service"))
+    options = ["--state", str(tmp_path / "state"), "--config", str(tmp_path / "agent.toml")]
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert cli.main(["install", "--write", *options]) == USAGE
+    assert "takes root; run: sudo " in capfd.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(install, "UNIT_FILE", str(tmp_path / "heim-agent.service"))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert cli.main(["install", "--write", *options]) == FAILED
+    assert "has not joined" in capfd.readouterr().err
+    assert not (tmp_path / "heim-agent.service").exists()
+
+
+def test_what_is_written_is_what_is_printed_and_the_next_commands_are_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = tmp_path / "heim-agent.service"
+    monkeypatch.setattr(install, "UNIT_FILE", str(written))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    identity_of(tmp_path, Signer())
+    options = ["--state", str(tmp_path / "state"), "--config", str(tmp_path / "agent.toml")]
+    assert cli.main(["install", "--print", *options]) == OK
+    printed = capfd.readouterr().out
+    assert cli.main(["install", "--write", *options]) == OK
+    said = capfd.readouterr()
+    assert written.read_text() == printed
+    assert said.out == ""
+    assert f"next: write what to serve into {tmp_path}/agent.toml" in said.err
+    assert "then: systemctl daemon-reload && systemctl enable --now heim-agent" in said.err
+
+
+def test_a_machine_without_systemd_is_said_to_be_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "UNIT_FILE", str(tmp_path / "nowhere" / "heim-agent.service"))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    identity_of(tmp_path, Signer())
+    assert cli.main(["install", "--write", "--state", str(tmp_path / "state")]) == FAILED
+    assert "is this a systemd machine?" in capfd.readouterr().err
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze here")
+class TestWithSystemd:
+    """The real one reads it."""
+
+    @pytest.fixture
+    def path(self, tmp_path: Path) -> Path:
+        started = shutil.which("true")
+        assert started is not None
+        path = tmp_path / "heim-agent.service"
+        path.write_text(unit(started, SYSTEM))
+        return path
+
+    def test_it_finds_nothing_wrong(self, path: Path) -> None:
+        done = subprocess.run(
+            ["systemd-analyze", "verify", str(path)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+    def test_it_finds_little_exposure(self, path: Path) -> None:
+        done = subprocess.run(
+            ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(path)],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        found = re.search(r"exposure level for heim-agent\.service: ([0-9.]+) (\w+)", done.stdout)
+        if found is None:
+            pytest.skip(f"this systemd-analyze cannot judge a file: {done.stderr.strip()}")
+        # 0 to 10. What is left is the network, which is what it is for.
+        assert float(found[1]) <= 2.0
+        assert found[2] == "OK"
