@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from heim_proxy.agents.agent_keys import AgentKey
 from heim_wire.agents import ENROL_PATH, ENROLLED_PATH, JOIN_PATH
+from heim_wire.errors import Code
+from tests.fakes import agent
 from tests.fakes.agent import certificate_request
 from tests.fakes.heim import LOGIN_HOST, Answer, authority, user
 from tests.fakes.person import Person
@@ -212,6 +214,22 @@ async def test_somebody_lets_a_machine_in_by_its_code(heim: HeimProcess) -> None
     )  # fmt: skip
     await command(heim, "revoke", "desktop")
     assert "box-7" not in (await alice.open(AGENTS)).text
+
+
+async def test_what_joining_gave_opens_a_lane_until_it_is_revoked(heim: HeimProcess) -> None:
+    """The page of agents says since when and from where; revoking ends the lane within 2 s."""
+    machine, alice = Machine(heim), await Person.of(heim, user("alice"))
+    answer = said(await machine.join(await token_for(heim)))
+    assert "never connected" in (await alice.open(AGENTS)).text
+    joined = agent.Machine("desktop", base64.b64decode(answer["certificate"]), machine.key)
+    lane = await agent.ScriptedAgent.connect(heim, joined)
+    text = (await alice.open(AGENTS)).text
+    assert re.search(r"<dt>Connected</dt><dd>since [^<]*, from 127\.0\.0\.1</dd>", text)
+    await command(heim, "revoke", "desktop")
+    await lane.over(within_s=2.0)
+    assert lane.goaway is not None
+    assert lane.goaway.code == Code.REVOKED
+    assert "Connected" not in (await alice.open(AGENTS)).text
 
 
 async def test_a_no_and_somebody_without_the_right(heim: HeimProcess) -> None:
