@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Container
 from typing import Final
 
 from heim_controller.translation.hosts import canonical_host
@@ -26,6 +27,8 @@ _IPV4: Final = re.compile(
 # Names of metadata services that are not addresses already.
 _METADATA: Final = frozenset(("metadata.google.internal", "metadata.goog"))
 _METADATA_SUFFIX: Final = "instance-data.ec2.internal"
+# What the cluster's own names have before its domain.
+_CLUSTER: Final = ("svc", "pod")
 _LOCAL: Final = ("localhost", "localdomain", "local")
 
 
@@ -53,17 +56,19 @@ def usable_address(text: str) -> bool:
     )
 
 
-def usable_name(text: str, cluster_domain: str) -> bool:
+def usable_name(text: str, cluster_domain: str, namespaces: Container[str] = ()) -> bool:
     """Whether a DNS name from outside the cluster may be dialled.
 
-    Single labels are refused: the resolver's search list turns them into Services of whatever
-    namespace the proxy is in.
+    A pod's resolver tries names under svc.<cluster domain> first, so ``web`` and ``web.bank`` are
+    Services: single labels are refused, and names whose last label is one of `namespaces`.
     """
     name = canonical_host(text)
     if name is None or "." not in name or name.startswith("*"):
         return False
     labels = name.split(".")
-    if labels[-1] in _LOCAL or "localhost" in labels or labels[-1] == "svc" or ".svc." in name:
+    if labels[-1] in _LOCAL or "localhost" in labels or ".svc." in name:
+        return False
+    if labels[-1] in _CLUSTER or labels[-1] in namespaces:
         return False
     if name in _METADATA or name == _METADATA_SUFFIX or name.endswith(f".{_METADATA_SUFFIX}"):
         return False

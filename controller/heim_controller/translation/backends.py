@@ -233,7 +233,8 @@ class BackendReader:
             message = f"only Backends of namespace {self._policy.namespace} may name addresses"
             raise _Unusable(message, field, reason)
         cluster = self._context.settings.cluster_domain
-        if scheme == "unix" or not (usable_address(host) or usable_name(host, cluster)):
+        known = self._context.services.namespaces
+        if scheme == "unix" or not (usable_address(host) or usable_name(host, cluster, known)):
             raise _Unusable(f"{quoted(host)} may not be dialled", field, reason)
 
     def _close(self, site: Site, spec: Mapping[str, Any], host: str, why: str) -> None:

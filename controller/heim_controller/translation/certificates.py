@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from heim_controller.translation.context import Context
+from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.hosts import Owners, covers
 from heim_controller.translation.merging import Merged, Share
 from heim_controller.translation.objects import CertificateFacts, Key, Ref
@@ -70,7 +71,7 @@ class _Chooser:
     def usable(self, ref: Ref, secret: Key, field: str) -> CertificateFacts | None:
         """What is known of a Secret, if it can be served; whatever is wrong with it is said."""
         say = self._context.findings.add
-        name = f"Secret {secret[0]}/{secret[1]}"
+        name = f"Secret {quoted('/'.join(secret))}"
         facts = self._context.objects.certificates.get(secret)
         if facts is None:
             say(ref, "TLSSecretMissing", f"there is no {name}", field=field)
@@ -108,7 +109,8 @@ class _Chooser:
         good = [host for host in wanted if host in facts.names or _covered(host, facts)]
         missing = [host for host in hosts if host not in good]
         if missing:
-            message = f"Secret {secret[0]}/{secret[1]} is not for {', '.join(missing[:5])}"
+            name = quoted("/".join(secret))
+            message = f"Secret {name} is not for {', '.join(missing[:5])}"
             self._context.findings.add(site.ref, "TLSSecretInvalid", message, field=entry.field)
         for host in good:
             self._by_host.setdefault(host, secret)

@@ -46,7 +46,9 @@ class Classes:
         name = mapping(ingress.get("spec")).get("ingressClassName")
         if name is None:
             name = annotations_of(ingress).get(_ANNOTATION)
-        return self._adopts if name is None else name in self.names
+        if name is None:
+            return self._adopts
+        return isinstance(name, str) and name in self.names
 
     def select(self, ingresses: Mapping[Key, Object]) -> dict[Key, Object]:
         """Those that are for us."""

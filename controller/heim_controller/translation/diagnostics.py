@@ -9,7 +9,7 @@ from typing import Final
 from heim_controller.translation.objects import Ref
 from heim_controller.translation.reasons import REASONS, Severity
 
-__all__ = ["Diagnostic", "Findings", "quoted"]
+__all__ = ["Diagnostic", "Findings", "one_line", "quoted"]
 
 # One line in `kubectl describe`; the API server takes 1024 bytes for an Event's note.
 _MAX_MESSAGE_CHARS: Final = 800
@@ -55,7 +55,7 @@ class Findings:
 
     def add(self, ref: Ref, reason: str, message: str, *, field: str = "") -> None:
         """Say something about an object; `reason` must be in `REASONS`."""
-        line = " ".join(message.split())[:_MAX_MESSAGE_CHARS]
+        line = one_line(message)
         severity = REASONS[reason].severity.value
         one = Diagnostic(ref.kind, ref.namespace, ref.name, reason, line, severity, field)
         self._found[one] = None
@@ -63,6 +63,14 @@ class Findings:
     def sorted(self) -> tuple[Diagnostic, ...]:
         """Everything that was said, by object: the order of the input does not show."""
         return tuple(sorted(self._found))
+
+
+def one_line(message: str) -> str:
+    """A message without line ends and anything else that cannot be seen, not too long."""
+    line = " ".join(message.split())[:_MAX_MESSAGE_CHARS].strip()
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else "?" for one in line)
 
 
 def quoted(value: object) -> str:

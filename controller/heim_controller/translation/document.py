@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from heim_controller.translation.diagnostics import one_line
 from heim_controller.translation.merging import Share
 from heim_controller.translation.names import ingress_name
 from heim_controller.translation.sites import Rule, Site
@@ -132,7 +133,7 @@ def _route(rule: Rule) -> dict[str, Any]:
     if rule.match == "exact":
         route["match"] = "exact"
     if target.unavailable:
-        route["unavailable"] = target.unavailable
+        route["unavailable"] = one_line(target.unavailable)
         return route
     if target.agent is not None:
         route["agent"], route["target"], scheme = target.agent

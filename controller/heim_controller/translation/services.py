@@ -80,6 +80,8 @@ class Services:
     def __init__(self, objects: Objects, settings: Settings, *, external_names: bool) -> None:
         self._services = objects.services
         self._slices = objects.endpoint_slices
+        # A name that ends in one of them may be a Service's.
+        self.namespaces = frozenset(name for _, name in objects.namespaces)
         self._settings = settings
         self._external_names = external_names
         self._by_service: dict[Key, list[Object]] | None = None
@@ -157,7 +159,7 @@ class Services:
         target = str(spec.get("externalName") or "").lower().removesuffix(".")
         if not self._external_names:
             return Unresolved(reason, f"Service {namespace}/{name} is an ExternalName")
-        if not usable_name(target, self._settings.cluster_domain):
+        if not usable_name(target, self._settings.cluster_domain, self.namespaces):
             message = f"Service {namespace}/{name} leads to {quoted(target)}"
             return Unresolved(reason, message)
         port = _port(listed(spec.get("ports")), wanted)

@@ -3,53 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from heim_controller.kube.client import Client
-from heim_controller.kube.informer import Change, Informer, Pace
+from heim_controller.kube.informer import Informer
 from heim_controller.kube.resources import (
     BACKENDS,
     CONFIG_MAPS,
     INGRESS_CLASSES,
     SECRETS,
-    Resource,
     version_of,
 )
 from tests.fakes.kube import FakeKube, until
-
-QUICK = Pace(first=0.01, ceiling=0.05, healthy=5.0, denied=0.05, watch=(240.0, 480.0))
-
-
-class Watched:
-    """An informer that runs, and what it told."""
-
-    def __init__(self, client: Client, resource: Resource = CONFIG_MAPS, **options: Any) -> None:
-        self.changes: list[Change] = []
-        self.informer = Informer(
-            client, resource, **{"pace": QUICK, "on_change": self.changes.append, **options}
-        )
-
-    @property
-    def told(self) -> list[tuple[str, str]]:
-        return [(change.type, change.key[1]) for change in self.changes]
-
-
-@asynccontextmanager
-async def watched(
-    kube: FakeKube, resource: Resource = CONFIG_MAPS, **options: Any
-) -> AsyncIterator[Watched]:
-    found = Watched(kube.client(), resource, **options)
-    task = asyncio.ensure_future(found.informer.run())
-    try:
-        await until(lambda: found.informer.synced and kube.watching)
-        yield found
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+from tests.fakes.kube_watched import QUICK, Watched, watched
 
 
 def put(kube: FakeKube, name: str, value: str = "", **metadata: Any) -> dict[str, Any]:

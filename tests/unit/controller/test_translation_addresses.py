@@ -48,6 +48,13 @@ def test_names_that_lead_inside_are_not(text: str) -> None:
     assert not usable_name(text, "cluster.local")
 
 
+def test_a_name_that_ends_in_a_namespace_may_be_a_services() -> None:
+    assert usable_name("db.bank", "cluster.local")
+    assert not usable_name("db.bank", "cluster.local", {"bank"})
+    assert not usable_name("pod-0.db.bank.", "cluster.local", {"bank"})
+    assert not usable_name("10-0-0-1.bank.pod", "cluster.local")
+
+
 def test_the_cluster_may_have_another_domain() -> None:
     assert not usable_name("web.shop.k8s.corp", "k8s.corp.")
     assert usable_name("web.notk8s.corp", "k8s.corp")

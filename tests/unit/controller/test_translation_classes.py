@@ -32,6 +32,10 @@ def test_a_class_that_does_not_exist_is_nobodys() -> None:
     assert not ours()
 
 
+def test_what_is_no_class_is_nobodys() -> None:
+    assert not ours(ingress_class("heim"), ingressClassName=["heim"])
+
+
 def test_a_class_of_another_controller_is_not_ours() -> None:
     assert not ours(ingress_class("heim", controller="k8s.io/ingress-nginx"))
 

@@ -22,9 +22,9 @@ def test_what_is_said_twice_is_kept_once_and_in_order() -> None:
 
 def test_a_message_is_one_short_line() -> None:
     findings = Findings()
-    findings.add(WEB, "NoRoles", "a\nb\t c" + "x" * 5000)
+    findings.add(WEB, "NoRoles", "a\nb\t c\x00" + "x" * 5000)
     [found] = findings.sorted()
-    assert found.message.startswith("a b cx")
+    assert found.message.startswith("a b c?x")
     assert len(found.message) == 800
 
 
