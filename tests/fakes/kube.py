@@ -174,7 +174,8 @@ class FakeKube:
     async def say(self, line: bytes) -> None:
         """Write bytes into every watch."""
         for watcher in tuple(self._watchers):
-            await watcher.response.write(line)
+            with contextlib.suppress(ConnectionError):  # cut a moment ago
+                await watcher.response.write(line)
 
     @property
     def watching(self) -> int:
