@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heim_proxy.access.policy import DenyReason
+from heim_proxy.agents.words import _DIALS
 from heim_proxy.live import EndReason
+from heim_wire.errors import FAILURES, Code
 from tests.docs.pages import ROOT
 
 __all__ = ["access_log_ends", "audit_events", "edge_codes", "log_events", "portal_titles"]
@@ -57,7 +59,19 @@ def edge_codes() -> set[str]:
         for call in _calls(_PROXY / "edge")
         if _called(call) == "Refusal" and (code := _argument(call, 1)) is not None
     }
+    codes |= _agent_codes()
     return codes | {reason.value for reason in DenyReason} | {reason.value for reason in EndReason}
+
+
+def _agent_codes() -> set[str]:
+    """What requests through an agent are refused with."""
+    named = {
+        getattr(Code, call.args[0].attr)
+        for call in _calls(_PROXY / "agents")
+        if _called(call) == "AgentDialError" and isinstance(call.args[0], ast.Attribute)
+        if hasattr(Code, call.args[0].attr)
+    }
+    return {FAILURES[code].slug for code in (*named, *_DIALS)}
 
 
 def portal_titles() -> set[str]:
