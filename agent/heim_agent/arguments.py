@@ -14,10 +14,28 @@ from typing import Final
 
 from heim_agent.places import Places
 
-__all__ = ["Command", "build_parser"]
+__all__ = ["ENVIRONMENT", "Command", "build_parser"]
 
 Command = Callable[[argparse.Namespace, Places], int]
 """A command: its arguments and where files are in, its exit status out; raises Complaint."""
+
+ENVIRONMENT: Final = (
+    "HEIM_JOIN_TOKEN",
+    "HEIM_AGENT_STATE",
+    "HEIM_AGENT_CONFIG",
+    "HEIM_CA_FILE",
+    "HEIM_LOG_LEVEL",
+    "HEIM_WEB_PROXY_HEADER_FILE",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "STATE_DIRECTORY",
+    "CREDENTIALS_DIRECTORY",
+    "NOTIFY_SOCKET",
+)
+"""What changes the behaviour of heim-agent; a test holds the reference to it."""
 
 _EXAMPLES: Final = """\
 first time:

@@ -25,8 +25,8 @@ TOP_FIELDS: Final = (
     Field(
         "lanes",
         "1",
-        f"connections that are kept to each replica of the proxy, 1 to {MAX_LANES}; several help "
-        "where one TCP connection does not fill the line. A change is for the next start",
+        f"connections that are kept to the proxy, 1 to {MAX_LANES}; several help where one TCP "
+        "connection does not fill the line",
     ),
     Field("targets", "", "what is served, a table for each name. At least one"),
 )
@@ -43,7 +43,7 @@ class Settings:
     """One reading of agent.toml.
 
     Attributes:
-        lanes: Connections to each replica of the proxy that are kept up, 1 to 4.
+        lanes: Connections to the proxy that are kept up, 1 to 4.
         targets: What is served, by name; the only places that are ever dialled.
     """
 

@@ -94,7 +94,7 @@ async def _race(places: Iterable[Place]) -> socket.socket:
     try:
         while True:
             if waiting:
-                tasks.append(spawn("agent.connect", _attempt(*waiting.pop(0))))
+                tasks.append(spawn("agent-connect", _attempt(*waiting.pop(0))))
             pending = [task for task in tasks if not task.done()]
             if pending:
                 await asyncio.wait(

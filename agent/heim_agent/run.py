@@ -58,7 +58,7 @@ async def _run(identity: Identity, settings: Settings, connect_to: tuple[str, in
 
     follower = Follower(identity.places.config, settings, apply)
     _tell(identity, settings)
-    following = spawn("agent.settings", follower.run())
+    following = spawn("agent-settings", follower.run())
     try:
         with handling(
             {

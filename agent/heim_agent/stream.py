@@ -90,7 +90,7 @@ class ServedStream:
     def start(self, patience_s: float) -> None:
         """Dial, for `patience_s` at most, the wait for a place included."""
         self._dials.unanswered += 1
-        self._task = spawn("agent.stream", self._run(self._begun + patience_s))
+        self._task = spawn("agent-stream", self._run(self._begun + patience_s))
 
     def end(self, code: int, reason: str) -> None:
         """End both sides now; idempotent."""

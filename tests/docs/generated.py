@@ -10,6 +10,9 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from heim_agent.arguments import build_parser as build_agent_parser
+from heim_agent.config import TOP_FIELDS
+from heim_agent.targets import FIELDS
 from heim_proxy.access.patterns import compile_pattern
 from heim_proxy.cli.main import build_parser
 from heim_proxy.identity.dialects import DIALECTS
@@ -20,7 +23,7 @@ from tests.docs.chart import CHART_BLOCKS
 from tests.docs.pages import HANDWRITTEN
 from tests.docs.wire import WIRE_BLOCKS
 
-__all__ = ["BLOCKS", "commands", "rewritten", "tunnel_commands"]
+__all__ = ["BLOCKS", "agent_commands", "commands", "rewritten", "tunnel_commands"]
 
 _BLOCK = re.compile(
     r"(<!-- begin generated: (\w+) -->\n).*?(<!-- end generated: \2 -->)", re.DOTALL
@@ -38,6 +41,11 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 def tunnel_commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """The same of heim-tunnel."""
     yield from _below(build_tunnel_parser())
+
+
+def agent_commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """The same of heim-agent."""
+    yield from _below(build_agent_parser())
 
 
 def _below(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -83,6 +91,15 @@ def _argument_cells(action: Action) -> str:
     return " | ".join(cell.replace("|", "\\|") for cell in cells)
 
 
+def _agent_toml_table() -> str:
+    rows = ["| key | default | |", "| --- | --- | --- |"]
+    below = ((f"targets.NAME.{one.name}", one) for one in FIELDS)
+    for name, field in (*((one.name, one) for one in TOP_FIELDS), *below):
+        default = f"`{field.default}`" if field.default else ""
+        rows.append(f"| `{name}` | {default} | {field.meaning} |")
+    return "\n".join(rows)
+
+
 def _metric_table() -> str:
     rows = ["| metric | type | labels | |", "| --- | --- | --- | --- |"]
     for family in METRIC_FAMILIES:
@@ -124,6 +141,8 @@ def _pattern_table() -> str:
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
+    "agent_commands": lambda: _command_table(agent_commands()),
+    "agent_toml": _agent_toml_table,
     "commands": lambda: _command_table(commands()),
     "dialects": _dialect_table,
     "families": _family_table,

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from heim_agent.arguments import ENVIRONMENT as AGENT_ENVIRONMENT
 from heim_config.backends import DIALECTS as CONFIGURED_DIALECTS
 from heim_config.schema import raw_schema
 from heim_proxy.cli.main import build_parser
@@ -61,8 +62,8 @@ def test_every_environment_twin_is_explained() -> None:
     variables = {found for text in helps for found in re.findall(r"HEIM_\w+", text)}
     assert "HEIM_CONFIG" in variables
     assert sorted(variable for variable in variables if f"`{variable}`" not in _CLI) == []
-    unknown = set(re.findall(r"HEIM_\w+", _EVERYTHING)) - variables - set(TUNNEL_ENVIRONMENT)
-    assert unknown == set()
+    others = {*TUNNEL_ENVIRONMENT, *AGENT_ENVIRONMENT}
+    assert set(re.findall(r"HEIM_\w+", _EVERYTHING)) - variables - others == set()
 
 
 def test_every_metric_is_explained() -> None:
@@ -74,7 +75,7 @@ def test_metrics_that_are_named_exist() -> None:
     packages = {"heim_config", "heim_proxy", "heim_runtime", "heim_wire", "heim_agent"}
     packages |= {"heim_tunnel", "heim_controller"}
     # What tokens begin with.
-    packages |= {"heim_st_"}
+    packages |= {"heim_st_", "heim_jt_"}
     named = set(re.findall(r"\bheim_[a-z_]+", _EVERYTHING)) - packages
     assert sorted(named - known) == []
 
