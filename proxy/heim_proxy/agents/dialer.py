@@ -15,7 +15,7 @@ from heim_proxy.agents import words
 from heim_proxy.agents.assertions import stream_assertion
 from heim_proxy.agents.opening import Opening, Secured, Unanswered
 from heim_proxy.agents.presence import Offline
-from heim_proxy.edge.dial import AgentDialError
+from heim_proxy.edge.dial import AgentDialError, DialError
 from heim_wire.errors import FAILURES, Code, OpenRefused
 
 if TYPE_CHECKING:
@@ -118,8 +118,9 @@ class AgentDialer:
         try:
             async with self._dialers.turn(self._endpoint):
                 protocol = await self._dial(factory, deadline)
-        except AgentDialError as error:
-            count(name, FAILURES[error.code].slug)
+        except DialError as error:
+            code = error.code if isinstance(error, AgentDialError) else Code.DIAL_REFUSED
+            count(name, FAILURES[code].slug)
             raise
         except asyncio.CancelledError:
             if asyncio.get_running_loop().time() >= deadline - _LATE_S:

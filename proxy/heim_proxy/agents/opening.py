@@ -114,8 +114,14 @@ class Opening:
 
     def accepted(self, message: Message) -> None:
         """See `Owner.accepted`."""
-        if not self._answered.done():
+        if self._answered.done():
+            return
+        try:
             self._begin()
+        except Exception as error:  # noqa: BLE001 - a fault of one stream must not end its lane
+            self._stream.reset(Code.INTERNAL, "the proxy failed to use this stream")
+            self._answered.set_exception(error)
+        else:
             self._answered.set_result(None)
 
     def reset(self, code: int, reason: str) -> None:

@@ -18,6 +18,7 @@ from heim_wire.aio.transport import StreamReset
 from heim_wire.errors import FAILURES, Code
 
 __all__ = [
+    "AGENT_FAILURES",
     "bad_answer",
     "bad_body",
     "body_timeout",
@@ -28,6 +29,15 @@ __all__ = [
     "not_connected",
     "upstream_stalled",
 ]
+
+AGENT_FAILURES: Final = frozenset(
+    FAILURES[code].slug
+    for code in (
+        Code.AGENT_LOST, Code.AGENT_OFFLINE, Code.BUSY, Code.DIAL_REFUSED, Code.DIAL_TIMEOUT,
+        Code.DNS, Code.FORBIDDEN, Code.INTERNAL, Code.NO_SUCH_TARGET,
+    )
+)  # fmt: skip
+"""Codes of what went wrong between us and an agent, or at it."""
 
 # An agent that lost its lane is back within seconds, if its machine is.
 _AGENT_BACK_S: Final = 5

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
+from heim_proxy.edge.failures import AGENT_FAILURES
 from heim_proxy.edge.judge import Redirect
 from heim_proxy.edge.origin import Preflight
 from heim_proxy.observe.access_log import AccessEntry, AccessLog
@@ -98,10 +99,10 @@ class Recorder:
         if not exchange.to_portal:
             stats = self._metrics.backend(exchange.backend.name)
             stats.count(exchange.status, duration, exchange.bytes_in, exchange.bytes_out)
-        if exchange.end_reason.startswith("upstream_"):
-            self._metrics.upstream_failures.add(exchange.end_reason)
-        elif exchange.end_reason:
-            self._metrics.ended.add(exchange.end_reason)
+        reason = exchange.end_reason
+        if reason:
+            failed = reason.startswith("upstream_") or reason in AGENT_FAILURES
+            (self._metrics.upstream_failures if failed else self._metrics.ended).add(reason)
         forward = exchange.forward
         front = exchange.front
         # What decides the repeated part of the line; equal means the same objects, which is quick.

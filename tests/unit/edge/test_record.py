@@ -10,10 +10,12 @@ import pytest
 
 from heim_proxy.access.policy import Allow
 from heim_proxy.edge.connection import Front
+from heim_proxy.edge.dial import AgentDialError
 from heim_proxy.edge.record import Streamed
 from heim_proxy.edge.responses import Refusal
 from heim_proxy.live import EndReason
 from heim_proxy.observe.audit import AUDIT_LOGGER
+from heim_wire.errors import Code
 from tests.fakes.sessions import BOB
 from tests.fakes.snapshots import app, configured, role, snapshot
 from tests.unit.edge.heads import HOST, head_bytes
@@ -175,6 +177,14 @@ class TestMetrics:
         client.wire.hang_up()
         await turns()
         assert stage.edge.metrics.upstream_failures.read() == {"upstream_closed": 1}
+
+    async def test_what_agents_fail_at_counts_too(self, tmp_path: Path) -> None:
+        async with theatre(tmp_path, through=True) as stage:
+            stage.agents.dialled.error = AgentDialError(Code.AGENT_OFFLINE, "agent desktop is away")
+            client = stage.client()
+            assert b"agent_offline" in await client.send(stage.request())
+            assert stage.edge.metrics.upstream_failures.read() == {"agent_offline": 1}
+            assert stage.edge.metrics.ended.read() == {}
 
 
 class TestAudit:

@@ -138,6 +138,7 @@ class Dialled:
     name: str
     made: list[Wire] = field(default_factory=list)
     refuse: str = ""
+    error: DialError | None = None
     hold: asyncio.Event | None = None
     asked: int = 0
 
@@ -146,8 +147,8 @@ class Dialled:
         if self.hold is not None:
             await self.hold.wait()
         await asyncio.sleep(0)
-        if self.refuse:
-            raise DialError(self.refuse)
+        if self.error is not None or self.refuse:
+            raise self.error or DialError(self.refuse)
         protocol = factory()
         assert isinstance(protocol, asyncio.Protocol | asyncio.BufferedProtocol)
         self.made.append(Wire(protocol))

@@ -295,6 +295,22 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_cut(site: Site) ->
     assert task.cancelled()
 
 
+async def test_a_protocol_that_cannot_be_made_costs_its_own_stream_alone(site: Site) -> None:
+    def broken() -> Noted:
+        raise LookupError("a bug")
+
+    task = site.dial(factory=broken)
+    held = await site.asked()
+    stream = held.accept()
+    with pytest.raises(LookupError):
+        await task
+    await eventually(lambda: stream.state == "closed")
+    again = site.dial()
+    await site.asked(2)
+    held.accept()
+    (await again).transport.abort()
+
+
 async def test_accepted_and_reset_in_one_turn_is_a_failure(site: Site) -> None:
     task = site.dial()
     held = await site.asked()
