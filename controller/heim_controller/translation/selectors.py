@@ -27,7 +27,7 @@ def _satisfied(expression: Mapping[str, Any], labels: Mapping[str, Any]) -> bool
     match expression.get("operator"):
         case "In":
             return labels.get(key) in values if key in labels else False
-        case "NotIn":
+        case "NotIn":  # codespell:ignore
             return labels.get(key) not in values
         case "Exists":
             return key in labels
