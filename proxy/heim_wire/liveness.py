@@ -39,11 +39,12 @@ class Liveness:
 
     __slots__ = (
         "_began", "_dead_at", "_entropy", "_heard", "_measured_at", "_offset", "_ping",
-        "_ping_at", "_pinged_at", "greeted", "now", "rtt",
+        "_ping_at", "_pinged_at", "_quiet", "greeted", "now", "rtt",
     )  # fmt: skip
 
-    def __init__(self, now: float, entropy: Callable[[int], bytes]) -> None:
+    def __init__(self, now: float, entropy: Callable[[int], bytes], quiet: float = QUIET) -> None:
         self._entropy = entropy
+        self._quiet = quiet
         self.now = now
         self.rtt: float | None = None
         self.greeted = False
@@ -110,7 +111,7 @@ class Liveness:
         return PING_EVERY * (0.9 + 0.2 * int.from_bytes(self._entropy(2), "big") / 0xFFFF)
 
     def _next_ping(self) -> float:
-        return max(self._heard + QUIET, self._ping_at)
+        return max(self._heard + self._quiet, self._ping_at)
 
     def _silence_ends(self) -> float:
         if self._dead_at is not None:

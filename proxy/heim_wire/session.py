@@ -62,7 +62,7 @@ class Session:
         self._initiator = initiator
         self._failure: WireError | None = None
         self._outbox = Outbox()
-        self._liveness = Liveness(now, entropy)
+        self._liveness = Liveness(now, entropy, settings.quiet)
         self._streams = Streams(
             initiator=initiator,
             outbox=self._outbox,

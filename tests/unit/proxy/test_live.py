@@ -213,3 +213,39 @@ def test_exchange_that_went_with_another_is_not_ended_again(
         one.takes_along.append(other)
     assert sweep(registry, session) == 1
     assert sum(len(exchange.ended) for exchange in pair) == 1
+
+
+def test_what_holds_for_long_ends_in_time_all_the_same(registry: LiveRegistry) -> None:
+    """It is not looked at with every sweep."""
+    exchanges = [Exchange(registry, valid_until=1000.0 + number) for number in range(200)]
+    ended = 0
+    for tick in range(2000, 2500):
+        now = tick / 2
+        ended += registry.expire(now)
+        assert ended == sum(one.valid_until <= now for one in exchanges)
+    assert len(registry) == 0
+
+
+def test_what_is_renewed_goes_on(registry: LiveRegistry) -> None:
+    exchange = Exchange(registry, valid_until=1000.0)
+    registry.expire(995.0)
+    exchange.valid_until = 5000.0
+    assert registry.expire(1001.0) == 0
+    assert registry.expire(4999.0) == 0
+    assert registry.expire(5000.0) == 1
+
+
+def test_a_new_configuration_may_bring_an_earlier_end(registry: LiveRegistry) -> None:
+    exchange = Exchange(registry, valid_until=5000.0)
+    registry.expire(1000.0)
+    exchange.valid_until = 1001.0
+    registry.review(lambda _: None)
+    assert registry.expire(1001.0) == 1
+
+
+def test_what_came_just_now_may_end_at_once(registry: LiveRegistry) -> None:
+    Exchange(registry)
+    registry.expire(1000.0)
+    Exchange(registry, valid_until=1000.5)
+    assert registry.expire(1000.5) == 1
+    assert len(registry) == 1

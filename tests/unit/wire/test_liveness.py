@@ -195,3 +195,14 @@ def test_time_that_nobody_listened_in_does_not_count_before_hello_either() -> No
     payload, dead = one.tick(11.0, None)
     assert (payload, dead) == (ping(1), None)
     assert one.tick(14.0, None) == (None, "no HELLO within 5 s")
+
+
+def test_who_leaves_asking_to_the_peer_asks_when_it_does_not() -> None:
+    one = Liveness(0.0, Entropy(), 20.0)
+    one.greeted = True
+    for moment in (15.0, 30.0, 45.0):
+        one.heard(moment)
+        assert one.deadline == moment + 20.0
+    assert one.tick(65.0, None) == (ping(1), None)
+    assert one.deadline == 70.0
+    assert one.tick(70.0, None) == (None, "nothing was received for 25 s")
