@@ -8,7 +8,7 @@ belongs to, or in the Proxy's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ class Answer:
     """A token, and who answers for it: nobody as long as the solver is not ready."""
 
     token: str
-    upstreams: list[str]
+    upstreams: Sequence[str]
 
 
 def answer(services: Services, namespace: str, path: Mapping[str, Any]) -> Answer | None:
@@ -42,8 +42,9 @@ def answer(services: Services, namespace: str, path: Mapping[str, Any]) -> Answe
     if not services.is_solver(namespace, backend):
         return None
     found = services.resolve(namespace, backend)
-    urls = found.upstreams("http", by_name=False) if isinstance(found, Resolved) else []
-    return Answer(token, urls)
+    if not isinstance(found, Resolved):
+        return Answer(token, ())
+    return Answer(token, found.target("http", by_name=False).upstreams)
 
 
 def challenges(sites: Iterable[Site], owners: Owners, context: Context) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ class BackendReader:
 
     def _read(self, site: Site, spec: Mapping[str, Any], host: str) -> None:
         self._auth(site, spec)
-        site.settings |= _further(spec)
+        site.settings = {**(site.settings or {}), **_further(spec)}
         tls = mapping(spec.get("upstreamTLS"))
         if tls.get("insecure") is True:
             site.upstream_tls = {"insecure": True}
@@ -109,7 +109,7 @@ class BackendReader:
             site.public = True
         age = auth.get("maxSessionAge")
         if age is not None and not site.public:
-            site.settings["max_session_age"] = _duration(age, "spec.auth.maxSessionAge")
+            site.settings = {"max_session_age": _duration(age, "spec.auth.maxSessionAge")}
 
     def _route(self, site: Site, host: str, position: int, route: Mapping[str, Any]) -> Rule:
         field = f"spec.http[{position}]"
@@ -161,7 +161,7 @@ class BackendReader:
         if scheme not in ("http", "https"):
             raise _Unusable(f"{quoted(scheme)} is not HTTP or HTTPS", f"{field}.service.scheme")
         by_name = scheme == "https" and not site.upstream_tls
-        return Target(found.upstreams(scheme, by_name=by_name))
+        return found.target(scheme, by_name=by_name)
 
     def _agent(
         self, site: Site, agent: Mapping[str, Any], field: str
@@ -242,8 +242,8 @@ class BackendReader:
         site.closed = why
         site.public = False
         site.tcp, site.permissions, site.rules = None, [], []
-        site.settings, site.upstream_tls = {}, {}
-        site.closures.append((host, "/"))
+        site.settings, site.upstream_tls = None, None
+        site.closures = ((host, "/"),)
         for position, route in enumerate(listed(spec.get("http"))):
             path = canonical_path(text(mapping(route).get("path")))
             if path is None:

@@ -71,26 +71,28 @@ class _Chooser:
     def usable(self, ref: Ref, secret: Key, field: str) -> CertificateFacts | None:
         """What is known of a Secret, if it can be served; whatever is wrong with it is said."""
         say = self._context.findings.add
-        name = f"Secret {quoted('/'.join(secret))}"
         facts = self._context.objects.certificates.get(secret)
         if facts is None:
-            say(ref, "TLSSecretMissing", f"there is no {name}", field=field)
+            say(ref, "TLSSecretMissing", f"there is no {_named(secret)}", field=field)
             return None
         if facts.problem is not None:
             still = "; the last good certificate is served" if facts.names else ""
-            say(ref, "TLSSecretInvalid", f"{name}: {facts.problem}{still}", field=field)
+            say(ref, "TLSSecretInvalid", f"{_named(secret)}: {facts.problem}{still}", field=field)
         if facts.must_staple:
-            say(ref, "MustStapleUnsupported", f"{name} demands OCSP stapling", field=field)
+            say(
+                ref, "MustStapleUnsupported", f"{_named(secret)} demands OCSP stapling", field=field
+            )
         if not facts.names:
             return None
         if self._now is not None and facts.not_after is not None:
             left = facts.not_after - self._now
             if left <= 0:
-                say(ref, "TLSSecretInvalid", f"{name} has expired", field=field)
+                say(ref, "TLSSecretInvalid", f"{_named(secret)} has expired", field=field)
                 return None
             if left < _EXPIRING_S:
                 # Without the number of days: an Event that changes every day is another Event.
-                say(ref, "CertificateExpiring", f"{name} expires within 7 days", field=field)
+                message = f"{_named(secret)} expires within 7 days"
+                say(ref, "CertificateExpiring", message, field=field)
         return facts
 
     def entry(self, share: Share, entry: TlsEntry) -> None:
@@ -109,8 +111,7 @@ class _Chooser:
         good = [host for host in wanted if host in facts.names or _covered(host, facts)]
         missing = [host for host in hosts if host not in good]
         if missing:
-            name = quoted("/".join(secret))
-            message = f"Secret {name} is not for {', '.join(missing[:5])}"
+            message = f"{_named(secret)} is not for {', '.join(missing[:5])}"
             self._context.findings.add(site.ref, "TLSSecretInvalid", message, field=entry.field)
         for host in good:
             self._by_host.setdefault(host, secret)
@@ -135,6 +136,10 @@ class _Chooser:
             and policy.may_use(namespace, host)
             and self._owners.may(namespace, host)
         )]  # fmt: skip
+
+
+def _named(secret: Key) -> str:
+    return f"Secret {quoted('/'.join(secret))}"
 
 
 def _covered(host: str, facts: CertificateFacts) -> bool:

@@ -75,7 +75,9 @@ def _backend(
     hosts = sorted({*rules, *streams})
     if not hosts:
         return None
-    backend: dict[str, Any] = {"name": name, "hosts": hosts, **site.settings}
+    backend: dict[str, Any] = {"name": name, "hosts": hosts}
+    if site.settings:
+        backend |= site.settings
     http = _routes(rules, len(hosts))
     if http:
         backend["http"] = http

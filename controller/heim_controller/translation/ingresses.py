@@ -50,8 +50,6 @@ class IngressReader:
         self._context = context
         self._policy = context.policy
         self._say = context.findings.add
-        # Equal targets are one object, so that rules can be compared by it.
-        self._targets: dict[tuple[int, str, bool], Target] = {}
         # Many Ingresses of a namespace carry the same annotations.
         self._read_before: dict[tuple[str, ...], Options] = {}
 
@@ -103,7 +101,8 @@ class IngressReader:
             site.closed = f"{reason}: {message}"
         site.options = options
         site.public = wanted and not site.closed
-        site.settings = _settings(options, public=site.public)
+        if options is not NONE:
+            site.settings = _settings(options, public=site.public)
         if options.insecure:
             site.upstream_tls = {"insecure": True}
         elif options.server_name is not None:
@@ -138,7 +137,7 @@ class IngressReader:
         site.hosts[host] = None
         if not paths and site.fallback is None:
             self._say(site.ref, "NoBackend", f"{host} leads nowhere", field=place)
-            site.closures.append((host, "/"))
+            site.closures += ((host, "/"),)
         for number, path in ordinary:
             self._path(site, host, (position, number), path)
 
@@ -151,7 +150,7 @@ class IngressReader:
         if canonical is None or kind not in _TYPES:
             message = f"{quoted(written)} ({quoted(kind)}) cannot be matched"
             self._say(site.ref, "InvalidPath", message, field=_field(place))
-            site.closures.append((host, closed_part(written)))
+            site.closures += ((host, closed_part(written)),)
             return
         if not exact and len(canonical) > 1:
             canonical = canonical.removesuffix("/")
@@ -168,31 +167,19 @@ class IngressReader:
     def _target(self, site: Site, backend: Mapping[str, Any], place: tuple[int, int]) -> Target:
         if site.closed:
             return Target(unavailable=site.closed)
-        found = self._context.services.resolve(site.namespace, backend)
+        found = self._context.services.resolve(site.ref.namespace, backend)
         if isinstance(found, Unresolved):
             self._say(site.ref, found.reason, found.message, field=_field(place))
             return Target(unavailable=f"{found.reason}: {found.message}")
         if found.refused:
             message = f"endpoint {found.refused} is left out"
             self._say(site.ref, "EndpointNotAllowed", message, field=_field(place))
-        scheme = site.options.scheme or found.scheme
-        return self._shared(found, scheme, by_name=self._by_name(site, scheme))
-
-    def _by_name(self, site: Site, scheme: str) -> bool:
-        """Whether to dial the Service's name.
-
-        Over https too, unless another name is given: it is what certificates of Services are for,
-        and those of pods hardly ever name addresses.
-        """
-        return site.options.upstream_service or (scheme == "https" and not site.upstream_tls)
-
-    def _shared(self, found: Resolved, scheme: str, *, by_name: bool) -> Target:
-        key = (id(found), scheme, by_name)
-        target = self._targets.get(key)
-        if target is None:
-            target = Target(found.upstreams(scheme, by_name=by_name))
-            self._targets[key] = target
-        return target
+        options = site.options
+        scheme = options.scheme or found.scheme
+        # Over https the Service's name, unless another one is given: it is what certificates of
+        # Services are for, and those of pods hardly ever name addresses.
+        by_name = options.upstream_service or (scheme == "https" and not site.upstream_tls)
+        return found.target(scheme, by_name=by_name)
 
     def _default(self, site: Site, spec: Mapping[str, Any]) -> None:
         """Where requests go that no rule covers: of its hosts, or without rules of any host."""
@@ -226,7 +213,8 @@ class IngressReader:
             return False
         host = self._context.canonical(rule.get("host"))
         if host is not None and found.upstreams:
-            site.challenges.append(Challenge(host, found.token, found.upstreams, _field(place)))
+            one = Challenge(host, found.token, found.upstreams, _field(place))
+            site.challenges += (one,)
         return True
 
     def _streams(self, site: Site, spec: Mapping[str, Any]) -> None:
@@ -257,7 +245,7 @@ class IngressReader:
                 site.tcp["idle"] = site.options.idle_timeout
         if site.closed:
             site.tcp = None
-            site.closures.extend((host, "/") for host in site.hosts)
+            site.closures = tuple((host, "/") for host in site.hosts)
 
     def _stream(
         self, site: Site, path: Mapping[str, Any], place: tuple[int, int]
@@ -302,8 +290,6 @@ def _field(place: tuple[int, int]) -> str:
 def _settings(options: Options, *, public: bool) -> dict[str, Any]:
     """The keys of the backend that options set; those that would mean nothing are left out."""
     found: dict[str, Any] = {}
-    if options is NONE:
-        return found
     timeouts = {"connect": options.connect_timeout}
     if not options.tcp:
         timeouts |= {"first_byte": options.read_timeout, "idle": options.idle_timeout}

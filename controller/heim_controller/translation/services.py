@@ -11,6 +11,7 @@ from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.names import is_label
 from heim_controller.translation.objects import Key, Object, Objects, labels_of, listed, mapping
 from heim_controller.translation.settings import Settings
+from heim_controller.translation.sites import Target
 
 __all__ = ["SOLVER_LABEL", "SOLVER_PORT", "Resolved", "Services", "Unresolved"]
 
@@ -43,15 +44,15 @@ class Resolved:
     number: int = 0
     own_address: object = None
     refused: str = ""
-    urls: dict[tuple[str, bool], list[str]] = field(default_factory=dict)
+    targets: dict[tuple[str, bool], Target] = field(default_factory=dict)
 
-    def upstreams(self, scheme: str, *, by_name: bool) -> list[str]:
-        """URLs for the configuration; the same list each time, so do not change it."""
+    def target(self, scheme: str, *, by_name: bool) -> Target:
+        """Its URLs, those of the endpoints or the Service's own; one object for equal questions."""
         key = (scheme, by_name)
-        found = self.urls.get(key)
+        found = self.targets.get(key)
         if found is None:
             hosts = (self.name,) if by_name or not self.endpoints else self.endpoints
-            found = self.urls[key] = [f"{scheme}://{host}" for host in hosts]
+            found = self.targets[key] = Target([f"{scheme}://{host}" for host in hosts])
         return found
 
     @property

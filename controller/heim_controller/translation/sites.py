@@ -5,6 +5,7 @@ A site becomes a backend of the configuration, or none when nothing of it is lef
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -17,14 +18,13 @@ __all__ = ["ALL", "Challenge", "Rule", "Site", "Target", "TlsEntry"]
 ALL: Final = "all"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Target:
+class Target(NamedTuple):
     """Where requests go: upstream URLs, a target of an agent, or nowhere for a reason.
 
     `agent` is its name in the configuration, the target's and the scheme.
     """
 
-    upstreams: list[str] = field(default_factory=list)
+    upstreams: Sequence[str] = ()
     agent: tuple[str, str, str] | None = None
     unavailable: str = ""
 
@@ -51,8 +51,7 @@ class Rule(NamedTuple):
     strip: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TlsEntry:
+class TlsEntry(NamedTuple):
     """One entry of `spec.tls`: canonical hosts, empty for "as the certificate says"."""
 
     secret: str
@@ -66,7 +65,7 @@ class Challenge:
 
     host: str
     token: str
-    upstreams: list[str]
+    upstreams: Sequence[str]
     field: str
 
 
@@ -76,9 +75,10 @@ class Site:
 
     `hosts` are those its ordinary rules name, in order. `closed` is why everything of it answers
     503, if it does. `closures` are paths that answer 503 unless somebody has them. `fallback` is
-    where requests go that no rule of a host covers.
-    `tcp` is what the configuration says about its streams, `settings` are further keys of the
-    backend. `roles` are the Roles that an Ingress names.
+    where requests go that no rule of a host covers. `tcp` is what the configuration says about its
+    streams, `settings` are further keys of the backend, `upstream_tls` one that only https needs.
+    `roles` are the Roles that an Ingress names, `longer` the rules that were written with a slash
+    at the end.
     """
 
     ref: Ref
@@ -89,16 +89,16 @@ class Site:
     closed: str = ""
     hosts: dict[str, None] = field(default_factory=dict)
     rules: list[Rule] = field(default_factory=list)
-    closures: list[tuple[str, str]] = field(default_factory=list)
+    closures: tuple[tuple[str, str], ...] = ()
     fallback: Target | None = None
     tcp: dict[str, Any] | None = None
     roles: tuple[Key, ...] = ()
-    permissions: list[dict[str, Any]] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
-    upstream_tls: dict[str, Any] = field(default_factory=dict)
-    tls: list[TlsEntry] = field(default_factory=list)
-    challenges: list[Challenge] = field(default_factory=list)
-    _longer: set[tuple[str, tuple[str, str]]] = field(default_factory=set)
+    permissions: Sequence[dict[str, Any]] = ()
+    settings: Mapping[str, Any] | None = None
+    upstream_tls: Mapping[str, Any] | None = None
+    tls: Sequence[TlsEntry] = ()
+    challenges: tuple[Challenge, ...] = ()
+    longer: frozenset[tuple[str, tuple[str, str]]] = frozenset()
 
     @property
     def namespace(self) -> str:
@@ -110,8 +110,8 @@ class Site:
         key = (rule.host, rule.identity)
         if longer:
             self.rules = [one for one in self.rules if (one.host, one.identity) != key]
-            self._longer.add(key)
-        if longer or key not in self._longer:
+            self.longer |= {key}
+        if longer or key not in self.longer:
             self.rules.append(rule)
 
     def field_of(self, rule: Rule) -> str:

@@ -10,7 +10,7 @@ import gc
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from heim_controller.translation.access import Openable, read_roles
 from heim_controller.translation.acme import challenges
@@ -30,8 +30,7 @@ from heim_controller.translation.sites import Site
 __all__ = ["Served", "Translation", "translate"]
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(NamedTuple):
     """What became of one object of ours: an Ingress of our class, or one of our own kinds.
 
     `hosts` are those it answers on, sorted; some of them with 503 when it is not `accepted`, which
@@ -150,7 +149,7 @@ def _openable(backends: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Open
     """What roles can give access to: what is public decides nothing by roles."""
     for backend in backends:
         if not backend.get("public"):
-            names = frozenset(one["name"] for one in backend.get("permissions", ()))
+            names = frozenset([one["name"] for one in backend.get("permissions", ())])
             yield str(backend["name"]), Openable(names, "tcp" in backend)
 
 

@@ -162,8 +162,9 @@ def test_tests_may_move_addresses() -> None:
 def test_upstreams_are_pods_or_the_services_name() -> None:
     found = resolve(*web("shop"))
     assert isinstance(found, Resolved)
-    assert found.upstreams("http", by_name=False) == ["http://10.1.0.1:8080"]
-    assert found.upstreams("https", by_name=True) == ["https://web.shop.svc:80"]
+    assert found.target("http", by_name=False).upstreams == ["http://10.1.0.1:8080"]
+    assert found.target("https", by_name=True).upstreams == ["https://web.shop.svc:80"]
+    assert found.target("https", by_name=True) is found.target("https", by_name=True)
     assert found.stream_address == "10.96.0.10:80"
 
 
@@ -186,7 +187,7 @@ def test_external_names_are_off() -> None:
 def test_external_names_can_be_allowed() -> None:
     found = resolve(external(), external=True, port=8443)
     assert isinstance(found, Resolved)
-    assert found.upstreams("http", by_name=False) == ["http://api.example.com:8443"]
+    assert found.target("http", by_name=False).upstreams == ["http://api.example.com:8443"]
     named = external("api.example.com", {"name": "https", "port": 443, "appProtocol": "https"})
     found = resolve(named, external=True, port="https")
     assert isinstance(found, Resolved)
