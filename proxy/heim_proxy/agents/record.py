@@ -49,8 +49,10 @@ def refused(audit: Audit, lane: Lane, refused: LaneRefused, asked_for: str) -> N
         "reason": refused.slug,
         "detail": refused.reason,
     }
-    level = logging.INFO if refused.code in (Code.BUSY, Code.GOING_AWAY) else logging.WARNING
-    log.log(level, "agent.refused", extra=facts)
+    if refused.code in (Code.BUSY, Code.GOING_AWAY):
+        log.info("agent.refused", extra=facts)
+    else:
+        log.warning("agent.refused", extra=facts)
     if refused.code in _PROVEN:
         audit.emit("agent.refused", **facts)
 
