@@ -111,12 +111,20 @@ def _way(loc: Loc, agent: str, target: str, names: Names) -> Found:
 
 
 def _sections(config: Config) -> Found:
-    if not config.tls.certificates:
+    # With a source they come later, and one that cannot be used yet must not refuse the rest.
+    if not config.tls.certificates and config.source is None:
         yield Finding(
             ("tls", "certificates"),
             "has no certificate, so the https listener cannot work",
             "add {cert_file: ..., key_file: ...} or {directory: ...}",
         )
+    for position, certificate in enumerate(config.tls.certificates):
+        if certificate.secret is not None and config.source is None:
+            yield Finding(
+                ("tls", "certificates", position, "secret"),
+                "is a Secret in Kubernetes, which only a source leads to",
+                "add source, or mount it and write directory",
+            )
     private = [backend.name for backend in config.backends if not backend.public]
     if private and not config.identity.providers:
         yield Finding(

@@ -46,6 +46,7 @@ __all__ = [
     "Issuer",
     "KeyDigest",
     "Name",
+    "ObjectName",
     "Origin",
     "PathText",
     "Pattern",
@@ -62,6 +63,7 @@ __all__ = [
 T = TypeVar("T")
 
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_OBJECT: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
 _ENV: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}", re.ASCII)
 _STANDARD_BASE64: Final = str.maketrans("-_", "+/")
@@ -126,6 +128,15 @@ def _name(value: str) -> str:
         raise mistake(
             f"{show(value)} is not a name",
             "names are up to 63 lower-case letters, digits and inner hyphens",
+        )
+    return value
+
+
+def _object_name(value: str) -> str:
+    if not _OBJECT.fullmatch(value) or ".." in value:
+        raise mistake(
+            f"{show(value)} is not the name of an object in Kubernetes",
+            "names are up to 253 lower-case letters, digits, and inner hyphens and dots",
         )
     return value
 
@@ -199,6 +210,11 @@ Name = Annotated[
     StrictStr,
     AfterValidator(_name),
     _schema("name", "grafana", pattern=f"^{_NAME.pattern}$"),
+]
+ObjectName = Annotated[
+    StrictStr,
+    AfterValidator(_object_name),
+    _schema("object in Kubernetes", "heim-configuration", pattern=f"^{_OBJECT.pattern}$"),
 ]
 EnvName = Annotated[StrictStr, AfterValidator(_env), _schema("variable", "GOOGLE_SECRET")]
 HeaderName = Annotated[StrictStr, AfterValidator(_header), _schema("header", "X-Request-Id")]

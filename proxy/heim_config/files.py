@@ -43,6 +43,8 @@ def check_files(config: Config, environment: Mapping[str, str] | None = None) ->
         yield from _authority(config.agents_ca.cert_file, ("agents_ca", "cert_file"))
         yield from _filled(config.agents_ca.key_file, ("agents_ca", "key_file"), "ca")
     for position, certificate in enumerate(config.tls.certificates):
+        if certificate.secret is not None:
+            continue
         keys = ("cert_file", "key_file")
         for key, path in zip(keys, certificate.pair, strict=True):
             named = "directory" if certificate.directory is not None else key

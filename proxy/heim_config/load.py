@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,10 +11,21 @@ from heim_config.crosscheck import Names, crosscheck, duplicate_names
 from heim_config.document import MAX_BYTES, Document, parse
 from heim_config.files import check_files as check_files_of
 from heim_config.model import Config
-from heim_config.problems import ConfigError, Finding, Loc, Problem, show_path
+from heim_config.problems import ConfigError, Finding, Problem, show_path
+from heim_config.source import boot_part
 from heim_config.validation import Outcome, scope, validate
 
-__all__ = ["ConfigError", "Problem", "load_file", "load_text", "read_text"]
+__all__ = [
+    "ConfigError",
+    "Problem",
+    "as_problems",
+    "judge",
+    "line_of",
+    "load_file",
+    "load_parsed",
+    "load_text",
+    "read_text",
+]
 
 # A file of another kind altogether makes thousands; nobody reads past the first screens.
 MAX_PROBLEMS: Final = 100
@@ -63,20 +74,72 @@ def load_text(text: str, *, file: Path, check_files: bool = False) -> Config:
     Raises:
         ConfigError: With every mistake, in line order.
     """
-    document = parse(text)
+    return load_parsed(parse(text), file=file, check_files=check_files)
+
+
+def load_parsed(document: Document, *, file: Path, check_files: bool = False) -> Config:
+    """Make a configuration of what was read from `file`.
+
+    With a `source` it is that of the boot file alone, without backends.
+
+    Raises:
+        ConfigError: With every mistake, in line order.
+    """
     findings = list(document.findings)
     config: Config | None = None
     if isinstance(document.data, dict):
-        outcome = validate(document.data, file.parent)
-        findings.extend(outcome.findings)
-        findings.extend(_fitting(outcome, document.data, check_files=check_files))
-        config = outcome.config
+        data, misplaced = boot_part(document.data)
+        config, found = judge(data, file.parent, check_files=check_files)
+        findings.extend((*misplaced, *found))
     elif not findings:
         findings.append(Finding((), "is not a mapping of keys to values", None, 1))
     if findings or config is None:
         files = () if config is None else (*config.files(), *config.certificate_files())
-        raise ConfigError(_problems(findings, document, file), files=files)
+        told = {finding.loc for finding in document.findings if finding.loc}
+        # What is wrong with how it is written comes first; the rest follows from it.
+        first = [one for one in findings if one in document.findings or one.loc not in told]
+        problems = as_problems(first, lambda one: (str(file), line_of(one, document)))
+        raise ConfigError(problems, files=files)
     return config
+
+
+def judge(
+    data: dict[str, Any], base: Path, *, check_files: bool
+) -> tuple[Config | None, list[Finding]]:
+    """A configuration of plain data, whose relative paths start at `base`, and what is wrong.
+
+    It is complete only without findings; None when nothing usable was left.
+    """
+    outcome = validate(data, base)
+    return outcome.config, [*outcome.findings, *_fitting(outcome, data, check_files=check_files)]
+
+
+def as_problems(
+    findings: Iterable[Finding], place: Callable[[Finding], tuple[str, int | None]]
+) -> list[Problem]:
+    """Findings as people are told them, each once, in order; `place` gives file and line."""
+    found: dict[tuple[str, int, str, str], Problem] = {}
+    for finding in findings:
+        file, line = place(finding)
+        path = show_path(finding.loc)
+        problem = Problem(file, line, path, finding.message, finding.hint)
+        found.setdefault((file, line or 0, path, finding.message), problem)
+    problems = [found[key] for key in sorted(found)]
+    if len(problems) > MAX_PROBLEMS:
+        rest = len(problems) - MAX_PROBLEMS
+        last = problems[-1].file
+        problems[MAX_PROBLEMS:] = [Problem(last, None, "", f"and {rest} more mistakes")]
+    return problems
+
+
+def line_of(finding: Finding, document: Document) -> int:
+    """The line of a finding, or of the nearest thing above it that is written down."""
+    loc = finding.loc
+    for length in range(len(loc), -1, -1):
+        line = document.lines.get(loc[:length])
+        if finding.line is None and line is not None:
+            return line
+    return finding.line or 1
 
 
 def _fitting(outcome: Outcome, data: dict[str, Any], *, check_files: bool) -> Iterator[Finding]:
@@ -92,33 +155,6 @@ def _fitting(outcome: Outcome, data: dict[str, Any], *, check_files: bool) -> It
         place = outcome.original(finding.loc)
         if scope(place) not in outcome.damaged:
             yield Finding(place, finding.message, finding.hint)
-
-
-def _problems(findings: Iterable[Finding], document: Document, file: Path) -> list[Problem]:
-    found: dict[tuple[int, str, str], Problem] = {}
-    told: set[Loc] = {finding.loc for finding in document.findings if finding.loc}
-    for finding in findings:
-        if finding.loc in told and finding not in document.findings:
-            # What is wrong with how it is written comes first; the rest follows from it.
-            continue
-        line = finding.line or _line(finding.loc, document)
-        path = show_path(finding.loc)
-        problem = Problem(str(file), line, path, finding.message, finding.hint)
-        found.setdefault((line, path, finding.message), problem)
-    problems = [found[key] for key in sorted(found)]
-    if len(problems) > MAX_PROBLEMS:
-        rest = len(problems) - MAX_PROBLEMS
-        problems[MAX_PROBLEMS:] = [Problem(str(file), None, "", f"and {rest} more mistakes")]
-    return problems
-
-
-def _line(loc: Loc, document: Document) -> int:
-    """The line of `loc`, or of the nearest thing above it that is written down."""
-    for length in range(len(loc), -1, -1):
-        line = document.lines.get(loc[:length])
-        if line is not None:
-            return line
-    return 1
 
 
 def _unreadable(path: Path, message: str, hint: str | None = None) -> ConfigError:

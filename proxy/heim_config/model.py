@@ -16,18 +16,28 @@ from pydantic import ConfigDict, Field, model_validator
 from heim_config.access import Role, ServiceAccount
 from heim_config.agents import Agent, AgentsCa
 from heim_config.backends import Backend
-from heim_config.fields import DomainName, Duration, FilePath, Host, Section, TrustedNetwork, Whole
+from heim_config.fields import (
+    DomainName,
+    Duration,
+    FilePath,
+    Host,
+    ObjectName,
+    Section,
+    TrustedNetwork,
+    Whole,
+)
 from heim_config.hosts import parse_host
 from heim_config.identity import Assertion, Identity, Session, State
 from heim_config.listeners import Listeners
 from heim_config.problems import mistake
+from heim_config.source import Source
 from heim_config.tunnel import Tunnel
 
 __all__ = ["Certificate", "Config", "Tls"]
 
 
 class Certificate(Section):
-    """A certificate with its key: two files, or a directory as Kubernetes mounts a TLS Secret."""
+    """A certificate with its key: two files, a mounted TLS Secret, or the Secret itself."""
 
     cert_file: FilePath | None = None
     """PEM file with the certificate and its chain. Needs `key_file`."""
@@ -36,24 +46,28 @@ class Certificate(Section):
     """PEM file with the certificate's private key."""
 
     directory: FilePath | None = None
-    """Directory with tls.crt and tls.key, instead of the two files."""
+    """Directory with tls.crt and tls.key, as Kubernetes mounts a TLS Secret, instead of files."""
+
+    secret: ObjectName | None = None
+    """Name of a TLS Secret beside the configuration document, instead of files. Needs `source`. One
+    that is missing or cannot be used refuses nothing: the log says so, and the last good one
+    stays."""
 
     @model_validator(mode="after")
     def _check_form(self) -> Certificate:
         pair = (self.cert_file is not None, self.key_file is not None)
-        if self.directory is not None and pair == (False, False):
+        whole = (self.directory is not None, self.secret is not None)
+        if (pair, sum(whole)) in (((True, True), 0), ((False, False), 1)):
             return self
-        if self.directory is None and pair == (True, True):
-            return self
-        raise mistake("needs cert_file and key_file, or directory")
+        raise mistake("needs cert_file and key_file, or directory, or secret")
 
     @property
     def pair(self) -> tuple[Path, Path]:
-        """The certificate's file and the key's."""
+        """The certificate's file and the key's; a Secret's are where its source puts them."""
         if self.directory is not None:
             return self.directory / "tls.crt", self.directory / "tls.key"
         if self.cert_file is None or self.key_file is None:
-            raise AssertionError("the validator lets no half pair through")
+            raise AssertionError("a Secret, or the validator let half a pair through")
         return self.cert_file, self.key_file
 
 
@@ -88,6 +102,11 @@ class Config(Section):
     public_port: Whole = Field(default=443, ge=1, le=65535)
     """The port that people's URLs carry. Default 443; another one when something in front of the
     proxy, or a laptop, uses another."""
+
+    source: Source | None = None
+    """Where `acme_challenges`, `agents`, `backends`, `roles` and `tls` come from, when they are not
+    in this file: it must have none of them then. Default: nowhere, this file holds all. Changing it
+    needs a restart."""
 
     listeners: Listeners = Listeners()
     """Where the proxy listens. Each change needs a restart."""
@@ -167,8 +186,13 @@ class Config(Section):
         return tuple(dict.fromkeys(self._files()))
 
     def certificate_files(self) -> tuple[Path, ...]:
-        """The files of every certificate and key of the https listener."""
-        return tuple(path for certificate in self.tls.certificates for path in certificate.pair)
+        """The files of every certificate and key of the https listener, Secrets left out."""
+        return tuple(
+            path
+            for certificate in self.tls.certificates
+            if certificate.secret is None
+            for path in certificate.pair
+        )
 
     def _files(self) -> Iterator[Path]:
         for provider in self.identity.providers:
