@@ -370,3 +370,16 @@ async def test_31_without_descriptors_left_agents_wait_and_come_in_later(tmp_pat
                 else:
                     break
         agent.abort()
+
+
+async def test_connections_kept_for_later_do_not_hold_up_the_end(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    async with running(tmp_path, backends=[BACKEND], agents=AGENTS, drain="20s") as heim:
+        agent = await connected(heim, await joined(heim), upstream)
+        assert (await heim.request("/", host=WEB)).status == 200
+        assert not agent.served[0].ended
+        heim.signal(signal.SIGTERM)
+        async with asyncio.timeout(5):
+            assert await heim.process.wait() == 0
+        agent.abort()

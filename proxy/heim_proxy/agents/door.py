@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from heim_proxy.agents.authority import CertificateRefused
 from heim_proxy.agents.entrance import Entrance
 from heim_proxy.agents.lane import Lane
+from heim_proxy.agents.refused import LaneRefused
 from heim_proxy.agents.registry import Registry
 from heim_proxy.agents.waiting import WaitingRoom, retry_after
 from heim_proxy.live import EndReason
@@ -113,6 +114,33 @@ class AgentDoor:
     def leave_waiting(self, lane: Lane) -> None:
         """Its handshake is over, one way or the other."""
         self._waiting.leave(lane, lane.address)
+
+    async def clear_way(self, name: str, own_key: bytes) -> None:
+        """One machine has a name that is not a group's: this one, or one that is still enrolled.
+
+        Args:
+            name: The agent's.
+            own_key: Thumbprint of the newcomer's key.
+
+        Raises:
+            LaneRefused: The other one is; or the store does not say.
+        """
+        while others := {
+            lane.public_thumbprint: lane
+            for lane in self.registry.lanes_of(name)
+            if lane.public_thumbprint != own_key
+        }:
+            staying = await self.judge.in_the_way(name, others)
+            if staying is not None:
+                raise LaneRefused(
+                    Code.FORBIDDEN,
+                    f"agent {name} is another machine ({others[staying].device}) and not a group; "
+                    "revoke one of them: heim-proxy agent revoke --id ID",
+                )
+            # Their enrolments ended, and the feed has not told us yet.
+            for lane in self.registry.lanes_of(name):
+                if lane.public_thumbprint in others:
+                    lane.end(EndReason.REVOKED)
 
     def left(self, lane: Lane) -> None:
         """A lane that had been ready is over."""

@@ -281,6 +281,9 @@ class Lane:
 
     def timed_out(self, kind: str) -> None:
         """A deadline passed: `kind` is handshake."""
+        if self._phase == _JUDGING:
+            self._refuse(LaneRefused(Code.BUSY, "the proxy takes too long to judge this agent"))
+            return
         self._refuse(
             LaneRefused(Code.UNAUTHENTICATED, f"no proof within {HANDSHAKE_S:g} s of the upgrade")
         )
@@ -338,29 +341,10 @@ class Lane:
         self._certificate = proof.certificate
         name, own_key = admitted.verified.name, admitted.verified.thumbprint
         if not admitted.grant.group:
-            await self._clear_way(name, own_key)
+            await self._door.clear_way(name, own_key)
         if not admitted.session.usable:
             raise LaneRefused(Code.REVOKED, f"this machine is not agent {name} any more")
         return admitted
-
-    async def _clear_way(self, name: str, own_key: bytes) -> None:
-        """One machine has a name that is not a group's: ours, or one that is still enrolled."""
-        lanes = self._door.registry.lanes_of(name)
-        others = {lane.public_thumbprint: lane for lane in lanes}
-        others.pop(own_key, None)
-        if not others:
-            return
-        staying = await self._door.judge.in_the_way(name, others)
-        if staying is not None:
-            raise LaneRefused(
-                Code.FORBIDDEN,
-                f"agent {name} is another machine ({others[staying].device}) and not a group; "
-                f"revoke one (heim-proxy agent revoke {name} --id …)",
-            )
-        for lane in lanes:
-            if lane.public_thumbprint != own_key:
-                # Its enrolment ended, and the feed has not told us yet.
-                lane.end(EndReason.REVOKED)
 
     def _admit(self, admitted: Admitted) -> None:
         """Take it in, unless another machine has its key; say READY."""

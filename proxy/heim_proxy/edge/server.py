@@ -209,7 +209,11 @@ class Edge:
                     front.abort()
             for pool in (*self._pools.values(), *self.portal_pools):
                 pool.sweep(monotonic())
-            self.personal_pools.sweep(monotonic())
+            if self.draining:
+                # What is kept for later would keep an agent's connection, and that keeps us.
+                self.personal_pools.close()
+            else:
+                self.personal_pools.sweep(monotonic())
             now = self.now()
             self.live.expire(now)
             self.door.tick(now)
