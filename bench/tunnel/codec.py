@@ -1,4 +1,4 @@
-"""How the load speaks to a tunnel's near end: nothing, WebSocket, or WebSocket with Heim's frames.
+"""How the load speaks to a tunnel's near end: nothing, HTTP, WebSocket, or with Heim's frames too.
 
 Written against the protocol (docs/reference/wire.md), not with heim_wire: what is measured must not
 be the one that says whether it was right. Bulk data goes out in frames that were built once.
@@ -10,7 +10,7 @@ import json
 import struct
 from typing import Final, Protocol
 
-__all__ = ["BULK", "Codec", "CodecError", "Heim", "Raw", "WebSocket", "make"]
+__all__ = ["BULK", "Codec", "CodecError", "Heim", "Raw", "Upgraded", "WebSocket", "make"]
 
 # Payload of a prebuilt bulk frame. Heim's DATA carries 65,535 at the most.
 BULK: Final = 65_520
@@ -100,15 +100,12 @@ class Raw:
             self.kept += piece
 
 
-class WebSocket(Raw):
-    """RFC 6455 as a client: masked out, unmasked in, one binary frame for each piece."""
+class Upgraded(Raw):
+    """The stream itself behind an upgraded HTTP request (RFC 9110, 7.8)."""
 
     def __init__(self, head: bytes) -> None:
         super().__init__(head)
         self._answer = b""
-        self._rest = b""
-        self._left = 0
-        self._control = False
 
     def answered(self, data: bytes) -> bool:
         self._answer += data
@@ -120,6 +117,16 @@ class WebSocket(Raw):
         if rest:
             self.receive(rest)
         return True
+
+
+class WebSocket(Upgraded):
+    """RFC 6455 as a client: masked out, unmasked in, one binary frame for each piece."""
+
+    def __init__(self, head: bytes) -> None:
+        super().__init__(head)
+        self._rest = b""
+        self._left = 0
+        self._control = False
 
     def frame(self, payload: bytes) -> bytes:
         return websocket_frame(payload)
@@ -217,9 +224,11 @@ class Heim(WebSocket):
 
 
 def make(kind: str, head: bytes) -> Codec:
-    """A codec for one stream: "raw", "websocket" or "heim"; `head` is the HTTP request."""
+    """A codec for one stream: raw, upgraded, websocket or heim; `head` is the HTTP request."""
     if kind == "raw":
         return Raw()
+    if kind == "upgraded":
+        return Upgraded(head)
     return WebSocket(head) if kind == "websocket" else Heim(head)
 
 

@@ -28,7 +28,7 @@ class Way:
 
     port: int
     address: str = "127.0.0.1"
-    # "raw", "websocket" or "heim"; `head` is the HTTP request of the latter two.
+    # "raw", "upgraded", "websocket" or "heim"; `head` is the HTTP request of all but the first.
     codec: str = "raw"
     head: str = ""
     # What the certificate must say, "" for a plain connection; `authority` is the CA's file.

@@ -27,6 +27,14 @@ _NOTE_S: Final = 0.1
 # An echo's answers that wait; above this its reading stops.
 _ECHO_LIMIT: Final = 1024 * 1024
 
+# An errand may come behind an HTTP request for an upgrade, which is longer than an errand.
+_REQUEST: Final = b"GET "
+_HEAD_END: Final = b"\r\n\r\n"
+_PEEKED: Final = 4096
+_SWITCH: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: bench\r\n\r\n"
+)
+
 _READ: Final = select.EPOLLIN
 _WRITE: Final = select.EPOLLOUT
 
@@ -60,14 +68,26 @@ class _Stream:
             self._send_echo()
 
     def _begin(self) -> None:
+        if self._head.startswith(_REQUEST):
+            self._upgrade()
+            return
         data = self._sock.recv(errand.SIZE - len(self._head))
         self._head += data
         if not data:
             self._service.forget(self._sock)
-        elif len(self._head) == errand.SIZE:
+        elif len(self._head) == errand.SIZE and not self._head.startswith(_REQUEST):
             self._kind, self._left, self._tag = errand.unpack(self._head)
             if self._kind == errand.DOWN:
                 self._service.watch(self._sock, _READ | _WRITE)
+
+    def _upgrade(self) -> None:
+        """It comes over HTTP: answer the request's head; behind it is the errand."""
+        waiting = self._sock.recv(_PEEKED, socket.MSG_PEEK)
+        end = waiting.find(_HEAD_END)
+        if end >= 0:
+            self._sock.recv(end + len(_HEAD_END))
+            self._sock.send(_SWITCH)
+            self._head = b""
 
     def _swallow(self) -> None:
         most = self._left - self._arrived if self._kind == errand.STALL else 0

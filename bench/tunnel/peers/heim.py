@@ -22,10 +22,20 @@ from bench.tunnel.ground import DOMAIN, HOST, Ground
 from bench.tunnel.peers.base import Tunnel
 from bench.tunnel.stream import Way
 
-__all__ = ["Heim", "open_heim", "start", "start_forward"]
+__all__ = [
+    "BACKEND",
+    "Heim",
+    "frame",
+    "open_heim",
+    "program",
+    "request",
+    "start",
+    "start_forward",
+    "token",
+]
 
 _LOGIN_HOST: Final = f"auth.{DOMAIN}"
-_BACKEND: Final = "sink"
+BACKEND: Final = "sink"
 _COMMAND_S: Final = 60
 _DAY_S: Final = 86400.0
 
@@ -64,9 +74,9 @@ def open_heim(ground: Ground, room: str = "heim") -> Heim:
     command += ["--access-log", str(place / "access.log")]
     server = ground.far.start(command, place / "output", port)
     # The proxy has made its state by now; it does not notice who makes tokens in it.
-    made = _token(config)
+    made = token(config)
     # Behind the @ is where it may be sent, which is not part of it.
-    token = made.partition("@")[0]
+    bearer = made.partition("@")[0]
     token_file = place / "token"
     token_file.write_text(made)
     token_file.chmod(0o600)
@@ -74,11 +84,11 @@ def open_heim(ground: Ground, room: str = "heim") -> Heim:
         port,
         ground.far.address,
         codec="heim",
-        head=_request(token),
+        head=request(bearer),
         host=HOST,
         authority=str(ground.directory / "ca.pem"),
     )
-    return Heim(server, place, port, way, token_file, _home(ground, place, token))
+    return Heim(server, place, port, way, token_file, _home(ground, place, bearer))
 
 
 def start(ground: Ground) -> Tunnel:
@@ -96,7 +106,8 @@ def start_forward(ground: Ground) -> Tunnel:
     return Tunnel("heim-tunnel forward", Way(local), heim.server, client)
 
 
-def _request(token: str) -> str:
+def request(bearer: str) -> str:
+    """What opens a stream over HTTP, with a service token."""
     return (
         "GET /.heim/tunnel/connect HTTP/1.1\r\n"
         f"Host: {HOST}\r\n"
@@ -105,11 +116,12 @@ def _request(token: str) -> str:
         "Sec-WebSocket-Version: 13\r\n"
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
         "Sec-WebSocket-Protocol: heim.tunnel.v1\r\n"
-        f"Authorization: Bearer {token}\r\n\r\n"
+        f"Authorization: Bearer {bearer}\r\n\r\n"
     )
 
 
-def _token(config: Path) -> str:
+def token(config: Path) -> str:
+    """A service token, as its command makes it: `heim_…@domain`."""
     command = [program("heim-proxy"), "token", "create", "bench", "--expires", "1d"]
     done = subprocess.run(
         [*command, "--config", str(config)],
@@ -150,6 +162,20 @@ def _home(ground: Ground, room: Path, token: str) -> Path:
 
 def _document(ground: Ground, room: Path, port: int) -> dict[str, Any]:
     return {
+        **frame(ground, room, port),
+        "backends": [
+            {
+                "name": BACKEND,
+                "host": HOST,
+                "tcp": {"upstream": f"127.0.0.1:{ground.target_port}"},
+            }
+        ],
+    }
+
+
+def frame(ground: Ground, room: Path, port: int) -> dict[str, Any]:
+    """A configuration without backends; its role is for `BACKEND`."""
+    return {
         "version": 1,
         "domain": DOMAIN,
         "listeners": {
@@ -183,14 +209,7 @@ def _document(ground: Ground, room: Path, port: int) -> dict[str, Any]:
             {
                 "name": "benches",
                 "members": [{"service_account": "bench"}],
-                "bindings": [{"backend": _BACKEND}],
-            }
-        ],
-        "backends": [
-            {
-                "name": _BACKEND,
-                "host": HOST,
-                "tcp": {"upstream": f"127.0.0.1:{ground.target_port}"},
+                "bindings": [{"backend": BACKEND}],
             }
         ],
         "drain": "1s",
