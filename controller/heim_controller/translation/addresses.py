@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Container
+from functools import lru_cache
 from typing import Final
 
 from heim_controller.translation.hosts import canonical_host
@@ -29,9 +30,12 @@ _METADATA: Final = frozenset(("metadata.google.internal", "metadata.goog"))
 _METADATA_SUFFIX: Final = "instance-data.ec2.internal"
 # What the cluster's own names have before its domain.
 _CLUSTER: Final = ("svc", "pod")
+# Every endpoint of a large cluster is looked at in each translation.
+_REMEMBERED: Final = 16384
 _LOCAL: Final = ("localhost", "localdomain", "local")
 
 
+@lru_cache(_REMEMBERED)
 def usable_address(text: str) -> bool:
     """Whether an IP address may be dialled."""
     if _IPV4.fullmatch(text):

@@ -19,7 +19,7 @@ from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.hosts import CATCH_ALL, canonical_host
 from heim_controller.translation.names import is_label, own_name
 from heim_controller.translation.objects import Key, Object, Ref, listed, mapping, seniority, text
-from heim_controller.translation.paths import canonical_path, same_path
+from heim_controller.translation.paths import canonical_path, identity
 from heim_controller.translation.services import Unresolved
 from heim_controller.translation.sites import Rule, Site, Target
 
@@ -125,8 +125,8 @@ class BackendReader:
         if strip and match == "exact":
             raise _Unusable("stripPrefix needs pathType Prefix", field)
         target = self._target(site, mapping(route.get("upstream")), f"{field}.upstream")
-        identity = (match, same_path(path))
-        return Rule(host, path, match, identity, target, (0, position), strip)
+        same = identity(path, exact=match == "exact")
+        return Rule(host, path, match, same, target, (0, position), strip)
 
     def _target(self, site: Site, upstream: Mapping[str, Any], field: str) -> Target:
         match _only(upstream, ("service", "url", "agent"), field):
@@ -252,9 +252,9 @@ class BackendReader:
             match = "exact" if exact else "prefix"
             if not exact and len(path) > 1:
                 path = path.removesuffix("/")
-            identity = (match, same_path(path))
+            same = identity(path, exact=exact)
             target = Target(unavailable=why)
-            site.add(Rule(host, path, match, identity, target, (0, position)))
+            site.add(Rule(host, path, match, same, target, (0, position)))
 
 
 def _further(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from heim_controller.translation.classes import Classes
@@ -34,8 +34,6 @@ class Context:
     services: Services
     # Those of our classes.
     ingresses: Mapping[Key, Object]
-    # Hosts as they are written, to what they are; every host is written twice or more.
-    hosts: dict[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, objects: Objects, settings: Settings) -> Context:
@@ -57,12 +55,7 @@ class Context:
 
     def canonical(self, written: object) -> str | None:
         """A host in canonical form; None when it is not one."""
-        if not isinstance(written, str):
-            return None
-        known = self.hosts.get(written, "")
-        if known == "":
-            known = self.hosts[written] = canonical_host(written)
-        return known
+        return canonical_host(written) if isinstance(written, str) else None
 
     def host(self, ref: Ref, written: object, field: str) -> str | None:
         """A rule's host in canonical form, `CATCH_ALL` for none; None if it is not to be had.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["CATCH_ALL", "Owners", "canonical_host", "covers", "parent_wildcard", "under_suffix"]
@@ -25,9 +26,13 @@ _HOST: Final = re.compile(
     re.ASCII,
 )
 
+# Every host is written twice or more, and translated again with every change.
+_REMEMBERED: Final = 16384
+
 Seniority = tuple[str, str, str]
 
 
+@lru_cache(_REMEMBERED)
 def canonical_host(text: str) -> str | None:
     """A host as everything compares it: lower case, no trailing dot; None when it is not one.
 
@@ -93,6 +98,9 @@ class Owners:
 
     def _owner(self, host: str) -> str:
         claim = self._claims[host]
+        is_new = claim[0]
+        if not is_new:
+            return claim[2]
         wildcard = parent_wildcard(host)
         wider = self._claims.get(wildcard) if wildcard is not None else None
         return wider[2] if wider is not None and wider < claim else claim[2]

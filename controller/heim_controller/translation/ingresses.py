@@ -31,7 +31,7 @@ from heim_controller.translation.paths import (
     ACME_PREFIX,
     canonical_path,
     closed_part,
-    same_path,
+    identity,
     strip_suffix,
 )
 from heim_controller.translation.services import Resolved, Unresolved
@@ -41,6 +41,7 @@ __all__ = ["IngressReader"]
 
 _TYPES: Final = ("Prefix", "Exact", "ImplementationSpecific", None)
 _DEFAULT_PLACE: Final = (-1, -1)
+_PREFIXES: Final = (PREFIX, NGINX)
 
 
 class IngressReader:
@@ -74,15 +75,17 @@ class IngressReader:
         return site
 
     def _options(self, site: Site, notes: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
-        options = self._ours(notes, site.namespace)
-        allowed = self._policy.may_be_public(site.namespace)
+        policy, namespace = self._policy, site.ref.namespace
+        relevant = [key for key in notes if key.startswith(_PREFIXES)]
+        options = self._ours(notes, relevant, namespace) if relevant else NONE
+        allowed = policy.may_be_public(namespace)
         wanted = options.auth == "none" or (
             options.auth is None
-            and self._policy.default_public
+            and policy.default_public
             and allowed
             and not (options.roles or options.tcp)
         )
-        if any(key.startswith(NGINX) for key in notes):
+        if any(key.startswith(NGINX) for key in relevant):
             paths = [
                 text(mapping(path).get("path")) or "/"
                 for rule in listed(spec.get("rules"))
@@ -108,12 +111,9 @@ class IngressReader:
         elif options.server_name is not None:
             site.upstream_tls = {"server_name": options.server_name}
 
-    def _ours(self, notes: Mapping[str, Any], namespace: str) -> Options:
+    def _ours(self, notes: Mapping[str, Any], relevant: list[str], namespace: str) -> Options:
         """What our own annotations say; read once for each way of writing them."""
-        own = [key for key in notes if key.startswith(PREFIX)]
-        if not own:
-            return NONE
-        key = (namespace, *own, *[str(notes[one]) for one in own])
+        key = (namespace, *relevant, *[str(notes[one]) for one in relevant])
         options = self._read_before.get(key)
         if options is None:
             options = self._read_before[key] = read_options(notes, namespace)
@@ -160,8 +160,8 @@ class IngressReader:
             message = "rewrite-target /$2 needs a path like /app(/|$)(.*)"
             self._say(site.ref, "RoutingNotKept", message, field=_field(place))
             target = Target(unavailable=f"RoutingNotKept: {message}")
-        identity = (match, same_path(canonical))
-        rule = Rule(host, canonical, match, identity, target, place, prefix is not None)
+        same = identity(canonical, exact=exact)
+        rule = Rule(host, canonical, match, same, target, place, prefix is not None)
         site.add(rule, longer=not exact and len(plain) > len(canonical))
 
     def _target(self, site: Site, backend: Mapping[str, Any], place: tuple[int, int]) -> Target:
@@ -272,12 +272,12 @@ class IngressReader:
             site.permissions = [{"name": ALL, "locations": [{"any": "/"}]}]
 
     def _tls(self, spec: Mapping[str, Any]) -> list[TlsEntry]:
+        canonical = self._context.canonical
         found: list[TlsEntry] = []
         for position, entry in enumerate(listed(spec.get("tls"))):
-            hosts = [self._context.canonical(one) for one in listed(mapping(entry).get("hosts"))]
-            secret = text(mapping(entry).get("secretName"))
+            hosts = [canonical(one) for one in listed(entry.get("hosts"))]
             named = tuple([host for host in hosts if host is not None])
-            found.append(TlsEntry(secret, named, f"spec.tls[{position}]"))
+            found.append(TlsEntry(text(entry.get("secretName")), named, f"spec.tls[{position}]"))
         return found
 
 

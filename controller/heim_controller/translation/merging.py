@@ -16,7 +16,6 @@ from heim_controller.translation.sites import Rule, Site, Target
 
 __all__ = ["Merged", "Share", "merge"]
 
-_REST: Final = ("prefix", "/")
 _NO_PLACE: Final = (-1, -1)
 
 
@@ -81,7 +80,7 @@ class _Table:
 
     def __init__(self, context: Context) -> None:
         self._say = context.findings.add
-        self._hosts: dict[str, dict[tuple[str, str], tuple[Share, Rule]]] = {}
+        self._hosts: dict[str, dict[str, tuple[Share, Rule]]] = {}
         self._streams: dict[str, Share] = {}
 
     def add(self, share: Share) -> None:
@@ -120,9 +119,9 @@ class _Table:
                 self._offer(share, host, path, Target(unavailable=reason))
 
     def _offer(self, share: Share, host: str, path: str, target: Target) -> None:
-        identity = _REST if path == "/" else ("prefix", path)
-        rule = Rule(host, path, "prefix", identity, target, _NO_PLACE)
-        self._hosts.setdefault(host, {}).setdefault(identity, (share, rule))
+        # Without escapes, so that it is its own identity.
+        rule = Rule(host, path, "prefix", path, target, _NO_PLACE)
+        self._hosts.setdefault(host, {}).setdefault(path, (share, rule))
 
     def distribute(self) -> None:
         """Give every share the rules that it won."""

@@ -17,7 +17,7 @@ __all__ = [
     "acme_token",
     "canonical_path",
     "closed_part",
-    "same_path",
+    "identity",
     "strip_suffix",
 ]
 
@@ -97,9 +97,13 @@ def _normal_escape(found: re.Match[str]) -> str:
     return chr(code) if chr(code) in _UNRESERVED else f"%{found[1].upper()}"
 
 
-def same_path(path: str) -> str:
-    """What two spellings of one canonical path have in common: lenient servers decode them."""
-    return unquote(path, errors="replace") if "%" in path else path
+def identity(path: str, *, exact: bool) -> str:
+    """What two rules of one host cannot have in common, for a canonical `path`.
+
+    Two spellings of a path are one: lenient servers decode both.
+    """
+    same = unquote(path, errors="replace") if "%" in path else path
+    return f"={same}" if exact else same
 
 
 def closed_part(text: str) -> str:

@@ -22,9 +22,6 @@ SOLVER_PORT: Final = 8089
 _SERVICE_NAME: Final = "kubernetes.io/service-name"
 # HTTP/1.1 is what is spoken to upstreams; these promise something else.
 _UNSPOKEN: Final = frozenset(("kubernetes.io/h2c", "h2c", "http2", "grpc", "kubernetes.io/grpc"))
-_UNFIT: Final = 0
-_LEAVING: Final = 1
-_READY: Final = 2
 _TLS: Final = frozenset(("https", "kubernetes.io/wss", "wss"))
 
 
@@ -132,7 +129,8 @@ class Services:
         port = _port(listed(spec.get("ports")), wanted)
         if isinstance(port, Unresolved):
             return Unresolved(port.reason, f"Service {namespace}/{name} {port.message}")
-        protocol = str(port.get("appProtocol") or "").lower()
+        protocol = port.get("appProtocol")
+        protocol = protocol.lower() if protocol else ""
         if protocol in _UNSPOKEN:
             message = f"Service {namespace}/{name} port {quoted(wanted)} speaks {quoted(protocol)}"
             return Unresolved("UnsupportedBackend", message)
@@ -178,27 +176,30 @@ class Services:
         if self._by_service is None:
             self._by_service = _by_service(self._slices)
         moved = self._settings.address_map
-        ready: set[str] = set()
-        leaving: set[str] = set()
+        ready: list[str] = []
+        leaving: list[str] = []
         refused = ""
         for found in self._by_service.get(key, ()):
-            if found.get("addressType") not in ("IPv4", "IPv6", None):
-                continue
             number = _slice_port(found, port_name)
-            if number is None:
+            if number is None or found.get("addressType") == "FQDN":
                 continue
-            for endpoint in listed(found.get("endpoints")):
-                fit = _fitness(endpoint.get("conditions"))
-                if fit == _UNFIT:
+            for endpoint in found["endpoints"] or ():
+                conditions = endpoint.get("conditions")
+                # What is not known to be unready is ready (types.go).
+                if not conditions or conditions.get("ready") in (True, None):
+                    fitting = ready
+                elif conditions.get("serving") and conditions.get("terminating"):
+                    fitting = leaving
+                else:
                     continue
-                fitting = ready if fit == _READY else leaving
                 for address in endpoint["addresses"]:
-                    if not usable_address(address):
-                        refused = max(refused, quoted(address))
+                    if usable_address(address):
+                        fitting.append(joined(moved.get(address, address), number))
                     else:
-                        fitting.add(joined(moved.get(address, address), number))
+                        refused = max(refused, quoted(address))
         # As kube-proxy does: who is on the way out still serves when there is nobody else.
-        return tuple(sorted(ready or leaving)), refused
+        serving = ready or leaving
+        return tuple(sorted(set(serving)) if len(serving) > 1 else serving), refused
 
 
 def _by_service(slices: Mapping[Key, Object]) -> dict[Key, list[Object]]:
@@ -211,32 +212,24 @@ def _by_service(slices: Mapping[Key, Object]) -> dict[Key, list[Object]]:
 
 
 def _slice_port(found: Object, name: str) -> int | None:
-    for port in listed(found.get("ports")):
-        if (port.get("name") or "") == name and (port.get("protocol") or "TCP") == "TCP":
+    for port in found.get("ports") or ():
+        if (port.get("name") or "") == name and port.get("protocol") in ("TCP", None):
             number = port.get("port")
             return number if _is_port(number) else None
     return None
 
 
-def _fitness(conditions: Mapping[str, Any] | None) -> int:
-    """Whether an endpoint serves. What is not known to be unready is ready (types.go)."""
-    if conditions is None:
-        return _READY
-    ready = conditions.get("ready")
-    if ready is None or ready is True:
-        return _READY
-    serving = conditions.get("serving") is True and conditions.get("terminating") is True
-    return _LEAVING if serving else _UNFIT
-
-
 def _port(ports: list[Any], wanted: str | int) -> Mapping[str, Any] | Unresolved:
     key = "port" if isinstance(wanted, int) else "name"
     for port in ports:
-        if port.get(key) == wanted and wanted != "" and _is_port(port.get("port")):
-            if (port.get("protocol") or "TCP") == "TCP":
-                return mapping(port)
-            # The same number may be there once more for TCP.
-            continue
+        # The same number may be there for UDP too.
+        if (
+            port.get(key) == wanted
+            and wanted != ""
+            and port.get("protocol") in ("TCP", None)
+            and _is_port(port.get("port"))
+        ):
+            return mapping(port)
     known = ", ".join(
         f"{port.get('port')} ({port['name']})" if port.get("name") else str(port.get("port"))
         for port in ports[:8]

@@ -45,7 +45,7 @@ class Rule(NamedTuple):
     host: str
     path: str
     match: str
-    identity: tuple[str, str]
+    identity: str
     target: Target
     place: tuple[int, int]
     strip: bool = False
@@ -98,7 +98,7 @@ class Site:
     upstream_tls: Mapping[str, Any] | None = None
     tls: Sequence[TlsEntry] = ()
     challenges: tuple[Challenge, ...] = ()
-    longer: frozenset[tuple[str, tuple[str, str]]] = frozenset()
+    longer: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def namespace(self) -> str:

@@ -36,6 +36,11 @@ class Candidate:
         finally:
             self.ended += 1
 
+    async def over(self) -> None:
+        """Wait until it stands no more, and raise why."""
+        async with asyncio.timeout(4):
+            await self.task
+
 
 @asynccontextmanager
 async def candidate(kube: FakeKube, identity: str, **options: Any) -> AsyncIterator[Candidate]:
@@ -158,7 +163,7 @@ async def test_a_lease_that_cannot_be_renewed_ends_the_lead_in_time() -> None:
         kube.faults.forbidden.add(("*", "leases"))
         began = asyncio.get_running_loop().time()
         with pytest.raises(LeadershipLost, match="not renewed"):
-            await one.task
+            await one.over()
         assert asyncio.get_running_loop().time() - began < QUICK.lease
         assert one.ended == 1
         assert not one.election.leading
@@ -169,7 +174,7 @@ async def test_a_lease_taken_by_another_ends_the_lead() -> None:
         await until(lambda: one.led)
         held_by(kube, "thief", seconds=60)
         with pytest.raises(LeadershipLost, match="thief"):
-            await one.task
+            await one.over()
         assert spec(kube)["holderIdentity"] == "thief"
 
 
@@ -231,13 +236,14 @@ async def test_a_leader_that_does_not_end_keeps_the_lease_until_it_runs_out() ->
             kube.client(), name="heim", namespace="default", identity="one", terms=QUICK
         )
         task = asyncio.ensure_future(election.run(lead))
-        await until(lambda: election.leading)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        assert spec(kube)["holderIdentity"] == "one"
-        assert not election.leading
-        stuck.set()
-        await asyncio.sleep(0)
+        try:
+            await until(lambda: election.leading)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert spec(kube)["holderIdentity"] == "one"
+            assert not election.leading
+        finally:
+            stuck.set()
 
 
 async def test_a_stalled_loop_cannot_overstay() -> None:
@@ -254,7 +260,7 @@ async def test_a_stalled_loop_cannot_overstay() -> None:
         clock.offset = 60.0
         assert not one.election.leading
         with pytest.raises(LeadershipLost):
-            await one.task
+            await one.over()
 
 
 @pytest.mark.parametrize("terms", [(10, 10, 2), (15, 2, 2), (15, 10, 0), (5, 10, 2)], ids=str)

@@ -104,6 +104,12 @@ def test_who_had_a_host_and_names_it_no_more_has_it_no_more() -> None:
     assert found.hosts == {"a.example": "second"}
 
 
+def test_a_wildcard_that_gets_older_by_an_edit_takes_nothing() -> None:
+    before = {"*.test": "wide", "a.test": "narrow"}
+    found = owners(("*.test", "wide", 0), ("a.test", "narrow", 1), before=before)
+    assert found.hosts == before
+
+
 def test_who_had_a_wildcard_keeps_what_it_covers() -> None:
     claims = [("x.example.com", "edited", 1), ("*.example.com", "first", 2)]
     found = owners(*claims, before={"*.example.com": "first"})

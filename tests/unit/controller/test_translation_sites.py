@@ -11,7 +11,7 @@ def site(kind: str = "Ingress") -> Site:
 
 
 def rule(name: str, path: str = "/foo") -> Rule:
-    return Rule("a.test", path, "prefix", ("prefix", path), Target([name]), (0, 0))
+    return Rule("a.test", path, "prefix", path, Target([name]), (0, 0))
 
 
 def test_of_two_spellings_in_one_object_the_longer_wins() -> None:
@@ -33,7 +33,7 @@ def test_other_paths_stay() -> None:
 
 
 def test_a_rule_knows_its_place() -> None:
-    one = Rule("a.test", "/", "prefix", ("prefix", "/"), Target(), (1, 2))
+    one = Rule("a.test", "/", "prefix", "/", Target(), (1, 2))
     assert site().field_of(one) == "spec.rules[1].http.paths[2]"
     assert site("Backend").field_of(one) == "spec.http[2]"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from heim_controller.translation.document import canonical
 from heim_controller.translation.objects import Key, Objects
-from heim_controller.translation.paths import same_path
+from heim_controller.translation.paths import identity
 from heim_controller.translation.translate import Translation, translate
 from tests.fakes.kube_objects import (
     SETTINGS,
@@ -187,7 +187,7 @@ def test_what_comes_out_is_a_configuration(objects: Objects) -> None:
     for made in found.document["backends"]:
         for route in made.get("http", ()):
             for host in [route["host"]] if "host" in route else made["hosts"]:
-                key = (host, route.get("match"), same_path(route["path"]))
+                key = (host, identity(route["path"], exact=route.get("match") == "exact"))
                 assert key not in seen
                 seen.add(key)
     streams = [host for made in found.document["backends"] if "tcp" in made
