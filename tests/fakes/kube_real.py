@@ -1,4 +1,9 @@
-"""A real etcd and kube-apiserver, when KUBEBUILDER_ASSETS says where their binaries are."""
+"""A real etcd and kube-apiserver, when KUBEBUILDER_ASSETS says where their binaries are.
+
+`setup-envtest` downloads both. Where only Debian can be reached: `etcd` is in etcd-server, and
+kube-apiserver 1.20.2 can be built (five minutes) from bookworm's source package `kubernetes`, with
+golang-1.19; its `reflect2` reads Go's maps as Go 1.17 laid them out, and must be taught 1.18's.
+"""
 
 from __future__ import annotations
 

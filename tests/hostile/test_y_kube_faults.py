@@ -473,6 +473,11 @@ class Leader:
         )
         self.task = asyncio.ensure_future(self.election.run(self.lead))
 
+    async def over(self) -> None:
+        """Wait until it stands no more, and raise why."""
+        async with asyncio.timeout(4):
+            await self.task
+
     async def lead(self) -> None:
         queue: WriteQueue[Key] = WriteQueue(self.write, first_s=0.02, ceiling_s=0.1)
         informer = Informer(
@@ -512,7 +517,7 @@ async def test_a_write_of_the_last_leader_that_lands_late_is_put_right() -> None
         await until(lambda: one.writing == 2)
         kube.faults.forbidden.add(("*", "leases"))
         with pytest.raises(LeadershipLost):
-            await one.task
+            await one.over()
         assert not one.election.leading
 
         late, kube.faults.stall_writes = held, None
@@ -547,7 +552,7 @@ async def test_a_leader_stops_before_another_may_begin() -> None:
         kube.tokens = {"token-of-two"}  # from now on `one` is not let in any more
         await until(examined)
         with pytest.raises(LeadershipLost):
-            await one.task
+            await one.over()
         assert not both
         two.task.cancel()
         await asyncio.gather(two.task, return_exceptions=True)
@@ -560,7 +565,7 @@ async def test_a_server_that_is_gone_ends_the_lead_and_comes_back_to_one_leader(
         await until(lambda: address_of(kube) == "192.0.2.1")
         await kube.down()
         with pytest.raises(LeadershipLost):
-            await one.task
+            await one.over()
         await kube.up()
         replicas = [Leader(kube, f"r{number}", f"192.0.2.{number}") for number in range(3)]
         await until(lambda: any(replica.election.leading for replica in replicas))
