@@ -7,7 +7,6 @@ assertion counts once, for a minute, for this agent's key and for one target.
 from __future__ import annotations
 
 import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ import jwt
 from jwt.algorithms import ECAlgorithm
 
 from heim_agent.complaints import clean
+from heim_agent.signed import NotSigned, SignedToken
 from heim_wire.agents import MAX_ASSERTION_S, STREAM_TYPE
 
 if TYPE_CHECKING:
@@ -123,12 +123,13 @@ class Assertions:
         self._once(claims.text("jti"), now)
         return caller
 
-    def _opened(self, token: str) -> dict[str, object]:
+    def _opened(self, text: str) -> dict[str, object]:
         """The claims, once the signature is verified."""
         try:
-            header = jwt.get_unverified_header(token)
-        except (jwt.InvalidTokenError, ValueError) as e:
+            token = SignedToken.read(text)
+        except NotSigned as e:
             raise AssertionRefused("the assertion is no signed token") from e
+        header = token.header
         if header.get("typ") != STREAM_TYPE:
             raise AssertionRefused("the assertion is a token of another type")
         if header.get("alg") != "ES256" or not _HEADER.issuperset(header):
@@ -138,12 +139,9 @@ class Assertions:
         if key is None:
             raise AssertionRefused("the assertion is signed by a key that this agent was not told")
         try:
-            payload = jwt.api_jws.decode(token, key=key, algorithms=["ES256"])
-            found = json.loads(payload)
-        except (jwt.InvalidTokenError, ValueError, RecursionError) as e:
+            found = token.claims(key)
+        except NotSigned as e:
             raise AssertionRefused("the assertion's signature is wrong") from e
-        if not isinstance(found, dict):
-            raise AssertionRefused("the assertion claims nothing")
         return found
 
     def _keys(self) -> Mapping[str, Any]:

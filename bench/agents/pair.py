@@ -21,7 +21,6 @@ from bench.tunnel.ground import DOMAIN, HOST, Ground
 from bench.tunnel.peers import heim
 from bench.tunnel.peers.base import Tunnel
 from bench.tunnel.stream import Way
-from heim_proxy.store.base import SessionKind
 
 __all__ = ["AGENT", "LOGIN_HOST", "OPEN_HOST", "Pair", "open_pair", "start", "start_by_people"]
 
