@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NotSigned", "SignedToken"]
 
-_COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)", re.ASCII)
+# One without a signature can be read, to be refused for its header's alg.
+_COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)", re.ASCII)
 _NUMBER_BYTES: Final = 32
 _ALGORITHM: Final = ECDSA(SHA256())
 

@@ -62,7 +62,6 @@ def test_no_part_of_it_can_be_changed(part: int) -> None:
         pytest.param("", id="nothing"),
         pytest.param("a.b", id="two parts"),
         pytest.param(f"{token()}.x", id="four parts"),
-        pytest.param(token().rpartition(".")[0] + ".", id="no signature"),
         pytest.param(token() + "=", id="padding"),
         pytest.param(token() + "\n", id="a line's end"),
         pytest.param(" " + token(), id="a blank"),
@@ -91,8 +90,8 @@ def test_what_is_signed_must_be_claims(payload: bytes) -> None:
 
 @pytest.mark.parametrize(
     "signature",
-    [bytes(64), b"\xff" * 64, b"\x01" * 63, b"\x01" * 65, b"\x01"],
-    ids=["zeros", "too large numbers", "short", "long", "one byte"],
+    [b"", bytes(64), b"\xff" * 64, b"\x01" * 63, b"\x01" * 65, b"\x01"],
+    ids=["none", "zeros", "too large numbers", "short", "long", "one byte"],
 )
 def test_a_signature_that_cannot_be_one_is_none(signature: bytes) -> None:
     text = token().rpartition(".")[0]
