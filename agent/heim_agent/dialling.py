@@ -7,8 +7,10 @@ blocks: in a thread here, so that it is the same on every event loop (uvloop has
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import socket
 import ssl
 import threading
 import time
@@ -22,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from heim_agent.endings import Ending, Kind, NotConnected, failed
 from heim_runtime import race, trust, webproxy
 from heim_runtime.complaints import Complaint
+from heim_runtime.tasks import spawn
 from heim_wire.aio.connection import Connection
 from heim_wire.aio.sockets import tune_carriage
 from heim_wire.handshake import Connect, connect_request
@@ -29,13 +32,12 @@ from heim_wire.problem import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Mapping
     from typing import Final, TypeVar
 
     T = TypeVar("T")
 
-__all__ = ["Connected", "Way", "connect", "open_tcp"]
+__all__ = ["Carriage", "Connected", "Way", "connect", "open_tcp"]
 
 HTTPS_PORT: Final = 443
 
@@ -46,6 +48,9 @@ WEB_PROXY_S: Final = 20.0
 """A web proxy resolves and connects in its turn, often after asking a scanner."""
 
 TLS_S: Final = 10.0
+
+CUT_S: Final = 2.0
+"""For a connection that was cut to be gone."""
 
 _ADVICE: Final = "name its authority with: heim-agent join --ca-file FILE"
 
@@ -81,6 +86,25 @@ class Way:
         return host if self.port == HTTPS_PORT else f"{host}:{self.port}"
 
 
+class Carriage(Connection):
+    """A connection that tells when it is closed for good.
+
+    Attributes:
+        gone: Set then. A loop must not be closed before: uvloop would hang on it.
+    """
+
+    __slots__ = ("gone",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone = asyncio.Event()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """asyncio: the connection is gone."""
+        self.gone.set()
+        super().connection_lost(exc)
+
+
 @dataclass(slots=True)
 class Connected:
     """A TLS connection to the login host, verified.
@@ -91,7 +115,7 @@ class Connected:
         via: The web proxy it goes through, or "".
     """
 
-    connection: Connection
+    connection: Carriage
     spki: bytes
     via: str = ""
 
@@ -172,36 +196,55 @@ async def connect(way: Way, environ: Mapping[str, str] = os.environ) -> Connecte
     return Connected(connection, _spki(leaf), via)
 
 
-async def _secure(sock: socket.socket, context: ssl.SSLContext, way: Way) -> Connection:
-    loop = asyncio.get_running_loop()
+async def _secure(sock: socket.socket, context: ssl.SSLContext, way: Way) -> Carriage:
+    connection = Carriage()
+    shaking = spawn("tls-handshake", _shake(connection, sock, context, way.host))
     try:
-        # The loop's own limit as well: it closes the socket, which a cancellation may not.
-        async with asyncio.timeout(TLS_S + 2):
-            _, connection = await loop.create_connection(
-                Connection,
-                sock=sock,
-                ssl=context,
-                server_hostname=way.host,
-                ssl_handshake_timeout=TLS_S,
-                ssl_shutdown_timeout=2.0,
-            )
-    except ssl.SSLError as e:
-        sock.close()
-        text = trust.explain(e, way.host, way.ca_file, advice=_ADVICE)
-        raise NotConnected(Ending(Kind.UNREACHABLE, text)) from e
-    except (TimeoutError, ConnectionAbortedError) as e:
-        sock.close()
-        text = f"no TLS with {way.host}: it does not answer"
-        raise NotConnected(Ending(Kind.UNREACHABLE, text)) from e
-    except (OSError, EOFError) as e:
-        sock.close()
-        why = (e.strerror if isinstance(e, OSError) else "") or "it closed the connection"
-        text = f"no TLS with {way.host}: {why[:1].lower()}{why[1:]}"
-        raise NotConnected(Ending(Kind.UNREACHABLE, text)) from e
-    except BaseException:
+        problem = await asyncio.shield(shaking)
+    except asyncio.CancelledError:
+        # uvloop leaves a transport behind whose handshake is cancelled, or whose write fails in it,
+        # and hangs on it when the loop is closed. An end of input ends it in an orderly way.
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RD)
+        await asyncio.wait((shaking,), timeout=CUT_S)
+        if connection.transport is not None:
+            connection.transport.abort()
+            await connection.gone.wait()
         sock.close()
         raise
-    return connection
+    if problem is None:
+        return connection
+    sock.close()
+    raise NotConnected(_explain(problem, way)) from problem
+
+
+async def _shake(
+    connection: Carriage, sock: socket.socket, context: ssl.SSLContext, host: str
+) -> OSError | EOFError | None:
+    """Make `sock` the transport of `connection`; why that failed, or None."""
+    try:
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection,
+            sock=sock,
+            ssl=context,
+            server_hostname=host,
+            ssl_handshake_timeout=TLS_S,
+            ssl_shutdown_timeout=CUT_S,
+        )
+    except (OSError, EOFError) as e:
+        return e
+    return None
+
+
+def _explain(problem: OSError | EOFError, way: Way) -> Ending:
+    if isinstance(problem, ssl.SSLError):
+        text = trust.explain(problem, way.host, way.ca_file, advice=_ADVICE)
+    elif isinstance(problem, TimeoutError | ConnectionAbortedError):
+        text = f"no TLS with {way.host}: it does not answer"
+    else:
+        why = (problem.strerror if isinstance(problem, OSError) else "") or "it hung up"
+        text = f"no TLS with {way.host}: {why[:1].lower()}{why[1:]}"
+    return Ending(Kind.UNREACHABLE, text)
 
 
 def _spki(leaf: bytes) -> bytes:
@@ -243,4 +286,10 @@ async def _in_thread(work: Callable[[], T], unwanted: Callable[[T], None]) -> T:
                 unwanted(cast("T", result))
 
     threading.Thread(target=run, name="heim-dial", daemon=True).start()
-    return await future
+    try:
+        return await future
+    except asyncio.CancelledError:
+        if future.done() and not future.cancelled() and future.exception() is None:
+            # It had come already.
+            unwanted(future.result())
+        raise

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heim_agent import proof, statement
 from heim_agent.endings import Ending, Kind, NotConnected, refused, sent_away, untrusted
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from typing import Final, Protocol
 
     from heim_agent.clock import ProxyClock
-    from heim_agent.dialling import Connected, Way
+    from heim_agent.dialling import Carriage, Connected, Way
     from heim_agent.identity import Identity
     from heim_agent.proof import Introduction, Program
     from heim_wire.aio.channel import Channel
@@ -71,7 +71,7 @@ _NOTICES_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What all lanes of the program share."""
+    """What all lanes of the program share; `carriages` is every connection that is not closed."""
 
     identity: Identity
     server: Server
@@ -79,6 +79,7 @@ class Terms:
     clock: ProxyClock
     way: Way
     budget: WindowBudget
+    carriages: set[Carriage] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +112,9 @@ class Lane:
     """
 
     __slots__ = (
-        "_awaited", "_began", "_changed", "_channel", "_fault", "_goaway", "_introduction",
-        "_noticed", "_renewing", "_said", "_spki", "_terms", "ended", "grant", "leaving", "number",
-        "since", "span",
+        "_awaited", "_began", "_changed", "_channel", "_fault", "_goaway",
+        "_introduction", "_noticed", "_renewing", "_said", "_spki", "_terms", "ended", "grant",
+        "leaving", "number", "since", "span",
     )  # fmt: skip
 
     def __init__(self, terms: Terms, number: int, changed: Callable[[], None]) -> None:
@@ -172,6 +173,11 @@ class Lane:
         """
         terms = self._terms
         self._spki = connected.spki
+        # Those that are closed for good are forgotten here: one or two are left.
+        terms.carriages.intersection_update(
+            [carriage for carriage in terms.carriages if not carriage.gone.is_set()]
+        )
+        terms.carriages.add(connected.connection)
         session = Session(
             initiator=True,
             now=time.monotonic(),

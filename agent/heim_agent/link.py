@@ -132,6 +132,7 @@ class Link:
                 for lane in _lanes(keeper):
                     lane.abort()
             await cancel([*self._tasks, *background])
+            await self._gone()
             self._report.remove()
 
     def describe(self) -> dict[str, object]:
@@ -207,6 +208,17 @@ class Link:
         waiting = [lane.ended for lane in lanes if not lane.ended.done()]
         if waiting and not self._hurry.is_set():
             await asyncio.wait(waiting, timeout=GOODBYE_S)
+
+    async def _gone(self) -> None:
+        """Cut what is left, and wait for it: the loop may be closed next (uvloop would hang)."""
+        left = [carriage for carriage in self._terms.carriages if not carriage.gone.is_set()]
+        for carriage in left:
+            if carriage.transport is not None:
+                carriage.transport.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_S):
+                for carriage in left:
+                    await carriage.gone.wait()
 
     async def _cut(self) -> None:
         await self._hurry.wait()

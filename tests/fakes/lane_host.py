@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import secrets
@@ -203,11 +204,11 @@ class Peer:
     # HTTP.
 
     async def request(self) -> str:
-        """Read the request; its first line, "" when there is none."""
+        """Read the request; its first line. Raises ConnectionError when the agent has gone."""
         try:
             head = await self.reader.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return ""
+        except asyncio.IncompleteReadError:
+            raise ConnectionError("the agent has gone") from None
         self.head = head.decode()
         lines = [line.partition(": ") for line in self.head.split("\r\n")[1:]]
         self.fields = {name.lower(): value for name, _, value in lines}
@@ -509,6 +510,10 @@ class LaneHost:
             peer.ended = True
             peer.writer.transport.abort()
         await cancel(self._tasks)
+        # uvloop hangs when it is closed over a handshake that goes on.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await self._server.wait_closed()
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.append(spawn("lane-host", self._run(Peer(self, reader, writer))))
