@@ -112,7 +112,12 @@ def make_directory(path: str, *, mode: int = 0o700) -> None:
     except OSError as e:
         raise Complaint(f"cannot make the directory {path}: {e.strerror}", FAILED) from e
     # systemd makes /var/lib/heim-agent a link to private/heim-agent; what counts is where it ends.
-    _check_owner(path, about)
+    if about.st_uid not in (os.geteuid(), 0):
+        raise Complaint(
+            f"{path} belongs to uid {about.st_uid}, not to us (uid {os.geteuid()}); run as its "
+            "owner (a service: systemctl start heim-agent), or name another one with --state",
+            FAILED,
+        )
     if about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise Complaint(
             f"others may write to {path} (mode {stat.S_IMODE(about.st_mode):o}); run: "

@@ -19,8 +19,9 @@ from heim_agent.approval import ask_to_be_let_in
 from heim_agent.complaints import AUTH, FAILED, OK, Complaint, UsageError, clean, say
 from heim_agent.exchange import Host, Reply, post
 from heim_agent.identity import Identity
+from heim_agent.install import UNIT_FILE
 from heim_agent.key import AgentKey
-from heim_agent.places import Places
+from heim_agent.places import SYSTEM_CONFIG, Places
 from heim_agent.targets import is_name
 from heim_runtime.version import version
 from heim_wire.agents import JOIN_PATH
@@ -29,6 +30,8 @@ __all__ = ["command"]
 
 # heim_jt_<id>_<secret>, base64url: anything else is sent to nobody.
 _TOKEN: Final = re.compile(r"heim_jt_[A-Za-z0-9_-]{8,200}", re.ASCII)
+# The key of an attempt that has not come to its end.
+_JOINING: Final = "joining.pem"
 _TOKEN_FILE_BYTES: Final = 4096
 _AUTHORITIES_BYTES: Final = files.FILE_BYTES
 _PEM: Final = b"-----BEGIN CERTIFICATE-----"
@@ -47,9 +50,7 @@ def command(args: argparse.Namespace, places: Places) -> int:
     token = _token(args.token_file, os.environ)
     files.make_directory(places.seed, mode=places.seed_mode)
     with files.Lock(places.seed):
-        # A token counts once: what could fail here must fail before it is spent.
-        _rehearse(places)
-        key = AgentKey.generate()
+        key = _key(places)
         if token is not None:
             reply = _with_token(host, token, key)
         else:
@@ -58,6 +59,7 @@ def command(args: argparse.Namespace, places: Places) -> int:
             reply = ask_to_be_let_in(host, name, key, device=_device())
         identity = _identity(reply, host, key, places)
         identity.save_joined(authorities)
+        os.unlink(f"{places.seed}/{_JOINING}")
     if args.name not in (None, identity.agent):
         say(f"the token is for the name {identity.agent}, so that is who this machine is")
     _tell(identity, reply, places)
@@ -165,16 +167,30 @@ def _authorities(path: str | None) -> bytes | None:
     return data
 
 
-def _rehearse(places: Places) -> None:
-    """Write where the identity will be written. Raises Complaint when that does not work."""
-    path = f"{places.seed}/rehearsal"
+def _key(places: Places) -> AgentKey:
+    """The key to join with, written down before it is used.
+
+    If the answer is lost, or cannot be kept, the proxy has enrolled a key that this machine still
+    has: the next attempt uses it again, and another token is enough.
+
+    Raises:
+        Complaint: It cannot be written; nothing was sent.
+    """
+    path = f"{places.seed}/{_JOINING}"
+    pem = files.read(path, secret=True)
+    if pem is not None:
+        try:
+            return AgentKey.from_pem(pem)
+        except ValueError:
+            # Half of one, of a machine that lost its power.
+            os.unlink(path)
+    key = AgentKey.generate()
     try:
-        files.write((path, b"\0" * 16 * 1024, 0o600))
-        os.unlink(path)
+        files.write((path, key.to_pem(), 0o600))
     except OSError as e:
-        raise Complaint(
-            f"cannot write to {places.seed}: {e.strerror}; nothing was sent", FAILED
-        ) from e
+        text = f"cannot write to {places.seed}: {e.strerror}; nothing was sent"
+        raise Complaint(text, FAILED) from e
+    return key
 
 
 def _own_name() -> str:
@@ -194,6 +210,8 @@ def _tell(identity: Identity, reply: Reply, places: Places) -> None:
     named = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
     targets = [one for one in named if is_name(one)][:20]
     run = "heim-agent run, or as a service: heim-agent install --write"
+    if places.seed == SYSTEM_CONFIG and os.path.exists(UNIT_FILE):
+        run = "systemctl restart heim-agent"
     if os.path.exists(places.config):
         say(f"next: {run}")
         return

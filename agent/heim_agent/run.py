@@ -11,7 +11,7 @@ import signal
 import time
 
 from heim_agent import config
-from heim_agent.complaints import OK
+from heim_agent.complaints import OK, UsageError
 from heim_agent.config import Settings
 from heim_agent.exchange import detour
 from heim_agent.files import Lock
@@ -41,7 +41,10 @@ def command(args: argparse.Namespace, places: Places) -> int:
     settings = config.load(places.config)
     identity = Identity.load(places)
     with Lock(places.state):
-        configure(args.log_level)
+        try:
+            configure(args.log_level)
+        except ValueError as e:
+            raise UsageError(f"HEIM_LOG_LEVEL: {e}") from e
         _raise_descriptor_limit()
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_run(identity, settings, connect_to))

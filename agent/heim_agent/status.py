@@ -74,7 +74,11 @@ def _certificate(found: Mapping[str, object], now: float) -> Iterator[str]:
         return
     expires = _number(certificate, "expires")
     if expires <= now:
-        yield f"certificate: ended {_when(expires, now)}; run: heim-agent join"
+        # The proxy still takes it for a renewal (heim_proxy.agents.judging.RENEWABLE_S).
+        yield (
+            f"certificate: ended {_when(expires, now)}; the next connection renews it, up to 30 "
+            "days later; then run: heim-agent join"
+        )
     else:
         yield f"certificate: until {_when(expires, now)}, renewed by itself"
     if _text(certificate, "problem"):

@@ -453,3 +453,47 @@ async def test_what_it_writes_holds_no_secret(machine: Machine, echo: TcpServer)
     written = machine.log.read_text() + (await machine.status("--json")).out.decode()
     for canary in (token, token.rpartition("_")[2], secret, "eyJ"):
         assert canary not in written
+
+
+async def test_a_unit_hands_the_key_over_and_is_told_how_it_goes(
+    machine: Machine, echo: TcpServer
+) -> None:
+    """The environment that systemd gives to what `install` writes."""
+    await machine.joined()
+    machine.serve(ssh=echo.port)
+    credentials, state = machine.directory / "credentials", machine.directory / "state-of-service"
+    state.mkdir(mode=0o700)
+    machine.state.rename(credentials)
+    for file in credentials.iterdir():
+        file.chmod(0o440)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(machine.directory / "notify"))
+        manager.setblocking(False)
+        told = b""
+        environment = {
+            "STATE_DIRECTORY": str(state),
+            "CREDENTIALS_DIRECTORY": str(credentials),
+            "NOTIFY_SOCKET": str(machine.directory / "notify"),
+            "WATCHDOG_USEC": "500000",
+        }
+        with machine.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                HEIM_AGENT, "run", "--config", str(machine.config),
+                "--connect-to", f"127.0.0.1:{machine.site.port}",
+                stderr=log, env={**os.environ, **environment},
+            )  # fmt: skip
+        machine.processes.append(process)
+        await machine.told("lane.ready")
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(10):
+            while told.count(b"WATCHDOG=1") < 3 or b"STATUS=connected to" not in told:
+                told += await loop.sock_recv(manager, 4096) + b"\n"
+            assert b"READY=1" in told
+            assert (await machine.ask("ssh")).out == b"hello"
+            process.send_signal(signal.SIGTERM)
+            while b"STOPPING=1" not in told:
+                told += await loop.sock_recv(manager, 4096) + b"\n"
+            assert await process.wait() == 0
+    # The pins of the first statement went to the state; what was handed over is as it was.
+    assert {"identity.json", "certificate.pem"} <= set(os.listdir(state))
+    assert "key.pem" not in os.listdir(state)

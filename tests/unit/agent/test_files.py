@@ -158,6 +158,16 @@ def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path, mode: i
         files.make_directory(str(path))
 
 
+@pytest.mark.skipif(not AS_ROOT, reason="only root can give directories away")
+def test_a_services_directory_is_left_to_the_service(tmp_path: Path) -> None:
+    """systemd's dynamic user owns it; to chown it back would break the service."""
+    path = tmp_path / "state"
+    path.mkdir(mode=0o700)
+    os.chown(path, 64000, 64000)
+    with pytest.raises(Complaint, match=r"systemctl start heim-agent.*--state"):
+        files.make_directory(str(path))
+
+
 def test_a_directory_may_be_a_link_as_systemd_makes_it(tmp_path: Path) -> None:
     (tmp_path / "private").mkdir(mode=0o700)
     (tmp_path / "state").symlink_to("private")

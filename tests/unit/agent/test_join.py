@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 import os
 import stat
@@ -7,14 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from heim_agent import cli
-from heim_agent.complaints import AUTH, FAILED, OK, PROTOCOL, USAGE
+from heim_agent.complaints import AUTH, FAILED, OK, PROTOCOL, UNAVAILABLE, USAGE, Complaint
 from heim_agent.files import Lock
 from heim_agent.identity import Identity
+from heim_agent.key import AgentKey
 from heim_agent.places import Places
 from heim_wire.agents import ENROL_PATH, JOIN_PATH
-from tests.fakes.joining import JoinHost, join_host, problem
+from tests.fakes.joining import Canned, JoinHost, join_host, problem
 
 TOKEN = "heim_jt_abcdefgh_canarycanarycanary"
 
@@ -129,6 +132,42 @@ def test_a_refusal_is_told_and_changes_nothing(
     assert Identity.load(places(host)).key.thumbprint == before
 
 
+@pytest.mark.parametrize("lost", ["the answer", "the disk's last block"])
+def test_a_join_that_broke_off_goes_on_with_the_same_key(
+    host: JoinHost, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    """The proxy has enrolled it: with another one the name would be taken."""
+    if lost == "the answer":
+        host.script(JOIN_PATH, Canned(200, drop=True))
+        assert join(host, "--token-file", token_file(host)) == UNAVAILABLE
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(Identity, "save_joined", full)
+            assert join(host, "--token-file", token_file(host)) == FAILED
+        assert "No space left" in capfd.readouterr().err
+    assert os.listdir(places(host).seed).count("key.pem") == 0
+    assert join(host, "--token-file", token_file(host)) == OK
+    first, second = (asked["csr"] for _, asked in host.asked)
+    assert public_key(first) == public_key(second)
+    assert "joining.pem" not in os.listdir(places(host).seed)
+
+
+def full(*_: object) -> None:
+    raise Complaint("cannot write: No space left on device; nothing was changed", FAILED)
+
+
+def public_key(csr: str) -> object:
+    return x509.load_der_x509_csr(base64.b64decode(csr)).public_key()
+
+
+def test_half_a_key_of_a_join_that_broke_off_is_forgotten(host: JoinHost) -> None:
+    (host.ca_file.parent / "state").mkdir(mode=0o700)
+    path = host.ca_file.parent / "state" / "joining.pem"
+    path.touch(mode=0o600)
+    path.write_text("-----BEGIN PRIV")
+    assert join(host, "--token-file", token_file(host)) == OK
+
+
 def test_joining_again_makes_another_key(host: JoinHost) -> None:
     join(host, "--token-file", token_file(host))
     first = Identity.load(places(host))
@@ -163,10 +202,6 @@ def test_an_answer_that_is_none_joins_nothing(
 def test_a_certificate_for_another_key_is_not_kept(
     host: JoinHost, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import base64
-
-    from heim_agent.key import AgentKey
-
     other = AgentKey.generate()._private.public_key()
     host.changed = {"certificate": base64.b64encode(host.root.certificate(other)).decode()}
     assert join(host, "--token-file", token_file(host)) == PROTOCOL

@@ -92,3 +92,12 @@ def test_a_second_one_on_the_same_state_is_refused(joined: Path) -> None:
 @pytest.mark.parametrize("more", [["--connect-to", "x"], ["--log-level", "loud"]], ids=" ".join)
 def test_options_that_cannot_be_used_are_usage_errors(joined: Path, more: list[str]) -> None:
     assert run(joined, *more).returncode == USAGE
+
+
+def test_a_log_level_of_the_environment_is_looked_at(
+    joined: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEIM_LOG_LEVEL", "loud")
+    done = run(joined)
+    assert done.returncode == USAGE
+    assert done.stderr.startswith("heim-agent: HEIM_LOG_LEVEL: log level 'loud' is not one of")
