@@ -90,6 +90,7 @@ class Informer:
         resource: The kind.
         synced: Whether `objects` was complete once; never False again.
         problem: What keeps the copy from being up to date now, or None; one line.
+        denied: Whether it is RBAC that keeps it so.
         lists: Lists begun, the first one included.
         restarts: Watches begun after the first one.
         gone: How often our version had been compacted.
@@ -107,6 +108,7 @@ class Informer:
         fields: str = "",
         on_change: Callable[[Change], None] | None = None,
         optional: bool = False,
+        keep: Callable[[Manifest], Manifest] = stripped,
         pace: Pace | None = None,
     ) -> None:
         """Start with nothing; `run` does the work.
@@ -120,11 +122,13 @@ class Informer:
             on_change: Called for each change once our copy has it; must be quick and not raise.
             optional: The kind may not exist (its CRD is not installed): that counts as synced
                 and empty, until it does.
+            keep: What of an object is kept; it may change the object that it gets.
             pace: Delays.
         """
         self.resource = resource
         self.synced = False
         self.problem: str | None = None
+        self.denied = False
         self.lists = 0
         self.restarts = 0
         self.gone = 0
@@ -136,10 +140,12 @@ class Informer:
         self._fields = fields
         self._on_change = on_change
         self._optional = optional
+        self._keep = keep
         self._pace = pace or Pace()
         self._objects: dict[Key, Manifest] = {}
         self._view = MappingProxyType(self._objects)
         self._ready = asyncio.Event()
+        self._settled = asyncio.Event()
         # Where a watch goes on; "" when only a list can tell.
         self._version = ""
         self._watches = 0
@@ -159,6 +165,10 @@ class Informer:
     async def wait_synced(self) -> None:
         """Wait until `synced`; give it a deadline, since there may be no server."""
         await self._ready.wait()
+
+    async def wait_settled(self) -> None:
+        """Wait until `synced` or `denied`: for copies that the program can do without."""
+        await self._settled.wait()
 
     async def run(self) -> None:
         """Keep the copy up to date until cancelled."""
@@ -197,7 +207,7 @@ class Informer:
             raise _Absent(e.status, e.message, reason=e.reason) from e
         if not listing.version:
             raise Garbled(f"a list of {self.resource} has no resourceVersion")
-        self._replace({key_of(item): stripped(item) for item in listing.items})
+        self._replace({key_of(item): self._keep(item) for item in listing.items})
         self._version = listing.version
         self._seen()
         self._mark_synced()
@@ -233,6 +243,7 @@ class Informer:
         ) as events:
             self._backoff.succeeded()
             self.problem = None
+            self.denied = False
             self._seen()
             async for event in events:
                 self._failures = 0
@@ -248,7 +259,7 @@ class Informer:
             return
         key = key_of(event.object)
         before = self._objects.get(key)
-        manifest = stripped(event.object)
+        manifest = self._keep(event.object)
         if event.type == "DELETED":
             if self._objects.pop(key, None) is not None:
                 self._tell(Change("DELETED", key, manifest, before))
@@ -274,6 +285,9 @@ class Informer:
                 extra={"resource": str(self.resource), "error": problem, "synced": self.synced},
             )
         self.problem = None if isinstance(error, _Absent) else problem
+        self.denied = isinstance(error, Forbidden)
+        if self.denied:
+            self._settled.set()
         wait = self._backoff.failed()
         if isinstance(error, Forbidden | NotFound):
             wait = self._pace.denied * self._random.uniform(0.5, 1.0)
@@ -291,6 +305,7 @@ class Informer:
         if not self.synced:
             self.synced = True
             self._ready.set()
+            self._settled.set()
 
     def __repr__(self) -> str:
         state = "synced" if self.synced else "not synced"
