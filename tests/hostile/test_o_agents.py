@@ -21,7 +21,8 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from heim_proxy.agents.authority import Authority
-from heim_proxy.agents.lane import HANDSHAKE_S, Lane
+from heim_proxy.agents.knock import HANDSHAKE_S
+from heim_proxy.agents.lane import Lane
 from heim_proxy.agents.presence import Offline
 from heim_proxy.agents.waiting import MOST
 from heim_proxy.agents.wiring import Agents

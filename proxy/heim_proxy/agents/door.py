@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from heim_proxy.agents.authority import CertificateRefused
 from heim_proxy.agents.entrance import Entrance
+from heim_proxy.agents.knock import Knock
 from heim_proxy.agents.lane import Lane
 from heim_proxy.agents.refused import LaneRefused
 from heim_proxy.agents.registry import Registry
@@ -77,7 +78,7 @@ class AgentDoor:
         self.busy: Final[set[Lane]] = set()
         self.edition = 0
         self._snapshot: Final = snapshot
-        self._waiting: Final[WaitingRoom[Lane]] = WaitingRoom()
+        self._waiting: Final[WaitingRoom[Knock]] = WaitingRoom()
         self._seen_at = 0.0
         self._draining = False
         self._random: Final = secrets.SystemRandom()
@@ -98,22 +99,23 @@ class AgentDoor:
 
     @property
     def connecting(self) -> int:
-        """Lanes that have not proven yet who they are."""
+        """Connections that have not proven yet whose they are."""
         return len(self._waiting)
 
-    def let_wait(self, lane: Lane) -> bool:
-        """Give a lane a place for its handshake; False when there is none."""
-        if self._waiting.enter(lane, lane.address):
+    def let_wait(self, knock: Knock) -> bool:
+        """Give a connection a place for its handshake; False when there is none."""
+        if self._waiting.enter(knock, knock.address):
             return True
-        other = self._waiting.crowd(lane.address)
+        other = self._waiting.crowd(knock.address)
         if other is None:
             return False
-        other.make_room(float(retry_after()))
-        return self._waiting.enter(lane, lane.address)
+        words = "too many agents are connecting"
+        other.refuse(LaneRefused(Code.BUSY, words, reconnect_in=float(retry_after())))
+        return self._waiting.enter(knock, knock.address)
 
-    def leave_waiting(self, lane: Lane) -> None:
+    def leave_waiting(self, knock: Knock) -> None:
         """Its handshake is over, one way or the other."""
-        self._waiting.leave(lane, lane.address)
+        self._waiting.leave(knock, knock.address)
 
     async def clear_way(self, name: str, own_key: bytes) -> None:
         """One machine has a name that is not a group's: this one, or one that is still enrolled.
@@ -126,9 +128,7 @@ class AgentDoor:
             LaneRefused: The other one is; or the store does not say.
         """
         while others := {
-            lane.public_thumbprint: lane
-            for lane in self.registry.lanes_of(name)
-            if lane.public_thumbprint != own_key
+            lane.key: lane for lane in self.registry.lanes_of(name) if lane.key != own_key
         }:
             staying = await self.judge.in_the_way(name, others)
             if staying is not None:
@@ -139,7 +139,7 @@ class AgentDoor:
                 )
             # Their enrolments ended, and the feed has not told us yet.
             for lane in self.registry.lanes_of(name):
-                if lane.public_thumbprint in others:
+                if lane.key in others:
                     lane.end(EndReason.REVOKED)
 
     def left(self, lane: Lane) -> None:
@@ -180,8 +180,9 @@ class AgentDoor:
     def drain(self, patience_s: float) -> None:
         """See `edge.door.TunnelDoor`: agents go elsewhere, not all at once; streams go on."""
         self._draining = True
-        for waiting in self._waiting.everybody():
-            waiting.go_away(self._moment(), patience_s)
+        for knock in self._waiting.everybody():
+            words = "the proxy is restarting"
+            knock.refuse(LaneRefused(Code.GOING_AWAY, words, reconnect_in=self._moment()))
         for lane in self.registry.lanes():
             lane.go_away(self._moment(), patience_s)
             if lane.idle:

@@ -1,14 +1,14 @@
 """A request for a lane: is it a WebSocket handshake, and is there room? Then 101 at once.
 
-Who comes is proven inside (`lane`), since the proof covers what was said there. Nothing is answered
-that depends on who asks.
+Who comes is proven inside (`knock`), since the proof covers what was said there. Nothing is
+answered that depends on who asks.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from heim_proxy.agents.lane import Lane
+from heim_proxy.agents.knock import Knock
 from heim_proxy.agents.waiting import retry_after
 from heim_proxy.edge.responses import Refusal
 from heim_wire.errors import FAILURES, Code
@@ -26,7 +26,7 @@ _RESTART_RETRY_S: Final = 5
 
 
 class Entrance:
-    """Owns a client connection (`edge.door.Entrant`) until it is refused or a lane."""
+    """Owns a client connection (`edge.door.Entrant`) until it is refused or answered 101."""
 
     __slots__ = ("_door", "_front", "end_reason")
 
@@ -43,25 +43,25 @@ class Entrance:
         wish = read(head)
         # A lane may last for months: what asked for it is not to stay in memory as long.
         head.fields = []
-        lane = Lane(self._door, front)
-        refused = self._room(lane) if isinstance(wish, str) else wish
+        knock = Knock(self._door, front)
+        refused = self._room(knock) if isinstance(wish, str) else wish
         if refused is not None:
             self._refuse(refused, close=upgrade and bool(rest))
             return rest
         assert isinstance(wish, str)
-        front.exchange = lane
-        lane.start(wish)
+        front.exchange = knock
+        knock.start(wish)
         if rest:
-            lane.client_data(rest)
+            knock.client_data(rest)
         return b""
 
-    def _room(self, lane: Lane) -> Refusal | None:
+    def _room(self, knock: Knock) -> Refusal | None:
         """Take a place for the handshake, or say why there is none."""
         if self._front.edge.draining:
             return _busy(Code.GOING_AWAY, "the proxy is restarting", _RESTART_RETRY_S)
         if self._door.full:
             return _busy(Code.BUSY, "as many agents are connected as may be", retry_after())
-        if not self._door.let_wait(lane):
+        if not self._door.let_wait(knock):
             return _busy(Code.BUSY, "too many agents are connecting at once", retry_after())
         return None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from heim_wire.errors import Code
 
 if TYPE_CHECKING:
+    from heim_proxy.agents.knock import Knock
     from heim_proxy.agents.lane import Lane
     from heim_proxy.agents.refused import LaneRefused
     from heim_proxy.observe.audit import Audit
@@ -25,7 +26,7 @@ _PROVEN: Final = frozenset((Code.REVOKED, Code.EXPIRED, Code.FORBIDDEN, Code.SUP
 
 def connected(audit: Audit, lane: Lane) -> None:
     """A lane was let in."""
-    facts = _facts(lane) | {"version": lane.version, "expires": int(lane.expires)}
+    facts = _facts(lane) | {"version": lane.version, "expires": int(lane.valid_until)}
     log.info("agent.connected", extra=facts)
     audit.emit("agent.connected", **facts, enrolment=lane.live_session.sid[:_SHOWN])
 
@@ -41,11 +42,11 @@ def disconnected(audit: Audit, lane: Lane, *, bytes_out: int) -> None:
     audit.emit("agent.disconnected", **facts)
 
 
-def refused(audit: Audit, lane: Lane, refused: LaneRefused, asked_for: str) -> None:
-    """A connection was not let in. `asked_for` is what it claimed to be."""
+def refused(audit: Audit, knock: Knock, refused: LaneRefused) -> None:
+    """A connection was not let in."""
     facts = {
-        "claimed": asked_for,
-        "client": lane.address,
+        "claimed": knock.claimed,
+        "client": knock.address,
         "reason": refused.slug,
         "detail": refused.reason,
     }

@@ -203,7 +203,7 @@ class Registry:
         """Name, machines, lanes and the earliest end of a certificate, of each that is here."""
         for name, machines in self._agents.items():
             lanes = [lane for one in machines.values() for lane in one.lanes.values()]
-            yield name, len(machines), len(lanes), min(lane.expires for lane in lanes)
+            yield name, len(machines), len(lanes), min(lane.valid_until for lane in lanes)
 
 
 def _load(lane: Lane) -> tuple[bool, bool, bool, int, int]:
@@ -223,6 +223,6 @@ def _presence(machine: _Machine) -> Presence:
         version=newest.version,
         boot=machine.boot,
         since=min(lane.since for lane in lanes),
-        expires=min(lane.expires for lane in lanes),
+        expires=min(lane.valid_until for lane in lanes),
         lanes=tuple(lane.presence() for lane in lanes),
     )

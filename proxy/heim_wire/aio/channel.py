@@ -202,6 +202,10 @@ class Channel:
 
     # -- from the owner -----------------------------------------------------------------------
 
+    def hand_over(self, handler: Handler) -> None:
+        """Tell somebody else from now on."""
+        self._handler = handler
+
     def wake(self) -> None:
         """Flush what the session has to write in the next turn of the loop; idempotent."""
         if not self._woken:

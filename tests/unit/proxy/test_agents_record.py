@@ -15,8 +15,8 @@ from heim_wire.errors import FAILURES, Code
 def lane(**more: Any) -> Any:
     facts = {
         "name": "desktop", "device": "box", "address": "192.0.2.1", "boot": "0" * 32, "number": 1,
-        "version": "1.0", "expires": 99.5, "thumbprint": "thumb", "started": 0.0,
-        "end_reason": "revoked", "live_session": SimpleNamespace(sid="abcdefghij"),
+        "version": "1.0", "valid_until": 99.5, "claimed": "desktop", "thumbprint": "thumb",
+        "started": 0.0, "end_reason": "revoked", "live_session": SimpleNamespace(sid="abcdefghij"),
     }  # fmt: skip
     return SimpleNamespace(**(facts | more))
 
@@ -48,7 +48,7 @@ def test_who_went_and_why(told: pytest.LogCaptureFixture) -> None:
 def test_refusals_are_logged_and_those_of_known_keys_recorded(
     told: pytest.LogCaptureFixture, code: int
 ) -> None:
-    record.refused(Audit(), lane(), LaneRefused(code, "why"), "desktop")
+    record.refused(Audit(), lane(), LaneRefused(code, "why"))
     (line,) = events(told, record.__name__)
     assert (line["claimed"], line["reason"], line["detail"]) == (
         "desktop", FAILURES[code].slug, "why",

@@ -36,7 +36,7 @@ class FakeLane:
     channel: Carriage = field(default_factory=Carriage)
     heavy: bool = False
     since: float = 1000.0
-    expires: float = 90_000.0
+    valid_until: float = 90_000.0
     device: str = "box"
     version: str = "1"
     address: str = "192.0.2.1"
@@ -236,8 +236,8 @@ def test_a_second_lane_of_the_run_that_stays_is_let_in(registry: Registry) -> No
 
 
 def test_each_machine_is_shown_once_with_its_lanes(registry: Registry) -> None:
-    registry.arrive(lane(number=1, since=10.0, expires=500.0, address="192.0.2.7"), 0.0)
-    registry.arrive(busy(number=0, since=20.0, expires=400.0, streams={2: 0, 4: 0}), 0.0)
+    registry.arrive(lane(number=1, since=10.0, valid_until=500.0, address="192.0.2.7"), 0.0)
+    registry.arrive(busy(number=0, since=20.0, valid_until=400.0, streams={2: 0, 4: 0}), 0.0)
     registry.arrive(lane(name="alpha", thumbprint="key-2"), 0.0)
     alpha, desktop = registry.agents()
     assert (alpha.name, desktop.name) == ("alpha", "desktop")

@@ -344,6 +344,18 @@ async def test_streams_may_be_told_something_else_than_the_peer(pair: Pair) -> N
     assert pair.near_watcher.ends == [(Code.REVOKED, "not any more")]
 
 
+async def test_a_channel_may_get_another_owner(pair: Pair) -> None:
+    heir = Watcher()
+    pair.near.hand_over(heir)
+    pair.far.session.notice("who hears this?")
+    pair.far.wake()
+    await pair.carry()
+    pair.near.close(Code.GOING_AWAY, "that was it")
+    assert [type(event) for event in heir.events][-1:] == [Notice]
+    assert heir.ends == [(Code.GOING_AWAY, "that was it")]
+    assert pair.near_watcher.ends == []
+
+
 async def test_what_was_sent_is_counted(pair: Pair) -> None:
     near, _ = pair.streams()
     before = pair.near.sent
