@@ -47,6 +47,8 @@ DRAIN_S: Final = 10.0
 GOODBYE_S: Final = 2.0
 """For the proxy to answer our close; a proxy that is gone must not hold up a stop."""
 
+SETTLE_S: Final = 0.05
+
 # How often certificate files are looked at, and the service manager told at the least.
 _LOOK_S: Final = 10.0
 
@@ -219,6 +221,8 @@ class Link:
             async with asyncio.timeout(GOODBYE_S):
                 for carriage in left:
                     await carriage.gone.wait()
+        # Transports whose handshake was given up close a few turns later, without a word.
+        await asyncio.sleep(SETTLE_S)
 
     async def _cut(self) -> None:
         await self._hurry.wait()

@@ -253,6 +253,9 @@ class Peer:
         """Drive the session until a condition holds."""
         deadline = time.monotonic() + within_s
         while not condition():
+            if self.ended and not self.events:
+                # It never began; mostly because its test is over.
+                raise ConnectionError("the agent has gone")
             assert not self.ended, f"the agent has closed: {self.events}"
             assert time.monotonic() < deadline, f"it does not come true: {self.events}"
             await self.step()
@@ -514,6 +517,7 @@ class LaneHost:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_S):
                 await self._server.wait_closed()
+        await asyncio.sleep(0.02)
 
     def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._tasks.append(spawn("lane-host", self._run(Peer(self, reader, writer))))
