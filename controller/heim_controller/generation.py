@@ -1,0 +1,122 @@
+"""One generation of the configuration: what the cluster says now, translated and in bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from heim_controller.caches import Inventory
+from heim_controller.certificates import Book
+from heim_controller.issuing import with_issued
+from heim_controller.kube.resources import Key, Manifest
+from heim_controller.mirror import mirrors_of
+from heim_controller.sharding import split
+from heim_controller.translation.document import canonical, digest
+from heim_controller.translation.objects import Object, Objects, listed, mapping, text
+from heim_controller.translation.settings import Settings
+from heim_controller.translation.translate import Translation, translate
+
+__all__ = ["Generation", "count_routes", "generate", "services_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What one translation gave.
+
+    Attributes:
+        translation: The document, what to say, who is served.
+        content: The document's canonical bytes.
+        digest: Their SHA-256 in hexadecimal.
+        data: The data of each ConfigMap; None when the document is too large for them.
+        complaint: Why there is no data.
+        routes: How many routes and streams the document has.
+        services: Services that it depends on.
+        seconds: How long it took.
+    """
+
+    translation: Translation
+    content: bytes
+    digest: str
+    data: list[dict[str, str]] | None
+    complaint: str
+    routes: int
+    services: frozenset[Key]
+    seconds: float
+
+    def __repr__(self) -> str:
+        return f"<Generation {self.digest[:16]} bytes={len(self.content)} routes={self.routes}>"
+
+
+def generate(
+    inventory: Inventory,
+    settings: Settings,
+    book: Book,
+    *,
+    owners: Mapping[str, str],
+    now: float,
+) -> Generation:
+    """Translate an inventory; takes 60 µs for each Ingress, so call it in a thread.
+
+    Args:
+        inventory: What there is.
+        settings: What the controller was started with.
+        book: What was known of TLS Secrets before; it learns.
+        owners: Which namespace each host belonged to after the last generation.
+        now: Seconds since the epoch.
+    """
+    began = time.perf_counter()
+    known = book.look(
+        inventory.secrets, mirrors_of(inventory.own), now=now, excuses=inventory.excuses
+    )
+    objects = replace(
+        inventory.objects,
+        certificates=known,
+        proxies=with_issued(inventory.objects.proxies, settings),
+    )
+    translation = translate(objects, settings, owners=owners, now=now)
+    content = canonical(translation.document)
+    data, complaint = None, ""
+    try:
+        data = split(content, translation.owners)
+    except ValueError as e:
+        complaint = str(e)
+    return Generation(
+        translation,
+        content,
+        digest(content),
+        data,
+        complaint,
+        count_routes(translation.document),
+        frozenset(services_of(objects)),
+        time.perf_counter() - began,
+    )
+
+
+def count_routes(document: Mapping[str, Any]) -> int:
+    """How many routes and streams a document has."""
+    return sum(
+        len(listed(backend.get("http"))) + ("tcp" in backend)
+        for backend in map(mapping, listed(document.get("backends")))
+    )
+
+
+def services_of(objects: Objects) -> Iterator[Key]:
+    """Every Service that an object names, of whatever class: changes of others matter to nobody."""
+    for (namespace, _), found in objects.ingresses.items():
+        spec = mapping(found.get("spec"))
+        yield from _named(namespace, mapping(spec.get("defaultBackend")))
+        for rule in listed(spec.get("rules")):
+            for path in listed(mapping(mapping(rule).get("http")).get("paths")):
+                yield from _named(namespace, mapping(mapping(path).get("backend")))
+    for (namespace, _), found in objects.backends.items():
+        spec = mapping(found.get("spec"))
+        for entry in (*listed(spec.get("http")), spec.get("tcp")):
+            yield from _named(namespace, mapping(mapping(entry).get("upstream")))
+
+
+def _named(namespace: str, backend: Object | Manifest) -> Iterator[Key]:
+    name = text(mapping(backend.get("service")).get("name"))
+    if name:
+        yield namespace, name
