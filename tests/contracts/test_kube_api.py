@@ -27,7 +27,7 @@ from heim_controller.kube.errors import (
 )
 from heim_controller.kube.events import Rates, Recorder
 from heim_controller.kube.exchange import Request
-from heim_controller.kube.informer import Change, Informer
+from heim_controller.kube.informer import Change, Informer, Pace
 from heim_controller.kube.lease import Election, Terms
 from heim_controller.kube.resources import (
     BACKENDS,
@@ -972,6 +972,27 @@ async def test_one_leads_and_then_the_other(api: Api) -> None:
     lease = await api.client.get(LEASES, "leader", namespace=api.namespace)
     assert lease["spec"].get("holderIdentity", "") == ""
     assert lease["spec"]["leaseTransitions"] == 1
+
+
+async def test_an_informer_survives_the_server(api: Api) -> None:
+    await api.client.create(LEASES, api.manifest("a"))
+    informer = Informer(
+        api.client, LEASES, namespace=api.namespace, pace=Pace(first=0.05, ceiling=0.2)
+    )
+    task = asyncio.ensure_future(informer.run())
+    async with asyncio.timeout(20):
+        await informer.wait_synced()
+        while not informer.last_event_at or informer.problem:
+            await asyncio.sleep(0.01)
+        await api.restart()
+        await api.client.delete(LEASES, "a", namespace=api.namespace)
+        await api.client.create(LEASES, api.manifest("b"))
+        await api.compact()
+        while list(informer.objects) != [(api.namespace, "b")]:
+            await asyncio.sleep(0.01)
+    assert informer.errors > 0
+    assert informer.synced
+    task.cancel()
 
 
 async def test_an_informer_keeps_up(api: Api) -> None:

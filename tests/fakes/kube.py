@@ -152,7 +152,10 @@ class FakeKube:
         app = web.Application(client_max_size=3 * 2**20)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(
-            app, shutdown_timeout=0, access_log=None, handler_cancellation=True
+            app,
+            shutdown_timeout=0.1,  # 0 would be for ever
+            access_log=None,
+            handler_cancellation=True,
         )
         await self._runner.setup()
         site = web.TCPSite(

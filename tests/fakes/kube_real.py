@@ -78,6 +78,12 @@ class RealKube:
                 serialization.NoEncryption(),
             )
         )
+        self._begin()
+        self._wait()
+
+    def _begin(self) -> None:
+        folder = self._folder
+        etcd = f"http://127.0.0.1:{self._etcd_port}"
         self._run(
             "kube-apiserver", f"--etcd-servers={etcd}", f"--cert-dir={folder / 'certs'}",
             "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
@@ -89,7 +95,18 @@ class RealKube:
             # A pod would need a controller; nobody runs here.
             "--disable-admission-plugins=ServiceAccount",
         )  # fmt: skip
-        self._wait()
+
+    async def restart(self) -> None:
+        """End kube-apiserver as a crash would, and start it again."""
+
+        def work() -> None:
+            server = self._programs.pop()
+            server.kill()
+            server.wait()
+            self._begin()
+            self._wait()
+
+        await asyncio.to_thread(work)
 
     def _run(self, name: str, *flags: str) -> None:
         with (self._folder / f"{name}.log").open("wb") as log:

@@ -29,6 +29,7 @@ class Api:
     url: str
     ca_file: str | None
     compact: Callable[[], Awaitable[None]]
+    restart: Callable[[], Awaitable[None]]
 
     async def config_map(self, name: str, **data: str) -> Manifest:
         """Create a ConfigMap."""
@@ -62,14 +63,21 @@ async def fake_api(kube: FakeKube) -> Api:
     async def compact() -> None:
         kube.store.compact()
 
-    api = Api(kube.client(), "contract", kube.url, None, compact)
+    async def restart() -> None:
+        await kube.down()
+        await kube.up()
+
+    api = Api(kube.client(), "contract", kube.url, None, compact, restart)
     await api.client.create(NAMESPACES, {"metadata": {"name": api.namespace}})
     return api
 
 
 async def real_api(kube: RealKube) -> Api:
     client = Client(Known(kube.url, TOKEN, ca_file=kube.ca_file))
-    api = Api(client, f"contract-{uuid.uuid4().hex[:8]}", kube.url, kube.ca_file, kube.compact)
+    api = Api(
+        client, f"contract-{uuid.uuid4().hex[:8]}", kube.url, kube.ca_file, kube.compact,
+        kube.restart,
+    )  # fmt: skip
     await client.create(NAMESPACES, {"metadata": {"name": api.namespace}})
     await _define_backends(client)
     return api

@@ -456,7 +456,7 @@ WEB: Manifest = {
     "spec": {"defaultBackend": {"service": {"name": "web", "port": {"number": 80}}}},
 }
 
-TERMS = Terms(lease=0.8, renew=0.5, retry=0.05)
+TERMS = Terms(lease=1.0, renew=0.7, retry=0.05)
 
 
 class Leader:

@@ -13,7 +13,7 @@ from heim_controller.kube.resources import LEASES
 from heim_runtime.clock import SystemClock
 from tests.fakes.kube import FakeKube, until
 
-QUICK = Terms(lease=0.6, renew=0.4, retry=0.05)
+QUICK = Terms(lease=1.0, renew=0.7, retry=0.05)
 
 
 class Candidate:
