@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from heim_config.fields import DomainName, Email, Flag, Issuer, Name, Section, Text
+from heim_config.fields import DomainName, Email, Flag, Issuer, Name, QualifiedName, Section, Text
 from heim_config.problems import mistake
 
 __all__ = ["Binding", "Member", "Role", "ServiceAccount"]
@@ -60,7 +60,7 @@ class Member(Section):
 class Binding(Section):
     """What a role gives on a backend: one of its permissions, or its tcp."""
 
-    backend: Name
+    backend: QualifiedName
     """The backend's name. Required."""
 
     permission: Name | None = None
@@ -72,7 +72,7 @@ class Binding(Section):
 class Role(Section):
     """A named set of members with bindings."""
 
-    name: Name
+    name: QualifiedName
     """How logs, explanations and assertions call it. Required, unique."""
 
     members: tuple[Member, ...] = ()

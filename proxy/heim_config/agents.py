@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import field_validator
 
-from heim_config.fields import FilePath, Filled, Flag, Name, Section
+from heim_config.fields import FilePath, Filled, Flag, Name, QualifiedName, Section
 from heim_config.problems import mistake, show
 
 __all__ = ["Agent", "AgentsCa"]
@@ -23,7 +23,7 @@ class Agent(Section):
     machine become it.
     """
 
-    name: Name
+    name: QualifiedName
     """How backends, logs and its certificate call it. Required, unique."""
 
     targets: Annotated[tuple[Name, ...], Filled]

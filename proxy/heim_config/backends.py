@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from heim_config.fields import (
+    AnyHost,
     Duration,
     FilePath,
     Filled,
@@ -25,6 +26,7 @@ from heim_config.fields import (
     Host,
     Name,
     Origin,
+    QualifiedName,
     Section,
     Text,
     WildcardHost,
@@ -190,16 +192,18 @@ class Backend(Section):
         json_schema_extra={"anyOf": [{"required": ["http"]}, {"required": ["tcp"]}]}
     )
 
-    name: Name
-    """How bindings, logs and metrics call it. Required, unique."""
+    name: QualifiedName
+    """How bindings, logs and metrics call it. Required, unique. With dots in it, hosts are required
+    too."""
 
     host: WildcardHost | None = None
     """The host people use. Default: <name>.<domain>, unless `hosts` names some. *.dev.example.com
     stands for exactly one label. Never the login host."""
 
-    hosts: tuple[WildcardHost, ...] = ()
-    """All hosts of the backend, instead of the default name; with `host`, further ones. Default:
-    none."""
+    hosts: tuple[AnyHost, ...] = ()
+    """All hosts of the backend, instead of the default name; with `host`, further ones. Several
+    backends may share a host as long as they share no path of it. * is every host that nobody else
+    has, for `public` only: people can sign in on known hosts alone. Default: none."""
 
     public: Flag = False
     """Everybody may reach it without signing in. Default: false; nothing is public by omission.

@@ -6,6 +6,7 @@ written because somebody believes that it protects or permits something.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -17,6 +18,8 @@ from heim_config.routes import HttpRoute
 
 __all__ = ["contradictions"]
 
+# What a default host is made of (RFC 1123, 2.1).
+_LABEL: Final = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 # Keys of a backend that are about requests, which a backend with tcp alone never has.
 _HTTP_ONLY: Final = (
     "allow_http",
@@ -38,6 +41,7 @@ def contradictions(backend: Backend, config: Config) -> Iterator[Finding]:
             "is impossible with tcp: its streams always belong to somebody who signed in",
             "give what is public a backend of its own" if backend.http else "remove it",
         )
+    yield from _hosts(backend, config)
     if not backend.http:
         yield from _without_http(backend)
         return
@@ -101,13 +105,24 @@ def _unverifiable(backend: Backend) -> Iterator[Finding]:
 
 
 def _routed_twice(backend: Backend) -> Iterator[Finding]:
-    seen: set[tuple[str, str]] = set()
+    seen: dict[tuple[str, str], set[str | None]] = {}
     for i, route in enumerate(backend.http):
-        key = (route.match, decoded(route.path))
-        if key in seen:
+        hosts = seen.setdefault((route.match, decoded(route.path)), set())
+        if hosts and (route.host is None or not hosts.isdisjoint((None, route.host))):
             yield Finding(
                 ("http", i, "path"),
                 f"{show(route.path)} is the path of another route already",
                 "give a route several upstreams with upstreams: [...]",
             )
-        seen.add(key)
+        hosts.add(route.host)
+
+
+def _hosts(backend: Backend, config: Config) -> Iterator[Finding]:
+    known = config.backend_hosts(backend)
+    if backend.host is None and not backend.hosts and not _LABEL.fullmatch(backend.name):
+        message = f"cannot be a host: {show(backend.name)} is not one label"
+        yield Finding(("name",), message, "write hosts: [...]")
+    for i, route in enumerate(backend.http):
+        if route.host is not None and route.host not in known:
+            message = f"{route.host} is not a host of the backend"
+            yield Finding(("http", i, "host"), message, f"they are {', '.join(known[:8])}")

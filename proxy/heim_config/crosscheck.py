@@ -14,6 +14,7 @@ from heim_config.backends import Backend
 from heim_config.coherence import contradictions
 from heim_config.identity import GOOGLE_ISSUER, Provider
 from heim_config.model import Config
+from heim_config.paths import decoded
 from heim_config.problems import Finding, Loc, nearest, show
 
 __all__ = ["Names", "crosscheck", "duplicate_names"]
@@ -150,8 +151,9 @@ def _sections(config: Config) -> Found:
 
 
 def _hosts(config: Config) -> Found:
-    owners: dict[str, str] = {}
+    owners: dict[tuple[str, str], str] = {}
     for position, backend in enumerate(config.backends):
+        listed: set[str] = set()
         for host, place in _hosts_of(config, backend):
             loc: Loc = ("backends", position, *place)
             if host == config.login_host:
@@ -160,9 +162,37 @@ def _hosts(config: Config) -> Found:
                     f"{host} is the login host, which is never a backend",
                     "choose another host, or another login_host",
                 )
-            elif host in owners:
-                yield Finding(loc, f"{host} is a host of backend {owners[host]} already")
-            owners.setdefault(host, backend.name)
+            elif host == "*" and not backend.public:
+                yield Finding(
+                    loc,
+                    "* needs public: true: people can sign in on known hosts alone",
+                    "name them",
+                )
+            elif host in listed:
+                yield Finding(loc, f"{host} is a host of backend {backend.name} already")
+            else:
+                yield from _shared(backend, host, loc, owners)
+            listed.add(host)
+
+
+def _shared(backend: Backend, host: str, loc: Loc, owners: dict[tuple[str, str], str]) -> Found:
+    """Backends may share a host, but what answers there must not depend on their order."""
+    answers = [
+        (host, f"{route.match} {decoded(route.path)}")
+        for route in backend.http
+        if route.host in (None, host)
+    ]
+    if backend.tcp is not None:
+        answers.append((host, "tcp"))
+    others = {name for one in answers if (name := owners.get(one)) not in (None, backend.name)}
+    if others:
+        yield Finding(
+            loc,
+            f"{host} is a host of backend {min(map(str, others))} already",
+            "backends may share a host if they share no path of it, and one has its tcp",
+        )
+    for one in answers:
+        owners.setdefault(one, backend.name)
 
 
 def _hosts_of(config: Config, backend: Backend) -> Iterator[tuple[str, Loc]]:

@@ -32,6 +32,7 @@ from heim_config import hosts, paths, units
 from heim_config.problems import mistake, show
 
 __all__ = [
+    "AnyHost",
     "BindAddress",
     "BindAddressOrSocket",
     "DomainName",
@@ -50,6 +51,7 @@ __all__ = [
     "Origin",
     "PathText",
     "Pattern",
+    "QualifiedName",
     "Section",
     "TcpAddress",
     "Text",
@@ -141,6 +143,15 @@ def _object_name(value: str) -> str:
     return value
 
 
+def _qualified_name(value: str) -> str:
+    if not _OBJECT.fullmatch(value) or ".." in value:
+        raise mistake(
+            f"{show(value)} is not a name",
+            "names are lower-case letters, digits, and inner hyphens and dots",
+        )
+    return value
+
+
 def _env(value: str) -> str:
     if not _ENV.fullmatch(value):
         # Not shown: somebody may have put the secret itself here.
@@ -216,6 +227,12 @@ ObjectName = Annotated[
     AfterValidator(_object_name),
     _schema("object in Kubernetes", "heim-configuration", pattern=f"^{_OBJECT.pattern}$"),
 ]
+# Of what Kubernetes may name: shop.grafana is grafana in the namespace shop.
+QualifiedName = Annotated[
+    StrictStr,
+    AfterValidator(_qualified_name),
+    _schema("name", "grafana", "shop.grafana", pattern=f"^{_OBJECT.pattern}$"),
+]
 EnvName = Annotated[StrictStr, AfterValidator(_env), _schema("variable", "GOOGLE_SECRET")]
 HeaderName = Annotated[StrictStr, AfterValidator(_header), _schema("header", "X-Request-Id")]
 
@@ -232,6 +249,11 @@ WildcardHost = Annotated[
     str,
     PlainValidator(lambda value: hosts.parse_host(value, wildcard=True)),
     _schema("host or wildcard", "app.example.com", "*.dev.example.com"),
+]
+AnyHost = Annotated[
+    str,
+    PlainValidator(lambda value: "*" if value == "*" else hosts.parse_host(value, wildcard=True)),
+    _schema("host, wildcard or *", "app.example.com", "*.dev.example.com", "*"),
 ]
 Email = Annotated[
     str, PlainValidator(hosts.parse_email), _schema("e-mail address", "alice@example.com")

@@ -16,15 +16,18 @@ from pydantic import ConfigDict, Field, model_validator
 from heim_config.access import Role, ServiceAccount
 from heim_config.agents import Agent, AgentsCa
 from heim_config.backends import Backend
+from heim_config.challenges import AcmeChallenge
 from heim_config.fields import (
     DomainName,
     Duration,
     FilePath,
+    Flag,
     Host,
     ObjectName,
     Section,
     TrustedNetwork,
     Whole,
+    WildcardHost,
 )
 from heim_config.hosts import parse_host
 from heim_config.identity import Assertion, Identity, Session, State
@@ -53,6 +56,10 @@ class Certificate(Section):
     that is missing or cannot be used refuses nothing: the log says so, and the last good one
     stays."""
 
+    hosts: tuple[WildcardHost, ...] = ()
+    """The names it is shown for, of those that it has. A certificate that lists a name comes before
+    one that merely has it. Default: all that it has."""
+
     @model_validator(mode="after")
     def _check_form(self) -> Certificate:
         pair = (self.cert_file is not None, self.key_file is not None)
@@ -78,6 +85,10 @@ class Tls(Section):
     """Chosen by the name the client asks for: exact before one-label wildcard, the first one when
     nothing fits. Files are re-read within 2 s of a change; a pair that does not fit keeps the last
     good one. At least one is required."""
+
+    self_signed: Flag = False
+    """Show a certificate that the proxy makes for itself where none fits. Default: false; true lets
+    a proxy begin before its first certificate is there, and browsers warn until then."""
 
 
 def _drop_login_host_from_required(schema: dict[str, Any]) -> None:
@@ -135,6 +146,9 @@ class Config(Section):
 
     backends: tuple[Backend, ...] = ()
     """What people reach. Default: nothing."""
+
+    acme_challenges: tuple[AcmeChallenge, ...] = ()
+    """Challenges that are let through on the plain listener. Default: none."""
 
     service_accounts: tuple[ServiceAccount, ...] = ()
     """Programs that act under their own name. Default: none."""

@@ -6,7 +6,16 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from heim_config.fields import Flag, Name, PathText, Section, UpstreamUrl
+from heim_config.fields import (
+    AnyHost,
+    Flag,
+    Name,
+    PathText,
+    QualifiedName,
+    Section,
+    Text,
+    UpstreamUrl,
+)
 from heim_config.hosts import Upstream
 from heim_config.problems import mistake
 
@@ -20,6 +29,9 @@ class HttpRoute(Section):
     """The path that is matched. Required. The longest matching prefix wins, an exact path before
     any prefix."""
 
+    host: AnyHost | None = None
+    """The one of the backend's hosts that the route is for. Default: all of them."""
+
     match: Literal["prefix", "exact"] = "prefix"
     """prefix covers the path and everything below it, ending at a slash; exact only the path
     itself. Default: prefix."""
@@ -31,7 +43,7 @@ class HttpRoute(Section):
     upstreams: tuple[UpstreamUrl, ...] | None = None
     """Several upstreams that serve the same; requests are spread over them."""
 
-    agent: Name | None = None
+    agent: QualifiedName | None = None
     """The agent that its requests go through, instead of an upstream. Needs `target`."""
 
     target: Name | None = None
@@ -42,6 +54,10 @@ class HttpRoute(Section):
     which the agent cannot read: it needs `upstream_tls` with `server_name`, because a target has no
     host name of its own, or with `insecure`."""
 
+    unavailable: Text | None = None
+    """Why there is nowhere to send its requests, instead of an upstream: they are answered 503, and
+    reach no broader route. The reason is for logs and `explain`; people do not see it."""
+
     strip_prefix: Flag = False
     """Remove `path` from the front of the path that the upstream receives. Default: false, so that
     the links an upstream makes keep working."""
@@ -49,6 +65,7 @@ class HttpRoute(Section):
     @model_validator(mode="after")
     def _check_upstream(self) -> HttpRoute:
         ways = {"upstream": self.upstream, "upstreams": self.upstreams, "agent": self.agent}
+        ways["unavailable"] = self.unavailable
         given = [key for key, value in ways.items() if value is not None]
         if self.target is not None and self.agent is None:
             raise mistake("needs agent: whose target it is", at=("target",))
@@ -67,5 +84,5 @@ class HttpRoute(Section):
 
     @property
     def endpoints(self) -> tuple[Upstream, ...]:
-        """Its upstreams, however they were written; empty only for a target of an agent."""
+        """Its upstreams, however they were written; empty for a target of an agent, or for none."""
         return (self.upstream,) if self.upstream is not None else (self.upstreams or ())

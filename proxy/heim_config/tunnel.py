@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import ConfigDict, Field, model_validator
 
-from heim_config.fields import Duration, KeyDigest, Name, Section, TcpAddress, Whole
+from heim_config.fields import Duration, KeyDigest, Name, QualifiedName, Section, TcpAddress, Whole
 from heim_config.problems import mistake
 
 __all__ = ["TcpService", "Tunnel"]
@@ -22,7 +22,7 @@ class TcpService(Section):
     with `target`. One address, also for a backend with a wildcard host: the bytes of a stream do
     not say which name was asked for."""
 
-    agent: Name | None = None
+    agent: QualifiedName | None = None
     """The agent that its streams go through, instead of an upstream. Needs `target`."""
 
     target: Name | None = None

@@ -1,7 +1,8 @@
 """Which backend answers for a host and a path: pure tables, built once per snapshot.
 
 A host is exact or a one-label wildcard (``*.example.com`` matches ``a.example.com`` but neither
-``example.com`` nor ``a.b.example.com``); exact beats wildcard. Within a host an exact path beats
+``example.com`` nor ``a.b.example.com``), or ``*`` for all others; exact beats wildcard. Several
+backends may have routes on one host. Within a host an exact path beats
 every prefix, and the longest prefix wins. Prefixes end at segment borders: ``/app`` covers
 ``/app`` and ``/app/x``, never ``/apple``. Hosts are given in the canonical form of
 `heim_proxy.target.canonical_host`, paths in the canonical form of
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
+    "ANY_HOST",
     "RESERVED_PREFIX",
     "AgentGrant",
     "Backend",
@@ -34,6 +36,9 @@ __all__ = [
 
 # Every host keeps this prefix for Heim itself; no backend can be configured or answer under it.
 RESERVED_PREFIX: Final = b"/.heim"
+
+# How configuration spells every host that nobody else has.
+ANY_HOST: Final = "*"
 
 # So many prefixes are compared one by one (0.1 µs each); more are looked up while climbing.
 _FEW: Final = 8
@@ -167,6 +172,8 @@ class Route:
     match: PathMatch
     endpoints: tuple[Endpoint, ...]
     strip_prefix: bool = False
+    # Why nothing is served here, for logs; then there are no endpoints.
+    unavailable: str = ""
 
     @property
     def via(self) -> str:
@@ -257,7 +264,7 @@ class RouteTable:
             answers must not depend on their order.
     """
 
-    __slots__ = ("_exact", "_wildcards")
+    __slots__ = ("_any", "_exact", "_wildcards")
 
     def __init__(
         self,
@@ -274,20 +281,26 @@ class RouteTable:
             tcp[host] = target
             grouped.setdefault(host, [])
         tables = {host: _host_routes(host, found, tcp.get(host)) for host, found in grouped.items()}
+        self._any = tables.pop(ANY_HOST, None)
         self._exact = {host: table for host, table in tables.items() if not host.startswith("*.")}
         self._wildcards = {host[2:]: t for host, t in tables.items() if host.startswith("*.")}
 
     def lookup(self, host: str) -> HostRoutes | None:
-        """The routes of a canonical `host`, exact before wildcard; None when it is unknown."""
+        """The routes of a canonical `host`, exact before wildcard; None when it is unknown.
+
+        Routes whose `host` is `ANY_HOST` answer for it, but it is nobody's: no one can be sent
+        there, nor sign in on it.
+        """
         found = self._exact.get(host)
         if found is not None:
             return found
         label, dot, parent = host.partition(".")
-        return self._wildcards.get(parent) if dot and label else None
+        return (self._wildcards.get(parent) if dot and label else None) or self._any
 
     def hosts(self) -> tuple[str, ...]:
         """Every configured host, wildcards as ``*.example.com``, sorted."""
-        return tuple(sorted([*self._exact, *(f"*.{parent}" for parent in self._wildcards)]))
+        known = [*self._exact, *(f"*.{parent}" for parent in self._wildcards)]
+        return tuple(sorted(known if self._any is None else [*known, ANY_HOST]))
 
 
 def _host_routes(host: str, routes: list[Route], tcp: TcpTarget | None) -> HostRoutes:

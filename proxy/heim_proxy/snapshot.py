@@ -34,6 +34,7 @@ from heim_proxy.identity.assertion import IdentityHeaders
 from heim_proxy.identity.providers import Provider
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.routing import (
+    ANY_HOST,
     AgentGrant,
     Backend,
     Cors,
@@ -94,7 +95,8 @@ class Snapshot:
         A host with tcp alone has one too: without, it would be taken for the login host.
         """
         routes = self.routes.lookup(host)
-        if routes is None:
+        # What answers for any host makes no host ours: nobody may be sent there with a ticket.
+        if routes is None or routes.host == ANY_HOST:
             return None
         route = routes.match(b"/") or next(iter((*routes.prefixes, *routes.exact.values())), None)
         owner = routes.tcp if route is None else route
@@ -122,9 +124,21 @@ class Snapshot:
         return tuple(sorted(found))
 
     def max_session_age(self, backend: str) -> float | None:
-        """How long ago people may have signed in to use a backend, in seconds; None for any."""
-        found = self.backends.get(backend)
-        return found.max_session_age if found is not None else None
+        """How long ago people may have signed in to use a backend, in seconds; None for any.
+
+        The least of those that share a host with it: a login is for a host, and one that is too old
+        for what somebody wants there would lead in a circle.
+        """
+        found = next((one for one in self.config.backends if one.name == backend), None)
+        if found is None:
+            return None
+        sharing = {self.backends[backend]}
+        for host in self.config.backend_hosts(found):
+            table = self.routes.lookup(host)
+            if table is not None:
+                sharing |= {route.backend for route in (*table.prefixes, *table.exact.values())}
+        ages = (one.max_session_age for one in sharing if one.max_session_age is not None)
+        return min(ages, default=None)
 
     def applications(self, subject: Subject) -> tuple[Application, ...]:
         """What `subject` may open, by name: no public backends, none on wildcards only."""
@@ -344,9 +358,11 @@ def _routes(config: Config, backends: Mapping[str, Backend]) -> Iterator[tuple[s
                 PathMatch(http.match),
                 _endpoints(http, tls),
                 http.strip_prefix,
+                http.unavailable or "",
             )
             for host in config.backend_hosts(backend):
-                yield host, route
+                if http.host in (None, host):
+                    yield host, route
 
 
 def _endpoints(http: HttpRoute, tls: UpstreamTls | None) -> tuple[Endpoint, ...]:

@@ -184,6 +184,8 @@ def _question(config: Config, method: str, url: str) -> Answer | _Question:
         or any(routes.match(view) is not route or under(view, RESERVED_PREFIX) for view in views)
     ):
         return Answer(False, (_AMBIGUOUS,))
+    if route.unavailable:
+        return Answer(False, (f"REFUSED (backend_unavailable): {route.unavailable}",))
     goes = route.endpoints[0]
     way = _through(goes.host, goes.target) if goes.scheme == "agent" else ()
     if backend.public:

@@ -22,7 +22,15 @@ from heim_proxy.identity.cookies import SESSION_COOKIE, clear_cookie
 from heim_proxy.identity.handoff import start
 from heim_proxy.identity.session import Miss, Session, Sessions
 from heim_proxy.live import EndReason
-from heim_proxy.routing import RESERVED_PREFIX, Backend, ForwardPath, HostRoutes, Route, under
+from heim_proxy.routing import (
+    ANY_HOST,
+    RESERVED_PREFIX,
+    Backend,
+    ForwardPath,
+    HostRoutes,
+    Route,
+    under,
+)
 from heim_proxy.target import BadTarget, Target, canonical_host, canonicalise
 
 if TYPE_CHECKING:
@@ -161,8 +169,8 @@ class Judge:
             if verdict is not None or routes is None:
                 return verdict or _NOT_FOUND
         route = routes.match(path)
-        if route is None:
-            return _NOT_FOUND
+        if route is None or route.unavailable:
+            return _NOT_FOUND if route is None else _unavailable(route.backend)
         backend = route.backend
         if head.upgrade is not None or backend.cors is not None:
             early = _before_anybody_is_asked_who(head, backend)
@@ -218,7 +226,7 @@ class Judge:
         """Whether an exchange judged by an earlier snapshot may go on; the reason if it may not."""
         routes = self.snapshot.routes.lookup(host)
         route = routes.match(target.path) if routes is not None else None
-        if route is None or route.backend.name != forward.route.backend.name:
+        if route is None or route.unavailable or route.backend.name != forward.route.backend.name:
             return EndReason.BACKEND_REMOVED
         if route.backend.public:
             return None
@@ -253,13 +261,18 @@ class Judge:
                 misdirected = bool(client.sni) and client.sni != name
                 return _MISDIRECTED if misdirected else _NOT_FOUND
             host = _Host(name, routes)
-        if len(self._hosts) < _REMEMBERED_HOSTS:
+        # What answers for any host answers for as many as somebody cares to invent.
+        any_host = host.routes is not None and host.routes.host == ANY_HOST
+        if len(self._hosts) < _REMEMBERED_HOSTS and not any_host:
             self._hosts[raw] = host
         return host
 
     def _portal(self, head: RequestHead, host: _Host) -> Verdict | None:
         if host.routes is not None and not under(head.target.path, RESERVED_PREFIX):
             return None
+        if host.routes is not None and host.routes.host == ANY_HOST:
+            # Nobody signs in on a host that is anybody's, and it is not the login host.
+            return _NOT_FOUND
         if head.target.encoded_slash or head.target.alias is not None:
             return _AMBIGUOUS
         path = head.target.path
@@ -397,6 +410,17 @@ def _before_anybody_is_asked_who(head: RequestHead, backend: Backend) -> Preflig
     if refused is None and backend.cors is not None and head.method == b"OPTIONS":
         return preflight(head, backend)
     return refused
+
+
+def _unavailable(backend: Backend) -> Refusal:
+    """The answer where there is nowhere to send requests. Why is for logs, not for visitors."""
+    return Refusal(
+        503,
+        "backend_unavailable",
+        f"{backend.name} has nothing that could answer now",
+        "try again later; who runs it finds the reason with `heim-proxy explain`",
+        backend=backend.name,
+    )
 
 
 def check_upgrade(head: RequestHead, backend: Backend) -> Refusal | None:

@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from heim_config.coherence import contradictions
-from tests.unit.config.samples import GOOD, backend, both, load, tcp_only, told
+from tests.unit.config.samples import (
+    GOOD,
+    HEAD,
+    IDENTITY,
+    backend,
+    both,
+    load,
+    tcp_only,
+    told,
+)
 
 NO_HTTP = "means nothing, because the backend has no http"
 
@@ -116,3 +125,71 @@ def test_every_key_that_means_nothing_is_told_at_once() -> None:
         "backends[0].forward_path",
         "backends[0].allow_http",
     ]
+
+
+SHARED = """\
+backends:
+  - name: one
+    hosts: [a.example.com, b.example.com]
+    http:
+      - {path: /, upstream: "http://127.0.0.1:1"}
+      - {path: /x, host: a.example.com, unavailable: the Service is gone}
+  - name: shop.two
+    hosts: [a.example.com]
+    http:
+      - {path: /y, upstream: "http://127.0.0.1:2"}
+      - {path: /, match: exact, upstreams: ["http://127.0.0.1:2"]}
+    tcp: {upstream: "10.0.0.5:22"}
+  - name: rest
+    public: true
+    hosts: ["*"]
+    http: [{path: /, upstream: "http://127.0.0.1:3"}]
+"""
+
+
+def shared(old: str = "", new: str = "") -> str:
+    """Three backends that share hosts and no path, with something changed."""
+    assert old in SHARED
+    return HEAD + IDENTITY + SHARED.replace(old, new)
+
+
+def test_backends_may_share_hosts_if_they_share_no_path() -> None:
+    config = load(shared())
+    assert [backend.name for backend in config.backends] == ["one", "shop.two", "rest"]
+    assert config.backends[0].http[1].host == "a.example.com"
+    assert config.backends[0].http[1].unavailable == "the Service is gone"
+    assert config.backends[0].http[1].endpoints == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("path: /y", "path: /x", "a.example.com is a host of backend one already"),
+        ("path: /y", "path: /%78", "a.example.com is a host of backend one already"),
+        ("path: /, match: exact", "path: /", "a.example.com is a host of backend one already"),
+        ("host: a.example.com, ", "host: c.example.com, ", "is not a host of the backend"),
+        ("path: /x, host: a.example.com", "path: /, host: a.example.com", "of another route"),
+        ('    hosts: [a.example.com]\n', "", "is not one label; write hosts"),
+        ("    public: true\n", "", "* needs public: true"),
+        ('hosts: ["*"]', 'hosts: ["*", "*"]', "is a host of backend rest already"),
+        ("unavailable: the Service is gone", "unavailable: ''", "must not be empty"),
+        ("unavailable: the Service is gone", "unavailable: x, upstream: 'http://h'", "exactly one"),
+    ],
+)  # fmt: skip
+def test_what_answers_never_depends_on_order(old: str, new: str, expected: str) -> None:
+    found = told(shared(old, new))
+    assert len(found) == 1, found
+    assert expected in found[0]
+
+
+def test_one_backend_has_the_tcp_of_a_host() -> None:
+    more = '    tcp: {upstream: "10.0.0.6:22"}\n  - name: shop.two'
+    [found] = told(shared("  - name: shop.two", more))
+    assert "a.example.com is a host of backend one already" in found
+
+
+def test_routes_for_different_hosts_may_have_one_path() -> None:
+    text = shared("path: /x, host: a.example.com, unavailable: the Service is gone",
+                  'path: /z, host: a.example.com, upstream: "http://h"}\n'
+                  '      - {path: /z, host: b.example.com, upstream: "http://i"')  # fmt: skip
+    assert len(load(text).backends[0].http) == 3

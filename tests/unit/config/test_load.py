@@ -280,8 +280,8 @@ WRONG_TYPES = {
     "empty file": (GOOD.replace("secrets/google", '""'), "must be the path of a file"),
     "nul in file": (GOOD.replace("secrets/google", '"a\\0b"'), "is not the path of a file"),
     "name in capitals": (GOOD.replace("name: status", "name: Status"), '"Status" is not a name'),
-    "name too long": (GOOD.replace("name: status", f"name: {'a' * 64}"), "is not a name"),
-    "name with a dot": (GOOD.replace("name: status", "name: a.b"), "is not a name"),
+    "name too long": (GOOD.replace("name: status", f"name: {'a' * 64}"), "is not one label"),
+    "name with a dot": (GOOD.replace("name: status", "name: a.b"), "is not one label"),
     "two lines of text": (GOOD.replace("1234.apps.googleusercontent.com", '"a\\nb"'), "one line"),
     "blank text": (GOOD.replace("1234.apps.googleusercontent.com", '" a"'), "begin or end"),
 }

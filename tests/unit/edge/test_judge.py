@@ -784,3 +784,48 @@ async def test_two_content_types_do_not_reach_the_portal() -> None:
     court = await Court.open()
     lines = ("Content-Type: a/b", "content-type: c/d")
     assert court.refused("/.heim/me", headers=lines) == (400, "bad_request")
+
+
+class TestUnavailable:
+    CLOSED = {"path": "/x", "unavailable": "ServiceNotFound: there is no Service shop/web"}
+
+    @pytest.mark.parametrize("path", ["/x", "/x/y"])
+    async def test_nothing_broader_answers_and_nobody_is_asked_who_they_are(
+        self, path: str
+    ) -> None:
+        made = app(http=[{"path": "/", "upstream": UPSTREAM}, self.CLOSED])
+        court = await Court.open(made)
+        for who in (None, court.alice, court.bob):
+            assert court.refused(path, who=who) == (503, "backend_unavailable")
+        assert court.allowed("/y").route.path == b"/"
+
+    async def test_the_reason_is_not_for_visitors(self) -> None:
+        court = await Court.open(app(http=[self.CLOSED]))
+        verdict = court.ask("/x")
+        assert isinstance(verdict, Refusal)
+        assert "Service" not in verdict.detail + verdict.hint
+
+    async def test_what_becomes_unavailable_ends_what_is_under_way(self) -> None:
+        court = await Court.open(app(http=[{"path": "/x", "upstream": UPSTREAM}]))
+        forward = court.allowed("/x")
+        later = await Court.open(app(http=[self.CLOSED]))
+        target = canonicalise(b"/x")
+        assert later.judge.review(forward, b"GET", HOST, target) is EndReason.BACKEND_REMOVED
+
+
+class TestAnyHost:
+    async def test_it_is_served_without_login_and_is_not_the_login_host(self) -> None:
+        court = await Court.open(app(), app("rest", public=True, hosts=["*"]))
+        verdict = court.ask("/", host="evil.test")
+        assert isinstance(verdict, Forward)
+        assert verdict.route.backend.name == "rest"
+        for path in ("/.heim/login", "/.heim/connect", "/.heim/me", "/.heim"):
+            assert court.refused(path, host="evil.test") == (404, "not_found")
+
+    async def test_strangers_do_not_fill_the_memory(self) -> None:
+        court = await Court.open(app(), app("rest", public=True, hosts=["*"]))
+        for number in range(50):
+            court.ask("/", host=f"h{number}.evil.test")
+        assert len(court.judge._hosts) == 0
+        court.allowed("/")
+        assert len(court.judge._hosts) == 1

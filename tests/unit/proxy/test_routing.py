@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heim_proxy.routing import (
+    ANY_HOST,
     RESERVED_PREFIX,
     Backend,
     Endpoint,
@@ -372,3 +373,40 @@ def test_many_prefixes_are_found_as_few_are(
 def test_the_same_path_twice_on_a_host_is_refused() -> None:
     with pytest.raises(ValueError, match="routed twice"):
         on_one_host(prefix(b"/a"), prefix(b"/a"))
+
+
+def anything() -> RouteTable:
+    """A table with one exact host, one wildcard, and something for all others."""
+    return RouteTable(
+        (host, prefix(b"/", backend=Backend(host)))
+        for host in ("app.example.test", "*.dev.example.test", ANY_HOST)
+    )
+
+
+@pytest.mark.parametrize(
+    ("host", "backend"),
+    [
+        ("app.example.test", "app.example.test"),
+        ("a.dev.example.test", "*.dev.example.test"),
+        ("a.b.dev.example.test", "*"),
+        ("dev.example.test", "*"),
+        ("evil.test", "*"),
+        ("localhost", "*"),
+        ("10.0.0.1", "*"),
+    ],
+)
+def test_what_nobody_has_is_any_hosts(host: str, backend: str) -> None:
+    found = anything().lookup(host)
+    assert found is not None
+    assert found.host == backend
+
+
+def test_a_host_that_is_named_does_not_fall_to_any() -> None:
+    table = RouteTable([("app.example.test", prefix(b"/x")), (ANY_HOST, prefix(b"/"))])
+    found = table.lookup("app.example.test")
+    assert found is not None
+    assert found.match(b"/y") is None
+
+
+def test_any_host_is_listed() -> None:
+    assert anything().hosts() == ("*", "*.dev.example.test", "app.example.test")

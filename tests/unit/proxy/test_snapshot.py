@@ -532,3 +532,41 @@ class TestErrors:
         nobody = one.model_copy(update={"members": (member.model_copy(update={"user": None}),)})
         with pytest.raises(SnapshotError, match="nobody"):
             policy_of(config.model_copy(update={"roles": (nobody,)}))
+
+
+def shared_host(**keys: Any) -> Snapshot:
+    """Two backends on one host, and one for every host that nobody has."""
+    one = app("one", hosts=["a.example.test", "b.example.test"], max_session_age="8h")
+    one["http"].append({"path": "/x", "host": "a.example.test", "unavailable": "no Service"})
+    two = app("two", hosts=["a.example.test"], http=[
+        {"path": "/y", "upstream": "http://127.0.0.1:3001"}], **keys)  # fmt: skip
+    rest = app("rest", public=True, hosts=["*"])
+    return snapshot(configured([one, two, rest]))
+
+
+def test_a_route_is_for_the_host_it_names() -> None:
+    routes = shared_host().routes
+    on_a, on_b = routes.lookup("a.example.test"), routes.lookup("b.example.test")
+    assert on_a is not None
+    assert on_b is not None
+    assert [one.path for one in on_a.prefixes] == [b"/x", b"/y", b"/"]
+    assert [one.path for one in on_b.prefixes] == [b"/"]
+    assert on_a.prefixes[0].unavailable == "no Service"
+    assert on_a.prefixes[0].endpoints == ()
+    assert on_a.prefixes[1].backend.name == "two"
+
+
+def test_what_answers_for_any_host_makes_no_host_ours() -> None:
+    found = shared_host()
+    assert found.routes.lookup("evil.test") is not None
+    assert found.backend_for("evil.test") is None
+    assert found.backend_for("a.example.test") == "one"
+
+
+def test_a_login_is_fresh_enough_for_all_of_a_host() -> None:
+    """Else somebody who wants the stricter backend would be sent round in a circle."""
+    found = shared_host(max_session_age="1h")
+    assert found.max_session_age("one") == 3600.0
+    assert found.max_session_age("two") == 3600.0
+    assert found.max_session_age("rest") is None
+    assert found.max_session_age("gone") is None
