@@ -30,6 +30,10 @@ class KubernetesObjects(Section):
     namespace: Name | None = None
     """Where they are. Default: the namespace of the pod."""
 
+    account: FilePath | None = None
+    """The directory with the `token`, `ca.crt` and `namespace` to use. Default:
+    /var/run/secrets/kubernetes.io/serviceaccount, where they are in every pod that has them."""
+
     @model_validator(mode="after")
     def _check_length(self) -> KubernetesObjects:
         if len(self.config_map) > _MAX_CONFIG_MAP_CHARS:

@@ -100,6 +100,7 @@ class Proxy:
             access_log: File or descriptor of the access log; standard output by default.
         """
         self._clock: Clock = clock or SystemClock()
+        self._source = source
         self._reloader: Reloader[_Prepared] = Reloader(
             source, build=self._build, swap=self._swap, clock=self._clock
         )
@@ -118,11 +119,12 @@ class Proxy:
         self._edge: Edge | None = None
         self._sessions: Sessions | None = None
         self._agents: Agents | None = None
+        self._admin = Admin(self._metrics, status=self._status)
 
     # -- life -------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Open everything; returns when connections are accepted.
+        """Open everything; returns when connections are accepted, or when asked to stop before.
 
         Raises:
             ConfigError: The configuration cannot be used.
@@ -130,7 +132,13 @@ class Proxy:
             ListenError: An address cannot be listened on.
         """
         try:
-            await self._reloader.start()
+            self._stack.push_async_callback(self._source.close)
+            boot = self._source.boot
+            if boot is not None:
+                # Before there is anything to serve, so that probes are told what is missing.
+                await self._open_admin(boot)
+            if not await self._reloader.start(stopping=self._stopping if boot else None):
+                return
             await self._open()
         except BaseException:
             await self.close()
@@ -206,7 +214,13 @@ class Proxy:
         admission = Admission(Limits.for_process())
         for part in (tunnel, agents, self._reloader):
             part.expose(self._metrics)
-        await self._open_admin(config, edge, admission, access_log)
+        lag = LoopLag()
+        lag.start()
+        stack.callback(lag.stop)
+        self._expose(edge, admission, access_log, lag)
+        if self._source.boot is None:
+            await self._open_admin(config)
+        agents.show(self._admin)
         self._listen(config, edge, admission)
         self._background("edge.sweep", edge.sweep)
         self._background("sessions.tick", partial(self._tick, context.sessions))
@@ -274,22 +288,16 @@ class Proxy:
         assert server is not None
         return InProcessDialer(server)
 
-    async def _open_admin(
-        self, config: Config, edge: Edge, admission: Admission, access_log: AccessLog
-    ) -> None:
-        lag = LoopLag()
-        lag.start()
-        self._stack.callback(lag.stop)
-        self._expose(edge, admission, access_log, lag)
-        admin = Admin(self._metrics, status=self._status)
+    async def _open_admin(self, config: Config) -> None:
+        admin = self._admin
         admin.check("configuration", self._configuration_check)
-        admin.check("draining", lambda: (False, "shutting down") if edge.draining else (True, ""))
+        admin.check("draining", self._draining_check)
         admin.check("store", self._store_check)
-        admin.debug("connections", lambda: {"open": edge.connections, "exchanges": len(self._live)})
-        admin.debug("sessions", lambda: {"in_memory": len(edge.sessions)})
-        admin.debug("routes", lambda: {"hosts": list(self._snapshot.routes.hosts())})
-        if self._agents is not None:
-            self._agents.show(admin)
+        admin.debug("connections", self._connections)
+        admin.debug(
+            "sessions", lambda: {"in_memory": len(self._edge.sessions if self._edge else ())}
+        )
+        admin.debug("routes", self._hosts)
         address = config.listeners.admin.address
         where = Path(address.path) if address.path else (address.host, address.port)
         self._stack.push_async_callback(admin.stop)
@@ -383,7 +391,7 @@ class Proxy:
             signing_keys=signing,
             providers=from_config(config.identity.providers),
         )
-        listed = CertificateFiles.listed(config.tls.certificates)
+        listed = CertificateFiles.listed(config.tls.certificates, self._source.secrets)
         certificates = self._watcher.prepare(listed)
         return _Prepared(snapshot, ring, certificates, authority_of(config))
 
@@ -422,28 +430,27 @@ class Proxy:
     # -- what operators see -----------------------------------------------------------------
 
     def _status(self) -> dict[str, object]:
-        status = self._reloader.status
-        error = status.last_error
         return {
             "version": version(),
-            "generation": status.generation,
-            "config_hash": status.config_hash,
-            "loaded_at": status.loaded_at,
-            "restart_needed": list(status.restart_needed),
-            "last_error": None
-            if error is None
-            else {"at": error.at, "problems": [str(problem) for problem in error.problems]},
+            **self._reloader.facts(),
             "certificates": dict(self._watcher.not_after()),
             "pid": os.getpid(),
         }
 
     def _configuration_check(self) -> tuple[bool, str]:
         """Ready with an old configuration, but never silently: the reason is in the answer."""
-        status = self._reloader.status
-        if status.last_error is None:
-            return True, ""
-        first = status.last_error.problems[0]
-        return True, f"still generation {status.generation}; the latest was refused: {first}"
+        ready, words = self._reloader.ready()
+        return ready and bool(self._listeners), words
+
+    def _draining_check(self) -> tuple[bool, str]:
+        draining = self._edge is not None and self._edge.draining
+        return (False, "shutting down") if draining else (True, "")
+
+    def _hosts(self) -> dict[str, object]:
+        return {"hosts": list(self._snapshot.routes.hosts()) if self._current else []}
+
+    def _connections(self) -> dict[str, object]:
+        return {"open": self._edge.connections if self._edge else 0, "exchanges": len(self._live)}
 
     def _store_check(self) -> tuple[bool, str]:
         problem = self._sessions.store_problem if self._sessions is not None else "not open"

@@ -6,6 +6,7 @@ place. What it keeps for operators is which generation is in use and what the la
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -43,7 +44,8 @@ class Status:
     `generation` counts applied configurations from 1, 0 before the first. `config_hash` is the
     beginning of the SHA-256 of the text in use. `loaded_at` is in seconds since the epoch.
     `last_error` is None as soon as a configuration was applied. `restart_needed` names the keys
-    whose new values wait for a restart.
+    whose new values wait for a restart. `document_hash` is the SHA-256 of the configuration
+    document in use, None when the configuration is one file.
     """
 
     generation: int = 0
@@ -52,6 +54,7 @@ class Status:
     last_error: Failure | None = None
     restart_needed: tuple[str, ...] = ()
     failures: int = 0
+    document_hash: str | None = None
 
 
 class Reloader(Generic[S]):
@@ -73,7 +76,8 @@ class Reloader(Generic[S]):
         Args:
             source: Where configurations come from.
             build: Makes a snapshot, or raises: ConfigError with problems, or anything else, whose
-                text is then the problem. While it runs, `status.generation` is still the old one.
+                text is then the problem. Called in a thread, one at a time. While it runs,
+                `status.generation` is still the old one.
             swap: Puts a snapshot in place. Expected not to fail.
             clock: Where times in the status come from.
         """
@@ -90,17 +94,31 @@ class Reloader(Generic[S]):
         """What is in use now."""
         return self._status
 
-    async def start(self) -> None:
-        """Apply the first configuration.
+    async def start(self, *, stopping: asyncio.Event | None = None) -> bool:
+        """Apply the first configuration; False when `stopping` was set before there was one.
 
         Raises:
-            ConfigError: When it cannot be used; there is nothing older to fall back on.
+            ConfigError: When it cannot be used; there is nothing older to fall back on. A source
+                with a boot file is waited for instead.
         """
         self._updates = self._source.updates()
-        update = await anext(self._updates)
-        problems = self._take(update)
-        if problems:
-            raise ConfigError(problems)
+        first = asyncio.ensure_future(self._first(self._updates))
+        stop = asyncio.ensure_future((stopping or asyncio.Event()).wait())
+        try:
+            await asyncio.wait((first, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not first.done():
+                return False
+            first.result()
+            return True
+        finally:
+            first.cancel()
+            stop.cancel()
+            await asyncio.gather(first, stop, return_exceptions=True)
+
+    async def _first(self, updates: AsyncIterator[Update]) -> None:
+        while problems := await self._take(await anext(updates)):
+            if self._source.boot is None:
+                raise ConfigError(problems)
 
     async def run(self) -> None:
         """Apply every further change; returns only when the source ends."""
@@ -110,7 +128,33 @@ class Reloader(Generic[S]):
         # A generator that raised is over: whoever runs this again begins with a fresh one.
         self._updates = self._source.updates()
         async for update in updates:
-            self._take(update)
+            await self._take(update)
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether a configuration is in use, and what there is to say about a newer one."""
+        status, trouble = self._status, self._source.trouble
+        problem = str(status.last_error.problems[0]) if status.last_error is not None else ""
+        if not status.generation:
+            return False, problem or trouble or "waiting for the first configuration"
+        if problem:
+            return True, f"still generation {status.generation}; the latest was refused: {problem}"
+        return True, f"still generation {status.generation}; {trouble}" if trouble else ""
+
+    def facts(self) -> dict[str, object]:
+        """What /status says about configurations."""
+        status = self._status
+        error = status.last_error
+        return {
+            "generation": status.generation,
+            "config_hash": status.config_hash,
+            "document_hash": status.document_hash,
+            "loaded_at": status.loaded_at,
+            "restart_needed": list(status.restart_needed),
+            "source_trouble": self._source.trouble or None,
+            "last_error": None
+            if error is None
+            else {"at": error.at, "problems": [str(problem) for problem in error.problems]},
+        }
 
     def look(self) -> None:
         """Have the source look again now (SIGHUP)."""
@@ -129,13 +173,14 @@ class Reloader(Generic[S]):
         failed = status.last_error.at if status.last_error is not None else 0.0
         return max(status.loaded_at or 0.0, failed)
 
-    def _take(self, update: Update) -> tuple[Problem, ...]:
+    async def _take(self, update: Update) -> tuple[Problem, ...]:
         """Apply or reject `update`; returns its problems, none when it was applied."""
         if isinstance(update, Rejected):
             return self._rejected(update.problems)
         config, waiting = self._without_restart(update.config)
         try:
-            snapshot = self._build(config)
+            # In a thread: with thousands of backends it takes longer than anybody may wait.
+            snapshot = await asyncio.to_thread(self._build, config)
             self._swap(snapshot)
         except ConfigError as error:
             self._source.refused()
@@ -172,6 +217,7 @@ class Reloader(Generic[S]):
             loaded_at=self._clock.now(),
             restart_needed=waiting,
             failures=self._status.failures,
+            document_hash=update.document_hash,
         )
         log.info(
             "config.applied",

@@ -55,12 +55,26 @@ class CertificateFiles:
         return cls(str(path), path / "tls.crt", path / "tls.key")
 
     @classmethod
-    def listed(cls, certificates: Iterable[Certificate]) -> list[CertificateFiles]:
-        """Those of a configuration (`tls.certificates`)."""
-        return [
-            cls.directory(one.directory) if one.directory is not None else cls.pair(*one.pair)
-            for one in certificates
-        ]
+    def secret(cls, name: str, secrets: Path) -> CertificateFiles:
+        """A Secret by its name, in the directory where a source puts them; called after it."""
+        return cls(name, secrets / name / "tls.crt", secrets / name / "tls.key")
+
+    @classmethod
+    def listed(
+        cls, certificates: Iterable[Certificate], secrets: Path | None = None
+    ) -> list[CertificateFiles]:
+        """Those of a configuration (`tls.certificates`).
+
+        Secrets are found in the directory `secrets`; without one they are left out.
+        """
+        found: list[CertificateFiles] = []
+        for one in certificates:
+            if one.secret is None:
+                pair = cls.pair(*one.pair)
+                found.append(pair if one.directory is None else cls.directory(one.directory))
+            elif secrets is not None:
+                found.append(cls.secret(one.secret, secrets))
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from heim_config.load import load_file
+from heim_config.layers import read_boot
 from heim_config.model import Config
 from heim_config.problems import ConfigError
+from heim_proxy.sources.choose import last_known
 
 __all__ = ["complain", "load_or_complain"]
 
@@ -22,8 +23,11 @@ def complain(error: ConfigError) -> int:
 
 
 def load_or_complain(path: str, *, check_files: bool = True) -> Config | int:
-    """The configuration, or the exit status after its mistakes were printed."""
+    """The configuration, or the exit status after its mistakes were printed.
+
+    With a `source` it is the one that the proxy beside us has in force.
+    """
     try:
-        return load_file(Path(path), check_files=check_files)
+        return last_known(read_boot(Path(path), check_files=check_files))
     except ConfigError as error:
         return complain(error)

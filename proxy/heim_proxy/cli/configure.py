@@ -6,28 +6,34 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence, Sized
+from pathlib import Path
 
 from heim_config.advice import advice
 from heim_config.agents import AgentsCa
+from heim_config.layers import combine, read_boot, read_document
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Problem
 from heim_config.template import render_init
 from heim_proxy.agents.authority import Authority
 from heim_proxy.certs.load import CertificateFiles, CertificateProblem
 from heim_proxy.certs.load import load as load_certificate
-from heim_proxy.cli.complain import complain, load_or_complain
+from heim_proxy.cli.complain import complain
 from heim_proxy.identity.keys import KeyFileError, KeyRing
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.snapshot import SnapshotError, policy_of, routes_of
+from heim_proxy.sources.document import IncompleteError
+from heim_proxy.sources.mounted import read_mounted
 
 __all__ = ["check", "init", "keygen"]
 
 
 def check(args: argparse.Namespace) -> int:
     """Print what is wrong with a configuration, or that nothing is."""
-    config = load_or_complain(args.config)
-    if isinstance(config, int):
-        return config
+    try:
+        config = _both_layers(Path(args.config), args.document)
+    except ConfigError as error:
+        return complain(error)
+    alone = config.source is not None and args.document is None
     try:
         hosts = routes_of(config).hosts()
         policy_of(config)
@@ -37,14 +43,38 @@ def check(args: argparse.Namespace) -> int:
     problems = [Problem(args.config, None, *found) for found in _look_inside(config)]
     if problems:
         return complain(ConfigError(problems))
-    for line in (*advice(config), *_uncovered(config, hosts)):
+    for line in (*advice(config), *(() if alone else _uncovered(config, hosts))):
         print(f"{args.config}: warning: {line}", file=sys.stderr)
+    if alone:
+        print(
+            f"{args.config}: ok: the boot file alone, with "
+            f"{_counted(config.identity.providers, 'identity provider')}; "
+            "--document checks the configuration document with it"
+        )
+        return 0
     print(
         f"{args.config}: ok: {_counted(config.backends, 'backend')} on {_counted(hosts, 'host')}, "
         f"{_counted(config.roles, 'role')}, "
         f"{_counted(config.identity.providers, 'identity provider')}"
     )
     return 0
+
+
+def _both_layers(path: Path, document: str | None) -> Config:
+    """The boot file, with the document in a file or a directory if there is one."""
+    boot = read_boot(path)
+    if document is None:
+        return boot.config
+    if boot.source is None:
+        hint = "such a file holds all by itself"
+        raise ConfigError([Problem(str(path), None, "", "has no source for --document", hint)])
+    try:
+        whole = Path(document)
+        content = read_mounted(whole).content if whole.is_dir() else whole.read_bytes()
+    except (OSError, IncompleteError) as error:
+        text = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+        raise ConfigError([Problem(document, None, "", text)]) from error
+    return combine(boot, read_document(content, name=document), name=document)
 
 
 def _counted(things: Sized, noun: str) -> str:
@@ -56,9 +86,12 @@ def _uncovered(config: Config, hosts: Sequence[str]) -> Iterator[str]:
     now = time.time()
     names = [
         name
-        for certificate in config.tls.certificates
-        for name in load_certificate(CertificateFiles.pair(*certificate.pair), now=now).names
+        for files in CertificateFiles.listed(config.tls.certificates)
+        for name in load_certificate(files, now=now).names
     ]
+    if any(certificate.secret is not None for certificate in config.tls.certificates):
+        # What they are for is in the cluster.
+        return
     for host in (config.login_host, *hosts):
         parent = "*." + host.partition(".")[2]
         if host not in names and parent not in names:
@@ -90,6 +123,8 @@ def _look_inside(config: Config) -> Iterator[tuple[str, str]]:
     if config.agents_ca is not None:
         yield from _look_at_authority(config.agents_ca, config.login_host)
     for position, certificate in enumerate(config.tls.certificates):
+        if certificate.secret is not None:
+            continue
         try:
             load_certificate(CertificateFiles.pair(*certificate.pair), now=time.time())
         except CertificateProblem as problem:

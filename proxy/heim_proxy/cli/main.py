@@ -102,9 +102,15 @@ def _add_check(commands: Commands[argparse.ArgumentParser]) -> None:
         "check",
         help="say what is wrong with a configuration",
         description="Report every mistake of a configuration at once, each with file, line and "
-        "what to do. Files it names are looked at, nothing is contacted.",
+        "what to do. Files it names are looked at, nothing is contacted. Of a configuration with a "
+        "source, the boot file alone is checked, or both layers with --document.",
     )
     add_config(check)
+    check.add_argument(
+        "--document",
+        metavar="FILE",
+        help="the configuration document: a JSON file, or the directory where it is mounted",
+    )
     check.set_defaults(run=lazy("heim_proxy.cli.configure", "check"))
 
 

@@ -17,6 +17,7 @@ from heim_proxy.app import Proxy
 from heim_proxy.cli.complain import complain
 from heim_proxy.demo.programs import Programs
 from heim_proxy.edge.listener import ListenError
+from heim_proxy.sources.choose import open_source
 from heim_proxy.sources.file import FileSource
 from heim_proxy.store.base import StoreUnavailable
 from heim_runtime.allocator import return_large_blocks
@@ -61,7 +62,10 @@ def run_loop(main: Coroutine[Any, Any, int]) -> int:
 
 
 async def _serve(config: Path, access_log: int | Path) -> int:
-    proxy = Proxy(FileSource(config), access_log=access_log)
+    try:
+        proxy = Proxy(open_source(config), access_log=access_log)
+    except ConfigError as error:
+        return complain(error)
     try:
         # From here on, so that being stopped during the start is an orderly stop, too.
         with handling({signal.SIGTERM: proxy.stop, signal.SIGINT: proxy.stop}):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from heim_config.model import Config
@@ -17,11 +18,13 @@ class Loaded:
     """A configuration without mistakes.
 
     `digest` is the SHA-256 of its text in hexadecimal. Secrets that it names are not in it: a
-    published hash would let people guess the short ones at leisure.
+    published hash would let people guess the short ones at leisure. `document_hash` is the SHA-256
+    of the configuration document alone, None when the configuration is one file.
     """
 
     config: Config
     digest: str
+    document_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,37 @@ class Source(Protocol):
         """What logs call it: the file's path."""
         ...
 
+    @property
+    def boot(self) -> Config | None:
+        """What is known before the first configuration, from a boot file; else None.
+
+        A source that has one may be waited for: operators can be told meanwhile what is missing.
+        """
+        ...
+
+    @property
+    def secrets(self) -> Path | None:
+        """The directory with a directory for each Secret that certificates name, if there is one.
+
+        Each is there by the time the configuration that names it is reported, if it exists.
+        """
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why changes may go unnoticed now, in one line; "" when they are noticed."""
+        ...
+
     def updates(self) -> AsyncIterator[Update]:
         """The configuration as it is now, at once, and then each change.
 
         Never ends by itself and never raises because of what a configuration holds. Only one
         iteration at a time.
         """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and tasks; idempotent."""
         ...
 
     def look(self) -> None:

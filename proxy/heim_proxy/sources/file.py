@@ -12,13 +12,15 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from heim_config.load import load_text, read_text
-from heim_config.problems import ConfigError
+from heim_config.model import Config
+from heim_config.problems import ConfigError, Problem
+from heim_proxy.certs.load import CertificateFiles
 from heim_proxy.sources.base import Loaded, Rejected, Update
 
 __all__ = ["FileSource"]
@@ -52,7 +54,28 @@ class FileSource:
     rejected, once; the reader keeps the last good configuration.
     """
 
-    def __init__(self, path: Path, *, interval_s: float = INTERVAL_S) -> None:
+    boot: Config | None = None
+    trouble = ""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        interval_s: float = INTERVAL_S,
+        read: Callable[[Path], Loaded] | None = None,
+        secrets: Path | None = None,
+    ) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            path: The file.
+            interval_s: Between two looks.
+            read: Makes a configuration of the file, or raises ConfigError; called in a thread. By
+                default the file is all of it.
+            secrets: Where the directories of Secrets are that certificates name.
+        """
+        self._reader = read or _whole
+        self.secrets = secrets
         self._path = path.absolute()
         self._interval_s = interval_s
         self._settle_s = min(SETTLE_S, interval_s)
@@ -66,6 +89,9 @@ class FileSource:
     def name(self) -> str:
         """The file's path."""
         return str(self._path)
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
     def look(self) -> None:
         """Load again now, changed or not. Call it on the event loop's thread."""
@@ -142,14 +168,25 @@ class FileSource:
     def _read(self) -> tuple[Update, tuple[Path, ...], tuple[Path, ...]]:
         """The update, the files whose change makes another one, and its certificates' files."""
         try:
-            text = read_text(self._path)
-            config = load_text(text, file=self._path, check_files=True)
+            loaded = self._reader(self._path)
         except ConfigError as error:
             # Its files are watched too: a missing secret that appears makes it loadable. Where
             # they are not known, those of before still are.
             return Rejected(error.problems), error.files or self._files, ()
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        return Loaded(config, digest), config.files(), config.certificate_files()
+        pairs = CertificateFiles.listed(loaded.config.tls.certificates, self.secrets)
+        certificates = tuple(path for pair in pairs for path in (pair.cert, pair.key))
+        return loaded, loaded.config.files(), certificates
+
+
+def _whole(path: Path) -> Loaded:
+    text = read_text(path)
+    config = load_text(text, file=path, check_files=True)
+    if config.source is not None:
+        # Told here, because a proxy that was started without would serve no backend at all.
+        raise ConfigError(
+            [Problem(str(path), None, "source", "is new: changing it needs a restart")]
+        )
+    return Loaded(config, hashlib.sha256(text.encode()).hexdigest())
 
 
 def _look(path: Path, last: _Seen | None) -> _Seen:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+from heim_config.model import Config
 from heim_proxy.sources.base import Update
 
 __all__ = ["StaticSource"]
@@ -12,6 +14,10 @@ __all__ = ["StaticSource"]
 
 class StaticSource:
     """Reports the updates it is given, in their order."""
+
+    boot: Config | None = None
+    secrets: Path | None = None
+    trouble = ""
 
     def __init__(self, first: Update, *, name: str = "static") -> None:
         self._name = name
@@ -35,6 +41,9 @@ class StaticSource:
 
     def refused(self) -> None:
         """Nothing to do: what is pushed next comes next."""
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
     async def updates(self) -> AsyncIterator[Update]:
         """The first update, and then each that is pushed."""

@@ -28,7 +28,7 @@ class TestCheck:
         )
 
     def run(self, heim: Heim) -> int:
-        return check(argparse.Namespace(config=str(heim.config_file)))
+        return check(argparse.Namespace(config=str(heim.config_file), document=None))
 
     def test_a_good_configuration_is_summed_up(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -106,7 +106,7 @@ class TestCheck:
         assert "tls.key" in told(capsys)[1]
 
     def test_a_file_that_is_not_there_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert check(argparse.Namespace(config="/nowhere/heim.yaml")) == 2
+        assert check(argparse.Namespace(config="/nowhere/heim.yaml", document=None)) == 2
         assert "/nowhere/heim.yaml" in told(capsys)[1]
 
     @pytest.mark.parametrize(

@@ -31,11 +31,21 @@ class StoppedClock:
         raise AssertionError("the status is for people: it is told in wall time")
 
 
+class Counted(StaticSource):
+    """Knows how many updates it was given."""
+
+    pushed = 1
+
+    def push(self, update: Update) -> None:
+        self.pushed += 1
+        super().push(update)
+
+
 class Bench:
     """A reloader whose snapshots are the configurations themselves."""
 
     def __init__(self, text: str = GOOD) -> None:
-        self.source = StaticSource(loaded(text))
+        self.source = Counted(loaded(text))
         self.clock = StoppedClock()
         self.swapped: list[Config] = []
         self.failure: Exception | None = None
@@ -51,10 +61,12 @@ class Bench:
     async def settle(self) -> None:
         """Until everything that was pushed is dealt with."""
         async with asyncio.timeout(2):
-            while not self.source._waiting.empty():
-                await asyncio.sleep(0)
-            for _ in range(5):
-                await asyncio.sleep(0)
+            while self.taken < self.source.pushed:
+                await asyncio.sleep(0.001)
+
+    @property
+    def taken(self) -> int:
+        return self.reloader.status.generation + self.reloader.status.failures
 
 
 def loaded(text: str, digest: str = "ab" * 32) -> Loaded:
@@ -81,8 +93,8 @@ async def test_the_first_configuration_is_applied(caplog: pytest.LogCaptureFixtu
 
 async def test_a_first_configuration_with_mistakes_stops_the_start() -> None:
     bench = Bench()
-    bench.source = StaticSource(Rejected((PROBLEM,)))
-    reloader = Reloader(bench.source, build=bench.build, swap=bench.swapped.append)
+    source = StaticSource(Rejected((PROBLEM,)))
+    reloader = Reloader(source, build=bench.build, swap=bench.swapped.append)
     with pytest.raises(ConfigError) as caught:
         await reloader.start()
     assert caught.value.problems == (PROBLEM,)
