@@ -44,8 +44,15 @@ class NotReached(Exception):  # noqa: N818 - a thing that happened, not a mistak
         self.reason = reason
 
 
-async def connect(target: Target, *, timeout_s: float) -> socket.socket:
+async def connect(
+    target: Target, *, timeout_s: float, told_s: float | None = None
+) -> socket.socket:
     """A connected, non-blocking socket; the caller closes it.
+
+    Args:
+        target: What to connect to.
+        timeout_s: For everything, the name included.
+        told_s: How long it took in vain, in the words of the failure; `timeout_s` unless given.
 
     Raises:
         NotReached: With the most telling of the reasons.
@@ -60,7 +67,8 @@ async def connect(target: Target, *, timeout_s: float) -> socket.socket:
                 return await _connect(*places[0])
             return await _race(places)
     except TimeoutError as e:
-        raise NotReached(Code.DIAL_TIMEOUT, f"no answer within {timeout_s:.3g} s") from e
+        waited = timeout_s if told_s is None else told_s
+        raise NotReached(Code.DIAL_TIMEOUT, f"no answer within {waited:.3g} s") from e
     except socket.gaierror as e:
         raise NotReached(Code.DNS, "its name does not resolve") from e
     except UnicodeError as e:

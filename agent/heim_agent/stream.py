@@ -126,7 +126,8 @@ class ServedStream:
                 raise NotReached(Code.BUSY, _BUSY) from e
             # A deadline that has passed means one turn of the loop.
             left = max(0.0, deadline - self._loop.time())
-            return await connect(self.target, timeout_s=left)
+            told_s = deadline - self._begun
+            return await connect(self.target, timeout_s=left, told_s=told_s)
 
     async def _join(self, sock: socket.socket, deadline: float) -> None:
         """Tell the target who it is for, answer, and pass bytes."""

@@ -327,10 +327,10 @@ async def test_targets_change_while_it_runs(machine: Machine, echo: TcpServer) -
     await machine.told("settings.applied")
     assert (await machine.ask("web")).out == b"hello"
     # A mistake changes nothing, and says where it is.
-    machine.config.write_text("[targets.ssh]\nadress = 7\n")
+    machine.config.write_text("[targets.ssh]\naddr = 7\n")
     refused = await machine.told("settings.refused")
     assert refused["problems"][0] == (
-        f"{machine.config}, line 2: targets.ssh.adress: there is no such key; did you mean address?"
+        f"{machine.config}, line 2: targets.ssh.addr: there is no such key; did you mean address?"
     )
     assert (await machine.ask("ssh")).out == b"hello"
     process.send_signal(signal.SIGHUP)

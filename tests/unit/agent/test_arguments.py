@@ -49,7 +49,7 @@ def test_no_option_takes_a_secret() -> None:
 
 
 def test_words_are_not_guessed() -> None:
-    for words in (["joi", "u"], ["join", "u", "--nam", "x"], ["targets", "chec"]):
+    for words in (["joi", "u"], ["join", "u", "--nam", "x"], ["targets", "che"]):
         with pytest.raises(SystemExit) as caught:
             build_parser().parse_args(words)
         assert caught.value.code == 2

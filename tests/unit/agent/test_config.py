@@ -60,8 +60,8 @@ def test_inline_tables_are_tables() -> None:
         ("lane = 2", ", line 1: lane: there is no such key; did you mean lanes?"),
         ("x = 2", ", line 1: x: there is no such key; there are lanes, targets"),
         (
-            '[targets.ssh]\nadress = "a:1"',
-            ", line 2: targets.ssh.adress: there is no such key; did you mean address?",
+            '[targets.ssh]\naddr = "a:1"',
+            ", line 2: targets.ssh.addr: there is no such key; did you mean address?",
         ),
         (
             "[targets.ssh]\n# later",

@@ -50,7 +50,7 @@ def test_a_change_is_applied_once(file: Agenttoml, caplog: pytest.LogCaptureFixt
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[targets.web]\nadress = 7\n", "[[[", None],
+    ["", "[targets.web]\naddr = 7\n", "[[[", None],
     ids=["empty", "wrong", "no TOML", "gone"],
 )
 def test_a_bad_file_changes_nothing_and_is_told_with_every_mistake(

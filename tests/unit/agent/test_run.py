@@ -42,12 +42,12 @@ def test_without_targets_it_says_what_to_write(joined: Path) -> None:
 
 
 def test_every_mistake_of_agent_toml_has_a_line(joined: Path) -> None:
-    (joined / "agent.toml").write_text("lanes = 9\n[targets.ssh]\nadress = 7\n")
+    (joined / "agent.toml").write_text("lanes = 9\n[targets.ssh]\naddr = 7\n")
     done = run(joined)
     assert done.returncode == USAGE
     assert [line.partition(": ")[2] for line in done.stderr.splitlines()] == [
         f"{joined}/agent.toml, line 1: lanes: must be a number from 1 to 4",
-        f"{joined}/agent.toml, line 3: targets.ssh.adress: there is no such key; did you mean "
+        f"{joined}/agent.toml, line 3: targets.ssh.addr: there is no such key; did you mean "
         "address?",
         f"{joined}/agent.toml, line 2: targets.ssh: has no address, as in: "
         'address = "127.0.0.1:22"',

@@ -31,9 +31,11 @@ def black_hole() -> Iterator[int]:
     for sock in waiting:
         sock.setblocking(False)
         sock.connect_ex(listener.getsockname())
-    yield listener.getsockname()[1]
-    for sock in (listener, *waiting):
-        sock.close()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        for sock in (listener, *waiting):
+            sock.close()
 
 
 @asynccontextmanager
