@@ -223,6 +223,10 @@ class Way:
         """From now on nothing passes; the connections stay."""
         self._going.clear()
 
+    def thaw(self) -> None:
+        """From now on everything passes again, what was held up first."""
+        self._going.set()
+
     async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65_536):
             await self._going.wait()
