@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -331,13 +332,16 @@ async def test_19_an_agent_that_is_killed_is_noticed_within_a_second(heim: HeimP
             assert await program.stdout.readline() == b"ready\n"
         # Its target never answers; who waits for it is told as soon as it dies.
         request = asyncio.ensure_future(heim.request("/", host=WEB))
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(10):
+            while not (await facts(heim))["connected"][0]["lanes"][0]["streams"]:
+                await asyncio.sleep(0.02)
         assert not request.done()
-        began = time.monotonic()
+        began = time.time()
         program.kill()
-        answer = await request
-        assert time.monotonic() - began < 1.0
-        assert answer.status in (502, 503)
+        assert (await request).status in (502, 503)
+        # By the proxy's own clock: this test may be the one that has to wait for its turn.
+        (left,) = heim.events("agent.disconnected")
+        assert datetime.fromisoformat(left["time"]).timestamp() - began < 1.0
         assert not (await facts(heim))["connected"]
     finally:
         if program.returncode is None:
