@@ -54,7 +54,7 @@ class Debounce:
     async def wait(self) -> None:
         """Wait for changes and the pause after them; what changes from now on counts anew."""
         await self._touched.wait()
-        while (left := self._left()) > 0:
+        while (left := self._left()) > 0:  # noqa: ASYNC110 - it is time that is waited for
             await asyncio.sleep(left)
         self._touched.clear()
 

@@ -15,7 +15,7 @@ from typing import Any
 from heim_controller.kube.apply import owner_reference
 from heim_controller.kube.client import Client
 from heim_controller.kube.errors import Conflict, KubeError, NotFound
-from heim_controller.kube.resources import CONFIG_MAPS, Manifest, version_of
+from heim_controller.kube.resources import CONFIG_MAPS, Manifest, stripped, version_of
 from heim_controller.mirror import PART_OF
 from heim_controller.options import Options
 from heim_controller.sharding import MAX_SHARDS, Sheet, join
@@ -72,8 +72,8 @@ class Publisher:
         known: dict[str, Manifest | None] = {}
         for name in self.names:
             try:
-                known[name] = await self._client.get(
-                    CONFIG_MAPS, name, namespace=self._options.namespace
+                known[name] = stripped(
+                    await self._client.get(CONFIG_MAPS, name, namespace=self._options.namespace)
                 )
             except NotFound:
                 known[name] = None
@@ -81,11 +81,13 @@ class Publisher:
         self._understand()
 
     async def refresh(self) -> bool:
-        """Look whether somebody else changed the first ConfigMap; True when everything was read
-        anew because of that.
+        """Look whether somebody else changed the first ConfigMap, and read everything anew if so.
 
         Raises:
             KubeError: It cannot be read.
+
+        Returns:
+            Whether that was so.
         """
         name = self._options.config_map
         try:
@@ -143,7 +145,7 @@ class Publisher:
         if known is not None:
             metadata["resourceVersion"] = version_of(known)
         manifest = {"metadata": metadata, "data": dict(wanted.data)}
-        self._known[wanted.name] = await self._client.apply(CONFIG_MAPS, manifest)
+        self._known[wanted.name] = stripped(await self._client.apply(CONFIG_MAPS, manifest))
         self.written += 1
 
     async def _remove(self, name: str) -> None:
