@@ -49,6 +49,9 @@ from tests.fakes.kube_servers import Api, fake_api, real_api
 WHY_NOT = missing()
 SERVERS = ["fake"] if WHY_NOT else ["fake", "real"]
 
+# Starting a real API server takes seconds, and half a minute on a busy machine.
+pytestmark = pytest.mark.timeout(30 if WHY_NOT else 90)
+
 MOMENT = "2026-01-02T03:04:05.000006Z"
 
 
@@ -980,7 +983,7 @@ async def test_an_informer_survives_the_server(api: Api) -> None:
         api.client, LEASES, namespace=api.namespace, pace=Pace(first=0.05, ceiling=0.2)
     )
     task = asyncio.ensure_future(informer.run())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await informer.wait_synced()
         while not informer.last_event_at or informer.problem:
             await asyncio.sleep(0.01)

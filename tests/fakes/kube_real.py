@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 __all__ = ["RealKube", "missing"]
 
-START_S = 25.0
+START_S = 60.0
 TOKEN = "secret-token"
 
 
