@@ -11,6 +11,7 @@ from heim_config.problems import mistake, show
 
 __all__ = ["Agent", "AgentsCa"]
 
+_MAX_NAME_CHARS: Final = 63
 
 MAX_TARGETS_CHARACTERS: Final = 1000
 """They are told to the agent in one message of at most 4 KiB."""
@@ -24,7 +25,7 @@ class Agent(Section):
     """
 
     name: QualifiedName
-    """How backends, logs and its certificate call it. Required, unique."""
+    """How backends, logs and its certificate call it. Required, unique; up to 63 characters."""
 
     targets: Annotated[tuple[Name, ...], Filled]
     """Names of what may be asked of it. Required. What each one is (a host and a port, a socket) is
@@ -33,6 +34,14 @@ class Agent(Section):
     group: Flag = False
     """Several machines may be this agent, each with its own key, and share the load. Default:
     false; a second machine is refused while the first one's enrolment lives."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        # The common name of a certificate has 64 at most (RFC 5280, appendix A.1).
+        if len(name) > _MAX_NAME_CHARS:
+            raise mistake(f"{show(name)} is longer than {_MAX_NAME_CHARS} characters")
+        return name
 
     @field_validator("targets")
     @classmethod

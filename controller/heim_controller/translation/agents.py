@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import quoted
@@ -11,6 +11,9 @@ from heim_controller.translation.names import is_label, own_name
 from heim_controller.translation.objects import Key, Object, Ref, listed, mapping
 
 __all__ = ["read_agents"]
+
+# What fits into a certificate's common name (RFC 5280, appendix A.1), less one.
+_MAX_NAME_CHARS: Final = 63
 
 
 def read_agents(context: Context) -> dict[Key, dict[str, Any]]:
@@ -34,6 +37,11 @@ def _read(context: Context, key: Key, agent: Object) -> dict[str, Any] | None:
             ref, "InvalidObject", "names hold lower-case letters, digits and hyphens"
         )
         return None
+    name = own_name(*key)
+    if len(name) > _MAX_NAME_CHARS:
+        message = f"its name in certificates would be {quoted(name)}, longer than {_MAX_NAME_CHARS}"
+        context.findings.add(ref, "InvalidSpec", message, field="metadata.name")
+        return None
     spec = mapping(agent.get("spec"))
     targets = listed(spec.get("targets"))
     wrong = [target for target in targets if not is_label(target)]
@@ -41,7 +49,7 @@ def _read(context: Context, key: Key, agent: Object) -> dict[str, Any] | None:
         message = f"{quoted(wrong[0])} is not the name of a target" if wrong else "has no target"
         context.findings.add(ref, "InvalidSpec", message, field="spec.targets")
         return None
-    read: dict[str, Any] = {"name": own_name(*key), "targets": sorted(set(targets))}
+    read: dict[str, Any] = {"name": name, "targets": sorted(set(targets))}
     if spec.get("group") is True:
         read["group"] = True
     return read

@@ -42,7 +42,8 @@ BACKDATED_S: Final = 300.0
 MAX_CERTIFICATE_BYTES: Final = 3000
 """One signed by RSA of 4096 bits has some 1000; in base64 it must fit into 4 KiB with the rest."""
 
-_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+# As heim_config has them: an Agent of Kubernetes is <namespace>.<name>.
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 _HASHES: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _UNDERSTOOD: Final = frozenset(
     (

@@ -57,7 +57,8 @@ __all__ = [
     "Waiting",
 ]
 
-_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+# As heim_config has them: an Agent of Kubernetes is <namespace>.<name>.
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 
 
 class Enrolments:

@@ -29,7 +29,8 @@ __all__ = ["Challenge", "Greeting", "Proof", "check", "decoded", "read_greeting"
 
 NONCE_BYTES: Final = 32
 # As names of agents in the configuration: what else is asked for does not exist.
-_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+# As heim_config has them: an Agent of Kubernetes is <namespace>.<name>.
+_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 _BOOT: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 # 32 bytes without padding.
 _NONCE: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)

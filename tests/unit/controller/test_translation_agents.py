@@ -46,3 +46,8 @@ def test_the_shape_does_not_matter() -> None:
     made = agent("shop/x", "ssh")
     made["spec"] = []
     assert reasons(translated(made)) == ["InvalidSpec"]
+
+
+def test_a_name_must_fit_into_a_certificate() -> None:
+    assert reasons(translated(agent(f"{'a' * 40}/{'b' * 22}", "ssh"))) == []
+    assert reasons(translated(agent(f"{'a' * 40}/{'b' * 23}", "ssh"))) == ["InvalidSpec"]
