@@ -1,6 +1,7 @@
 """`python -m bench [SCENARIO ...]`: measure Heim beside its peers, print tables, keep the JSON.
 
-The tunnel has scenarios and peers of its own: `python -m bench tunnel [SCENARIO ...]`.
+The tunnel and agents have scenarios of their own: `python -m bench tunnel [SCENARIO ...]`,
+`python -m bench agents [SCENARIO ...]`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench import load, memory, report
+from bench.agents import main as agents
 from bench.load import LoadResult
 from bench.peers import PEERS
 from bench.peers.base import Server
@@ -37,6 +39,8 @@ _PROGRAMS = ("nginx", "haproxy", "caddy", "wrk")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what was asked for; returns the exit status, 0 also when a target was missed."""
     words = sys.argv[1:] if argv is None else list(argv)
+    if words[:1] == ["agents"]:
+        return agents.main(words[1:])
     if words[:1] == ["tunnel"]:
         return tunnel.main(words[1:])
     args = _arguments(words)

@@ -112,6 +112,15 @@ def _stall(job: Job, streams: list[Stream]) -> dict[str, Any]:
     return {"sent": stream.sent, "window": stream.codec.most}
 
 
+def _ignore(job: Job, streams: list[Stream]) -> dict[str, Any]:
+    """Ask for more than anybody holds and read none of it, for as long as is said."""
+    streams[0].send(errand.pack(errand.DOWN, job.size))
+    print("moved", flush=True)
+    sys.stdin.readline()
+    time.sleep(job.seconds)
+    return {}
+
+
 def _drive(
     streams: Sequence[Stream], *, until: float = 0.0, limit: int = 1 << 62
 ) -> dict[str, Any]:
@@ -219,6 +228,7 @@ _MODES: Final[dict[str, Callable[[Job, list[Stream]], dict[str, Any]]]] = {
     "up": _upload,
     "down": _download,
     "stall": _stall,
+    "ignore": _ignore,
     "ping": _ping,
     "open": _open,
     "flood": _flood,

@@ -25,7 +25,7 @@ from bench.tunnel.peers import haproxy, heim, mux, nginx, rathole, ssh, stunnel,
 from bench.tunnel.peers.base import Missing, Start, Tunnel
 from bench.tunnel.run import LoadError, check
 
-__all__ = ["main"]
+__all__ = ["go_first", "load_average", "main"]
 
 _OUT: Final = Path(__file__).parents[1] / "out"
 
@@ -168,12 +168,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if missing:
         print(f"bench: needs {', '.join(missing)} (Debian packages of the same name)")
         return 1
-    facts = {**report.versions(), "load before": _load_average()}
+    facts = {**report.versions(), "load before": load_average()}
     started = time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime())
     try:
         cores = Cores()
         if args.urgent:
-            _go_first()
+            go_first()
         # The harness itself must not disturb the servers' core.
         os.sched_setaffinity(0, {cores.load})
         with tempfile.TemporaryDirectory(prefix="heim-bench-") as directory:
@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (StartError, LoadError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
-    facts["load after"] = _load_average()
+    facts["load after"] = load_average()
     if run.targets:
         columns = ("what", "target", "measured", "met")
         print("### Targets\n")
@@ -203,7 +203,7 @@ def _needed(scenario: str) -> Iterable[str]:
     return chosen.get(scenario, PEERS)
 
 
-def _go_first() -> None:
+def go_first() -> None:
     """Put this session before all others (man 7 sched, autogroup): nice alone does not.
 
     Raises:
@@ -215,7 +215,8 @@ def _go_first() -> None:
         raise StartError(f"--urgent: {error}") from error
 
 
-def _load_average() -> str:
+def load_average() -> str:
+    """Of 1, 5 and 15 minutes."""
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
