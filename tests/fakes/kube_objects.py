@@ -7,15 +7,20 @@ so that a test names the objects it is about and nothing else.
 from __future__ import annotations
 
 import copy
+import functools
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from heim_config.load import load_text
+from heim_config.document import parse
+from heim_config.layers import Boot, combine, read_document
+from heim_config.load import load_parsed
 from heim_config.model import Config
 from heim_controller.translation.document import canonical
 from heim_controller.translation.objects import CertificateFacts, Key, Objects
 from heim_controller.translation.settings import CONTROLLER, Settings
 from heim_controller.translation.translate import Translation, translate
+from heim_proxy.snapshot import policy_of, routes_of
 from tests.fakes.snapshots import FILE, IDP
 
 __all__ = [
@@ -54,10 +59,11 @@ PROXY: Key = ("heim", "main")
 SETTINGS = Settings(PROXY, "example.test", providers={"idp": frozenset()})
 T0 = "2026-01-01T00:00:00Z"
 
-# What the boot file says, so that a document can be loaded with it.
+# What a boot file says, so that a document can be loaded with it.
 BOOT: Made = {
     "version": 1,
     "domain": "example.test",
+    "source": {"kubernetes": {"config_map": "heim-configuration"}},
     "session": {"key_file": "session.key"},
     "state": {"url": "sqlite:///var/lib/heim/state.db"},
     "identity": {
@@ -291,62 +297,17 @@ def backend_named(translation: Translation, name: str) -> Made:
     return dict(found)
 
 
+@functools.cache
+def _boot() -> Boot:
+    text = json.dumps(BOOT)
+    parsed = parse(text)
+    return Boot(FILE, text, parsed, load_parsed(parsed, file=FILE, check_files=False))
+
+
 def loaded(translation: Translation) -> Config:
-    """What a proxy makes of the document's backends, roles and agents, with the boot file.
-
-    Keys that the configuration does not have yet (ADR 16) are written in those it has: a backend
-    per host, names without dots. Everything else goes through all checks as it is.
-    """
-    document = copy.deepcopy(dict(translation.document))
-    names: dict[str, list[str]] = {}
-    backends: list[Made] = []
-    for made in document["backends"]:
-        for host in made["hosts"]:
-            one = _on_host(made, host, f"b{len(backends)}")
-            if one is not None:
-                backends.append(one)
-                names.setdefault(made["name"], []).append(one["name"])
-    have = {one["name"]: one for one in backends}
-    roles: list[Made] = []
-    for position, role_ in enumerate(document["roles"]):
-        bindings = [
-            {**given, "backend": name}
-            for given in role_["bindings"]
-            for name in names.get(given["backend"], ())
-            if ("permission" in given) == ("http" in have[name]) or "tcp" in have[name]
-        ]
-        roles.append({**role_, "name": f"r{position}", "bindings": bindings})
-    agents = [{**one, "name": one["name"].replace(".", "--")} for one in document["agents"]]
-    whole = {
-        **BOOT,
-        "backends": backends,
-        "roles": roles,
-        "agents": agents,
-        "service_accounts": [{"name": name} for name in sorted(SETTINGS.service_accounts)],
-        "tls": {"certificates": [{"cert_file": "a.pem", "key_file": "a.key"}]},
-    }
-    return load_text(canonical(whole).decode("ascii"), file=FILE)
-
-
-def _on_host(made: Made, host: str, name: str) -> Made | None:
-    """A backend as it is on one of its hosts, under a host and name of its own."""
-    http = []
-    for route in made.get("http", ()):
-        if route.get("host", host) == host:
-            plain = {key: value for key, value in route.items() if key != "host"}
-            if plain.pop("unavailable", None) is not None:
-                plain["upstreams"] = ["http://127.0.0.1:1"]
-            if "agent" in plain:
-                plain["agent"] = plain["agent"].replace(".", "--")
-            http.append(plain)
-    one = {**made, "name": name, "hosts": [f"{name}.example.test"], "http": http}
-    if not http:
-        del one["http"]
-    if "tcp" in one and "agent" in one["tcp"]:
-        one["tcp"] = {**one["tcp"], "agent": one["tcp"]["agent"].replace(".", "--")}
-    https = any(
-        url.startswith("https") for route in http for url in route.get("upstreams", ())
-    ) or any(route.get("scheme") == "https" for route in http)
-    if not https:
-        one.pop("upstream_tls", None)
-    return one if http or "tcp" in one else None
+    """What a proxy makes of the document together with its boot file, up to routes and policy."""
+    document = read_document(canonical(translation.document), name="document")
+    config = combine(_boot(), document, name="document", check_files=False)
+    routes_of(config)
+    policy_of(config)
+    return config

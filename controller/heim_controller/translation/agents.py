@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
+from pydantic import ValidationError
+
+from heim_config.agents import Agent
 from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.names import is_label, own_name
@@ -12,8 +15,6 @@ from heim_controller.translation.objects import Key, Object, Ref, listed, mappin
 
 __all__ = ["read_agents"]
 
-# What fits into a certificate's common name (RFC 5280, appendix A.1), less one.
-_MAX_NAME_CHARS: Final = 63
 
 
 def read_agents(context: Context) -> dict[Key, dict[str, Any]]:
@@ -37,11 +38,6 @@ def _read(context: Context, key: Key, agent: Object) -> dict[str, Any] | None:
             ref, "InvalidObject", "names hold lower-case letters, digits and hyphens"
         )
         return None
-    name = own_name(*key)
-    if len(name) > _MAX_NAME_CHARS:
-        message = f"its name in certificates would be {quoted(name)}, longer than {_MAX_NAME_CHARS}"
-        context.findings.add(ref, "InvalidSpec", message, field="metadata.name")
-        return None
     spec = mapping(agent.get("spec"))
     targets = listed(spec.get("targets"))
     wrong = [target for target in targets if not is_label(target)]
@@ -49,7 +45,13 @@ def _read(context: Context, key: Key, agent: Object) -> dict[str, Any] | None:
         message = f"{quoted(wrong[0])} is not the name of a target" if wrong else "has no target"
         context.findings.add(ref, "InvalidSpec", message, field="spec.targets")
         return None
-    read: dict[str, Any] = {"name": name, "targets": sorted(set(targets))}
+    read: dict[str, Any] = {"name": own_name(*key), "targets": sorted(set(targets))}
     if spec.get("group") is True:
         read["group"] = True
+    try:
+        # There are few, so the configuration itself may say what else it refuses.
+        Agent.model_validate(read)
+    except ValidationError as error:
+        context.findings.add(ref, "InvalidSpec", str(error.errors()[0]["msg"]))
+        return None
     return read

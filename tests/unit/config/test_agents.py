@@ -229,3 +229,9 @@ def test_a_mistake_in_an_agent_does_not_hide_references_to_it() -> None:
 def test_sections_of_the_reference_follow_the_order_of_the_file() -> None:
     keys = list(Config.model_fields)
     assert keys.index("agents") < keys.index("agents_ca") < keys.index("tunnel")
+
+
+def test_a_name_fits_into_a_certificate_and_may_have_dots() -> None:
+    assert Agent(name="shop." + "a" * 58, targets=("ssh",)).name.startswith("shop.")
+    [found] = told(GOOD + f"agents: [{{name: shop.{'a' * 59}, targets: [ssh]}}]\n")
+    assert "is longer than 63 characters" in found

@@ -48,6 +48,9 @@ def test_the_shape_does_not_matter() -> None:
     assert reasons(translated(made)) == ["InvalidSpec"]
 
 
-def test_a_name_must_fit_into_a_certificate() -> None:
+def test_what_the_configuration_refuses_is_refused_here() -> None:
     assert reasons(translated(agent(f"{'a' * 40}/{'b' * 22}", "ssh"))) == []
-    assert reasons(translated(agent(f"{'a' * 40}/{'b' * 23}", "ssh"))) == ["InvalidSpec"]
+    too_long = translated(agent(f"{'a' * 40}/{'b' * 23}", "ssh"))
+    assert (reasons(too_long), too_long.document["agents"]) == (["InvalidSpec"], [])
+    too_many = translated(agent("shop/x", *(f"target-{i:050}" for i in range(40))))
+    assert (reasons(too_many), too_many.document["agents"]) == (["InvalidSpec"], [])
