@@ -182,9 +182,16 @@ class Link:
 
     async def _keep(self, keeper: Keeper) -> None:
         if keeper.number:
-            # The first one finds out whether this agent is let in at all.
+            # The first one finds out whether this agent is let in at all, and with how many lanes.
             await self._keepers[0].connected.wait()
+            while keeper.number >= self._allowed():  # noqa: ASYNC110 - it is said once, on a lane
+                await asyncio.sleep(_LOOK_S)
         await keeper.run()
+
+    def _allowed(self) -> int:
+        """How many lanes the proxy wants, as far as it has said."""
+        lanes = [keeper.lane for keeper in self._keepers]
+        return max((lane.grant.lanes for lane in lanes if lane and lane.grant), default=1)
 
     async def _retire(self, lane: Lane) -> None:
         lane.leave(DRAIN_S)

@@ -6,6 +6,7 @@ Configuration management copies one, a mounted secret changes, or another progra
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 LOOK_S: Final = 10.0
 """Files are looked at, not watched: that works for mounts, links and NFS (house-style, part 4)."""
 
+_SAVE_EVERY: Final = 6
+
 
 class Watch:
     """Takes newer certificates from the identity's files into force."""
@@ -34,10 +37,12 @@ class Watch:
         self._seen = self._look()
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        while True:
+        """Look until cancelled; and save again what a full disk did not take."""
+        for count in itertools.count(1):
             await asyncio.sleep(LOOK_S)
             self.check()
+            if self._identity.unsaved and count % _SAVE_EVERY == 0:
+                self._identity.save()
 
     def check(self) -> bool:
         """Look once; whether a newer certificate was taken."""

@@ -139,6 +139,20 @@ def test_one_lane_finds_out_whether_the_agent_is_let_in(tmp_path: Path) -> None:
     run_on("asyncio", scenario())
 
 
+def test_a_proxy_that_wants_one_lane_gets_one(tmp_path: Path) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.let_in(lanes=1)
+        await peer.serve()
+
+    async def scenario() -> None:
+        async with lane_host(tmp_path, script) as host, agent(host, lanes=4) as running:
+            await until(lambda: running.link.connected)
+            await asyncio.sleep(0.1)
+            assert len(host.peers) == 1
+
+    run_on("asyncio", scenario())
+
+
 @loops
 def test_the_number_of_lanes_changes_while_it_runs(loop: str, tmp_path: Path) -> None:
     async def scenario() -> None:
