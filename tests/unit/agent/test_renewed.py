@@ -8,7 +8,9 @@ import pytest
 from heim_agent.identity import Identity
 from heim_agent.key import AgentKey
 from heim_agent.renewed import Watch
-from tests.fakes.lane_host import AGENT, LaneHost, honest
+from heim_runtime.tasks import cancel, spawn
+from tests.fakes.lane_host import AGENT, LaneHost, honest, until
+from tests.fakes.loops import run_on
 
 
 @pytest.fixture
@@ -72,3 +74,18 @@ def test_another_key_needs_a_restart_and_says_so(
     assert [record.message for record in caplog.records] == ["identity.replaced"]
     assert identity.certificate == before
     assert identity.agent == AGENT
+
+
+def test_what_a_full_disk_did_not_take_is_saved_later(
+    host: LaneHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heim_agent.renewed.LOOK_S", 0.001)
+    identity = host.identity()
+    identity.unsaved = "cannot save: no space left on device"
+
+    async def scenario() -> None:
+        watching = spawn("watch", Watch(identity).run())
+        await until(lambda: identity.unsaved is None)
+        await cancel((watching,))
+
+    run_on("asyncio", scenario())
