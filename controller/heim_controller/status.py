@@ -6,6 +6,7 @@ ours any more loses what we wrote, which the API server knows, and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from heim_controller.kube.resources import Manifest, Resource, stripped, version
 from heim_controller.translation.objects import Ref, listed, mapping
 from heim_runtime.clock import Clock, SystemClock
 
-__all__ = ["Statuses", "Wanted"]
+__all__ = ["Statuses", "Wanted", "has_address"]
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ _KINDS: Final[Mapping[str, Resource]] = {
         resources.AGENTS,
     )
 }
+
+# Objects compared in one go, at 20 µs each.
+_SLICE: Final = 200
 
 Wanted = Callable[[Ref, Manifest], Mapping[str, Any] | None]
 """What the status of an object should be, given it as it is: keys of the status, conditions still
@@ -93,11 +97,17 @@ class Statuses:
         self._written: dict[Ref, _Written] = {}
         self.queue: WriteQueue[Ref] = WriteQueue(self._write, name="status")
 
-    def look(self, refs: Iterable[Ref]) -> None:
-        """See to it that these objects say what they should."""
-        for ref in refs:
-            if ref.kind in _KINDS and self._differs(ref):
-                self.queue.put(ref)
+    def look(self, ref: Ref) -> None:
+        """See to it that an object says what it should."""
+        if ref.kind in _KINDS and self._differs(ref):
+            self.queue.put(ref)
+
+    async def look_all(self, refs: Iterable[Ref]) -> None:
+        """The same for many, giving others their turn in between."""
+        for number, ref in enumerate(refs):
+            self.look(ref)
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -120,7 +130,7 @@ class Statuses:
             return False
         wanted = self._status(ref, current)
         if wanted is None:
-            return _has_address(current)
+            return has_address(current)
         return not same_status(wanted, current)
 
     def _status(self, ref: Ref, current: Manifest) -> dict[str, Any] | None:
@@ -174,7 +184,8 @@ class Statuses:
         )
 
 
-def _has_address(current: Manifest) -> bool:
+def has_address(current: Manifest) -> bool:
+    """Whether an Ingress says where it is reached."""
     balancer = mapping(mapping(current.get("status")).get("loadBalancer"))
     return current.get("kind") == "Ingress" and bool(listed(balancer.get("ingress")))
 

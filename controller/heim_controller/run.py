@@ -1,0 +1,42 @@
+"""`heim-controller run`: follow the cluster until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+
+from heim_controller.app import App
+from heim_controller.kube.client import Client
+from heim_controller.kube.errors import Unconfigured
+from heim_controller.options import Options
+from heim_runtime.complaints import UNAVAILABLE, Complaint
+from heim_runtime.logs import configure
+from heim_runtime.signals import handling
+
+__all__ = ["command"]
+
+
+def command(args: argparse.Namespace) -> int:
+    """Follow the cluster until SIGTERM or SIGINT.
+
+    Raises:
+        Complaint: The command line cannot be understood, there is no API server to speak to, or
+            another replica took the Lease.
+    """
+    options = Options.of(args, os.environ)
+    configure(args.log_level)
+    asyncio.run(_run(options))
+    return 0
+
+
+async def _run(options: Options) -> None:
+    try:
+        client = await Client.from_environment()
+    except Unconfigured as e:
+        raise Complaint(f"no API server to speak to: {e}", UNAVAILABLE) from e
+    async with client:
+        app = App(client, options)
+        with handling({signal.SIGTERM: app.stop, signal.SIGINT: app.stop}):
+            await app.run()
