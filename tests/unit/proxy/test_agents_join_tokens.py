@@ -60,6 +60,11 @@ def test_a_token_proves_its_own_row_and_no_other() -> None:
         "heim_jt_" + "é" * 16 + TEXT[24:],
         " " + TEXT,
     ],
-)
+    # Not the texts themselves: they are others in every process.
+    ids=[
+        "empty", "cut", "longer", "a line", "a service token", "dashes", "upper case",
+        "not ASCII", "indented",
+    ],
+)  # fmt: skip
 def test_what_is_not_exactly_a_token_is_none(text: str) -> None:
     assert parse(text) is None

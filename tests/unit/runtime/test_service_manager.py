@@ -65,7 +65,7 @@ def test_one_that_does_not_read_stops_nobody(listener: socket.socket) -> None:
         ({"WATCHDOG_USEC": "soon"}, None),
         ({}, None),
     ],
-    ids=str,
+    ids=["any", "ours", "another's", "none", "nonsense", "no manager"],
 )
 def test_the_watchdog_is_fed_twice_as_often_as_it_bites(
     environ: dict[str, str], every: float | None
