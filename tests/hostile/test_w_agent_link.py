@@ -53,7 +53,6 @@ from tests.fakes.lane_host import (
     stating,
     until,
 )
-from tests.fakes.loops import LOOPS
 from tests.fakes.middlebox import Way
 
 pytestmark = pytest.mark.asyncio
@@ -583,9 +582,8 @@ async def test_W23_the_key_stays_and_proofs_are_in_no_log(
         assert proof.encode() not in status
 
 
-@pytest.mark.parametrize("loop", LOOPS)
 async def test_W24_an_agent_that_was_lied_to_by_all_of_them_is_as_it_was(
-    tmp_path: Path, loop: str
+    tmp_path: Path,
 ) -> None:
     scripts = [
         stating(root=FOREIGN), stating(nonce="x"), refusing(Code.REVOKED), refusing(999, "?"),
