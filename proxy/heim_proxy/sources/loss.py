@@ -1,4 +1,4 @@
-"""Whether a source of documents is out of touch, said once when it begins and once when it ends."""
+"""Whether a source of documents is out of touch: each reason is said once, and that it is over."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ log = logging.getLogger(__name__)
 
 # A set of several ConfigMaps is half written for the moments between two writes.
 GRACE_S: Final = 5.0
+# An outage has a few reasons in turn (refused, then 503, then nothing). One that finds ever new
+# words must not fill the log.
+MAX_REASONS: Final = 8
 
 
 class Loss:
@@ -21,7 +24,7 @@ class Loss:
         self._source = source
         self._grace_s = grace_s
         self._since: float | None = None
-        self._told = False
+        self._told: set[str] = set()
         self.reason = ""
 
     def note(self, reason: str, *, now: float, passing: bool = False) -> None:
@@ -37,12 +40,14 @@ class Loss:
                 lost_s = round(now - self._since, 1)
                 facts = {"source": self._source, "lost_s": lost_s}
                 log.info("config.source_recovered", extra=facts)
-            self._since, self._told, self.reason = None, False, ""
+            self._since, self.reason = None, ""
+            self._told.clear()
             return
         if self._since is None:
             self._since = now
         if passing and now - self._since < self._grace_s:
             return
-        if not self._told:
+        if reason not in self._told and len(self._told) < MAX_REASONS:
+            self._told.add(reason)
             log.warning("config.source_lost", extra={"source": self._source, "reason": reason})
-        self._told, self.reason = True, reason
+        self.reason = reason
