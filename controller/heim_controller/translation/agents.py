@@ -16,7 +16,6 @@ from heim_controller.translation.objects import Key, Object, Ref, listed, mappin
 __all__ = ["read_agents"]
 
 
-
 def read_agents(context: Context) -> dict[Key, dict[str, Any]]:
     """Every Agent that can be accepted, as the configuration has it, by key and in order."""
     found: dict[Key, dict[str, Any]] = {}

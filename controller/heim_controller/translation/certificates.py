@@ -99,6 +99,10 @@ class _Chooser:
         """One entry of an Ingress's TLS section."""
         site = share.site
         hosts = self._allowed(share, entry)
+        refused = [host for host in entry.hosts if host not in hosts and host not in site.hosts]
+        if refused:
+            message = f"no certificate of namespace {site.namespace} is served for {refused[0]}"
+            self._context.findings.add(site.ref, "HostNotOwned", message, field=entry.field)
         self.found.hosts.update(hosts if entry.hosts else share.hosts)
         if not entry.secret or not (hosts or not entry.hosts):
             return

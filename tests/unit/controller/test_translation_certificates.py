@@ -108,6 +108,7 @@ def test_nor_one_for_the_login_host() -> None:
     made = app("shop/web", "a.test", entry("tls", "auth.example.test"))
     found = translated(*made, certificate("shop/tls", "auth.example.test"))
     assert shown(found) == []
+    assert reasons(found) == ["HostNotOwned"]
 
 
 def test_what_was_last_good_is_shown_while_the_secret_is_bad() -> None:
