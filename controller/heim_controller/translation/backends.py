@@ -18,7 +18,16 @@ from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.hosts import CATCH_ALL, canonical_host
 from heim_controller.translation.names import is_label, own_name
-from heim_controller.translation.objects import Key, Object, Ref, listed, mapping, seniority, text
+from heim_controller.translation.objects import (
+    Key,
+    Object,
+    Ref,
+    generation,
+    listed,
+    mapping,
+    seniority,
+    text,
+)
 from heim_controller.translation.paths import canonical_path, identity
 from heim_controller.translation.services import Unresolved
 from heim_controller.translation.sites import Rule, Site, Target
@@ -62,7 +71,8 @@ class BackendReader:
         host = self._context.host(ref, spec.get("host") or self._own_host(key), "spec.host")
         if host is None or host == CATCH_ALL:
             return None
-        site = Site(ref, seniority(found, key, "Backend"), own_name(*key), hosts={host: None})
+        age = seniority(found, key, "Backend")
+        site = Site(ref, age, own_name(*key), generation(found), hosts={host: None})
         try:
             self._read(site, spec, host)
         except _Unusable as error:

@@ -22,6 +22,7 @@ from heim_controller.translation.objects import (
     Object,
     Ref,
     annotations_of,
+    generation,
     listed,
     mapping,
     seniority,
@@ -61,7 +62,8 @@ class IngressReader:
             self._say(ref, "InvalidObject", f"{quoted(f'{key[0]}/{key[1]}')} is no object's name")
             return None
         spec = mapping(found.get("spec"))
-        site = Site(ref, seniority(found, key, "Ingress"), ingress_name(*key))
+        age = seniority(found, key, "Ingress")
+        site = Site(ref, age, ingress_name(*key), generation(found))
         self._options(site, annotations_of(found), spec)
         site.tls = self._tls(spec)
         if site.options.tcp:

@@ -18,6 +18,7 @@ __all__ = [
     "Objects",
     "Ref",
     "annotations_of",
+    "generation",
     "labels_of",
     "listed",
     "mapping",
@@ -106,6 +107,12 @@ def seniority(found: Object, key: Key, kind: str) -> tuple[str, str, str]:
     RFC 3339 times in UTC, which is what API servers write, sort as text.
     """
     return text(metadata(found).get("creationTimestamp")) or _NEVER, f"{key[0]}/{key[1]}", kind
+
+
+def generation(found: Object) -> int:
+    """The `metadata.generation` of an object; 0 when it has none."""
+    value = metadata(found).get("generation")
+    return value if isinstance(value, int) else 0
 
 
 def mapping(value: object) -> Mapping[str, Any]:

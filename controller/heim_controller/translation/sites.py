@@ -84,6 +84,7 @@ class Site:
     ref: Ref
     seniority: tuple[str, str, str]
     name: str
+    generation: int = 0
     options: Options = NONE
     public: bool = False
     closed: str = ""

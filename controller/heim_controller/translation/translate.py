@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from heim_controller.translation.access import Openable, read_roles
@@ -22,7 +22,7 @@ from heim_controller.translation.diagnostics import Diagnostic
 from heim_controller.translation.document import backends_of
 from heim_controller.translation.ingresses import IngressReader
 from heim_controller.translation.merging import Merged, merge
-from heim_controller.translation.objects import Key, Object, Objects, Ref, metadata
+from heim_controller.translation.objects import Key, Object, Objects, Ref, generation
 from heim_controller.translation.reasons import REASONS, Severity
 from heim_controller.translation.settings import Settings
 from heim_controller.translation.sites import Site
@@ -121,7 +121,7 @@ def _translate(
         document=document,
         secrets=frozenset(certificates.secrets),
         diagnostics=diagnostics,
-        served=tuple(_served(context, merged, diagnostics)),
+        served=_served(context, merged, diagnostics),
         owners=merged.owners.hosts,
     )
 
@@ -155,7 +155,7 @@ def _openable(backends: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Open
 
 def _served(
     context: Context, merged: Merged, diagnostics: Iterable[Diagnostic]
-) -> Iterator[Served]:
+) -> tuple[Served, ...]:
     """What became of every object that is ours."""
     accepted: dict[Ref, bool] = {}
     resolved: dict[Ref, bool] = {}
@@ -165,18 +165,19 @@ def _served(
             resolved[one.ref] = False
         elif meaning.severity is Severity.ERROR:
             accepted[one.ref] = False
-    hosts = {
-        share.site.ref: tuple(sorted({*share.rules, *share.streams})) for share in merged.shares
-    }
-    for ref, found in sorted(_ours(context), key=itemgetter(0)):
-        generation = metadata(found).get("generation")
-        yield Served(
-            ref,
-            generation if isinstance(generation, int) else 0,
-            hosts.get(ref, ()),
-            accepted.get(ref, True),
-            resolved.get(ref, True),
-        )
+    known: dict[Ref, Served] = {}
+    for share in merged.shares:
+        ref = share.site.ref
+        hosts = tuple(share.rules) if not share.streams else (*share.rules, *share.streams)
+        if len(hosts) > 1:
+            hosts = tuple(sorted(set(hosts)))
+        ok, found = accepted.get(ref, True), resolved.get(ref, True)
+        known[ref] = Served(ref, share.site.generation, hosts, ok, found)
+    for ref, made in _ours(context):
+        if ref not in known:
+            ok, found = accepted.get(ref, True), resolved.get(ref, True)
+            known[ref] = Served(ref, generation(made), (), ok, found)
+    return tuple(sorted(known.values()))
 
 
 def _ours(context: Context) -> Iterator[tuple[Ref, Object]]:

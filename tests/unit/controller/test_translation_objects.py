@@ -5,6 +5,7 @@ from __future__ import annotations
 from heim_controller.translation.objects import (
     Ref,
     annotations_of,
+    generation,
     labels_of,
     listed,
     mapping,
@@ -31,6 +32,12 @@ def test_the_older_one_comes_first_then_the_name() -> None:
         space, bare = name.split("/")
         found.append(seniority(ingress(name, created=created), (space, bare), "Ingress"))
     assert [one[1] for one in sorted(found)] == ["b/x", "a/x", "a/y", "a/a"]
+
+
+def test_the_generation_is_a_number() -> None:
+    assert generation(ingress("a/b")) == 1
+    assert generation({}) == 0
+    assert generation({"metadata": {"generation": "2"}}) == 0
 
 
 def test_an_object_is_shown_with_its_kind() -> None:
