@@ -23,6 +23,7 @@ ENVIRONMENT: Final = (
     "HEIM_CONTROLLER_DOMAIN",
     "HEIM_CONTROLLER_HEALTH_ADDRESS",
     "HEIM_CONTROLLER_INGRESS_WITHOUT_CLASS",
+    "HEIM_CONTROLLER_LEASE_DURATION",
     "HEIM_CONTROLLER_LOGIN_HOST",
     "HEIM_CONTROLLER_PROVIDERS",
     "HEIM_CONTROLLER_PROXY",
@@ -117,6 +118,12 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         metavar="NAMESPACE",
         action="append",
         help="one of those namespaces; may be repeated [HEIM_CONTROLLER_SECRETS_NAMESPACES]",
+    )
+    run.add_argument(
+        "--lease-duration",
+        metavar="SECONDS",
+        help="how long another replica waits for a leader that is silent "
+        "[HEIM_CONTROLLER_LEASE_DURATION; default: 15]",
     )
     run.add_argument(
         "--health-address",

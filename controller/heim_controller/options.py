@@ -42,6 +42,7 @@ class Options:
         secrets: Where TLS Secrets may be read, beside the Proxy's own namespace.
         secrets_namespaces: Those namespaces, for the mode of that name.
         health: Host and port to serve /livez, /readyz and /metrics on.
+        lease_s: How long others wait for a leader that is silent, in whole seconds.
         pod: What this replica is called, in the Lease and in Events.
     """
 
@@ -53,6 +54,7 @@ class Options:
     secrets: SecretsMode = "namespaces"
     secrets_namespaces: tuple[str, ...] = ()
     health: tuple[str, int] = ("127.0.0.1", 9441)
+    lease_s: int = 15
     pod: str = "heim-controller"
 
     @property
@@ -94,6 +96,7 @@ class Options:
             secrets=cast(SecretsMode, mode),
             secrets_namespaces=tuple(dict.fromkeys(namespaces)),
             health=_place(said.one("health_address", "HEALTH_ADDRESS") or _DEFAULT_HEALTH),
+            lease_s=_lease(said.one("lease_duration", "LEASE_DURATION") or "15"),
             pod=environ.get("POD_NAME") or socket.gethostname(),
         )
 
@@ -208,6 +211,13 @@ def _address(value: str) -> str:
         return str(ipaddress.ip_address(value))
     except ValueError:
         return _host("--publish-address", value)
+
+
+def _lease(value: str) -> int:
+    # As long as the longest that candidates believe in.
+    if not (value.isascii() and value.isdigit()) or not 1 <= int(value) <= 300:
+        raise UsageError(f"--lease-duration {value!r} is not a number of seconds from 1 to 300")
+    return int(value)
 
 
 def _place(value: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ import signal
 from heim_controller.app import App
 from heim_controller.kube.client import Client
 from heim_controller.kube.errors import Unconfigured
+from heim_controller.kube.lease import Terms
 from heim_controller.options import Options
 from heim_runtime.complaints import UNAVAILABLE, Complaint
 from heim_runtime.logs import configure
@@ -37,6 +38,11 @@ async def _run(options: Options) -> None:
     except Unconfigured as e:
         raise Complaint(f"no API server to speak to: {e}", UNAVAILABLE) from e
     async with client:
-        app = App(client, options)
+        app = App(client, options, terms=_terms(options.lease_s))
         with handling({signal.SIGTERM: app.stop, signal.SIGINT: app.stop}):
             await app.run()
+
+
+def _terms(lease_s: int) -> Terms:
+    """client-go's proportions: 15 seconds to wait, 10 to renew in, 2 between tries."""
+    return Terms(lease=lease_s, renew=lease_s * 2 / 3, retry=lease_s * 2 / 15)

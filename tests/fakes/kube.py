@@ -207,6 +207,8 @@ class FakeKube:
             resource.plural + (f"/{sub}" if sub else ""),
             request.headers.get("Authorization", "").partition(" ")[2],
             query,
+            namespace,
+            name,
         )
         if asked.token not in self.tokens:
             raise Denied(401, "Unauthorized", "Unauthorized")

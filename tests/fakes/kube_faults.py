@@ -19,12 +19,16 @@ class Asked:
         plural: "ingresses"; "ingresses/status" for the subresource.
         token: The bearer token, "" without.
         query: Its parameters.
+        namespace: Of the object or the list; "" for all.
+        name: Of the object; "" for lists and watches.
     """
 
     verb: str
     plural: str
     token: str
     query: dict[str, str]
+    namespace: str = ""
+    name: str = ""
 
 
 @dataclass
