@@ -23,7 +23,6 @@ from heim_controller.metrics import Readings
 from heim_controller.options import Options
 from heim_controller.translation.objects import Ref
 from heim_runtime.clock import Clock
-from heim_runtime.complaints import Complaint
 from heim_runtime.tasks import cancel, spawn
 from heim_runtime.version import version
 
@@ -35,7 +34,7 @@ log = logging.getLogger(__name__)
 # waits for 30.
 STOP_S: Final = 12.0
 
-_FAILED: Final = 1
+_LOST: Final = 1
 
 
 class App:
@@ -82,16 +81,17 @@ class App:
         )
         self._options = options
         self._stopped = asyncio.Event()
+        self._lost = False
 
     def stop(self) -> None:
         """Have `run` return: what is being written ends, and the Lease is given back."""
         self._stopped.set()
 
-    async def run(self) -> None:
-        """Follow the cluster until `stop`.
+    async def run(self) -> int:
+        """Follow the cluster until `stop`; returns an exit status, 1 when the Lease was lost.
 
         Raises:
-            Complaint: The Lease was lost, or the health address cannot be used.
+            Complaint: The health address cannot be used.
         """
         async with self.health:
             host, port = self.health.place
@@ -104,13 +104,9 @@ class App:
                     "version": version(),
                 },
             )
-            following: asyncio.Task[Complaint | None] = spawn(
-                "controller.caches", self._caches.run()
-            )
+            following = spawn("controller.caches", self._caches.run())
             standing = spawn("controller.election", self._stand())
-            stopping: asyncio.Task[Complaint | None] = spawn(
-                "controller.stop", self._until_stopped()
-            )
+            stopping = spawn("controller.stop", self._until_stopped())
             try:
                 done, _ = await asyncio.wait(
                     {following, standing, stopping}, return_when=asyncio.FIRST_COMPLETED
@@ -120,21 +116,19 @@ class App:
                 await cancel([standing], timeout_s=STOP_S)
                 await cancel([following, stopping])
             for task in done:
-                complaint = task.result()
-                if complaint is not None:
-                    raise complaint
+                task.result()
         log.info("controller.stopped")
+        return _LOST if self._lost else 0
 
     async def _until_stopped(self) -> None:
         await self._stopped.wait()
 
-    async def _stand(self) -> Complaint | None:
+    async def _stand(self) -> None:
         try:
             await self._election.run(self.leader.lead)
         except LeadershipLost as e:
-            log.error("controller.lease_lost", extra={"error": str(e)})  # noqa: TRY400 - said
-            return Complaint(f"another replica may lead now: {e}", _FAILED)
-        return None
+            self._lost = True
+            log.warning("controller.lease_lost", extra={"error": str(e)})
 
     def _touched(self, ref: Ref, whole: bool) -> None:
         self.leader.touched(ref, whole)

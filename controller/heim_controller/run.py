@@ -20,19 +20,17 @@ __all__ = ["command"]
 
 
 def command(args: argparse.Namespace) -> int:
-    """Follow the cluster until SIGTERM or SIGINT.
+    """Follow the cluster until SIGTERM or SIGINT; 1 when another replica may lead now.
 
     Raises:
-        Complaint: The command line cannot be understood, there is no API server to speak to, or
-            another replica took the Lease.
+        Complaint: The command line cannot be understood, or there is no API server to speak to.
     """
     options = Options.of(args, os.environ)
     configure(args.log_level)
-    asyncio.run(_run(options))
-    return 0
+    return asyncio.run(_run(options))
 
 
-async def _run(options: Options) -> None:
+async def _run(options: Options) -> int:
     try:
         client = await Client.from_environment()
     except Unconfigured as e:
@@ -40,7 +38,7 @@ async def _run(options: Options) -> None:
     async with client:
         app = App(client, options, terms=_terms(options.lease_s))
         with handling({signal.SIGTERM: app.stop, signal.SIGINT: app.stop}):
-            await app.run()
+            return await app.run()
 
 
 def _terms(lease_s: int) -> Terms:

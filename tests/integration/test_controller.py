@@ -151,6 +151,7 @@ async def _at_least(value: Awaitable[float], limit: float) -> bool:
 
 
 async def test_what_concerns_nobody_is_not_even_translated(kube: FakeKube, tmp_path: Path) -> None:
+    populate(kube.store, kube_objects.namespace("other"))
     async with running(kube, tmp_path) as controller:
         await true(lambda: address(kube, "shop/web") == HERE)
         before = await controller.metric("heim_controller_translations_total")
@@ -249,7 +250,7 @@ async def test_a_secret_is_mirrored_kept_when_it_turns_bad_and_removed_when_unus
         return store.get(resources.SECRETS, "shop.safe", "heim") or {}
 
     async with running(kube, tmp_path, "--secrets=namespaces", "--secrets-namespace=shop"):
-        await true(mirror)
+        await true(lambda: mirror() and document(store))
         assert mirror()["data"] == {key: first["data"][key] for key in ("tls.crt", "tls.key")}
         assert mirror()["metadata"]["labels"] == {"heim.dev/part-of": CONFIG_MAP}
         assert mirror()["metadata"]["ownerReferences"][0]["name"] == "main"
@@ -443,6 +444,7 @@ async def test_a_certificate_is_asked_for_when_the_proxy_names_an_issuer(
         assert made["spec"]["issuerRef"]["kind"] == "ClusterIssuer"
         populate(kube.store, tls_secret("heim/main-tls", make_pair("auth.example.test")))
         await true(lambda: kube.store.get(resources.SECRETS, "heim.main-tls", "heim"))
-        found = document(kube.store)
-        assert found is not None
-        assert found["tls"]["certificates"] == [{"secret": "heim.main-tls"}]
+        await true(
+            lambda: (document(kube.store) or {})["tls"]["certificates"]
+            == [{"secret": "heim.main-tls"}]
+        )
