@@ -19,9 +19,10 @@ from heim_config.problems import ConfigError, Finding, Problem
 from heim_config.source import DOCUMENT_KEYS, Source
 from heim_config.strict_json import NotStrictJsonError, read_object
 
-__all__ = ["Boot", "combine", "digest_of", "read_boot", "read_document"]
+__all__ = ["MAX_DOCUMENT_BYTES", "Boot", "combine", "digest_of", "read_boot", "read_document"]
 
 MAX_DOCUMENT_BYTES: Final = MAX_BYTES
+"""As large as a whole configuration may be: nine ConfigMaps nearly full."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

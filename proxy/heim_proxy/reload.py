@@ -17,6 +17,7 @@ from heim_config.problems import ConfigError, Problem
 from heim_proxy.observe.metrics import Metrics
 from heim_proxy.sources.base import Loaded, Rejected, Source, Update
 from heim_runtime.clock import Clock, SystemClock
+from heim_runtime.collector import without_collecting
 
 __all__ = ["Failure", "Reloader", "Status"]
 
@@ -180,7 +181,7 @@ class Reloader(Generic[S]):
         config, waiting = self._without_restart(update.config)
         try:
             # In a thread: with thousands of backends it takes longer than anybody may wait.
-            snapshot = await asyncio.to_thread(self._build, config)
+            snapshot = await asyncio.to_thread(self._made, config)
             self._swap(snapshot)
         except ConfigError as error:
             self._source.refused()
@@ -193,6 +194,10 @@ class Reloader(Generic[S]):
             return self._rejected((Problem(self._source.name, None, "", text),))
         self._applied(update, config, waiting)
         return ()
+
+    def _made(self, config: Config) -> S:
+        with without_collecting():
+            return self._build(config)
 
     def _without_restart(self, config: Config) -> tuple[Config, tuple[str, ...]]:
         """`config` with what only a restart can change as it was at the start (decision 23)."""

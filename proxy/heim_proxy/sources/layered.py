@@ -21,6 +21,7 @@ from heim_proxy.sources.document import Sheet
 from heim_proxy.sources.feed import Feed
 from heim_proxy.sources.file import INTERVAL_S, FileSource
 from heim_proxy.sources.kept import KeptCopy
+from heim_runtime.collector import without_collecting
 from heim_runtime.tasks import cancel, spawn
 
 __all__ = ["LayeredSource"]
@@ -180,7 +181,8 @@ class LayeredSource:
         if boot.source != self._boot.source:
             raise ConfigError([Problem(str(path), None, "source", "was changed: needs a restart")])
         name = self._feed.name
-        config = combine(boot, read_document(sheet.content, name=name), name=name)
+        with without_collecting():
+            config = combine(boot, read_document(sheet.content, name=name), name=name)
         return Loaded(config, digest_of(boot, sheet.sha256), sheet.sha256)
 
 
