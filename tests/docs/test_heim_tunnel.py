@@ -96,7 +96,10 @@ def test_every_step_of_the_doctor_is_explained() -> None:
 
 def _said() -> Iterator[str]:
     """Every piece of text in the sources of what heim-tunnel may print."""
-    for where in ("tunnel-cli/heim_tunnel", "proxy/heim_proxy/tunnel", "proxy/heim_wire"):
+    for where in (
+        "tunnel-cli/heim_tunnel", "proxy/heim_proxy/tunnel", "proxy/heim_proxy/agents",
+        "proxy/heim_wire", "proxy/heim_runtime",
+    ):  # fmt: skip
         for path in (ROOT / where).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str):
