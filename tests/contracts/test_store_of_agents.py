@@ -130,6 +130,15 @@ async def test_a_group_has_several_keys_and_ends_none(store: Store) -> None:
     assert await store.revocations(0) == []
 
 
+async def test_one_machine_of_a_group_is_found_by_its_key(store: Store) -> None:
+    await store.enrol(ROW, group=True, replace=False)
+    await store.enrol(OTHER, group=True, replace=False)
+    await store.enrol(replace(ROW, sid="a3", subject="office"), **ALONE)
+    assert await store.list_enrolments("desktop", key=ROW.secret_hash) == [ROW]
+    await store.end_session("a1", reason="revoked", now=1015.0)
+    assert await store.list_enrolments("desktop", key=ROW.secret_hash) == []
+
+
 @pytest.mark.parametrize("replaces", [False, True])
 async def test_a_key_that_is_enrolled_keeps_its_enrolment(store: Store, replaces: bool) -> None:
     """An agent whose join was answered into a dead connection joins again with a new token."""

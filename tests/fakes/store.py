@@ -240,9 +240,9 @@ class MemoryStore:
         self.sessions[holds.sid] = holds
         return Enrolment(holds, tuple(ended))
 
-    async def list_enrolments(self, name: str) -> Sequence[SessionRow]:
+    async def list_enrolments(self, name: str, *, key: bytes | None = None) -> Sequence[SessionRow]:
         await self._answer("list_enrolments")
-        return self._enrolled(name)
+        return [row for row in self._enrolled(name) if key in (None, row.secret_hash)]
 
     def _enrolled(self, name: str) -> list[SessionRow]:
         found = [

@@ -169,8 +169,8 @@ class Enrolments:
         if grant is None:
             refusal = not_configured(f"agent {row.agent}")
         elif not grant.group:
-            others = [one for one in await self.live(row.agent) if not _is(one, key.thumbprint)]
-            refusal = name_taken(row.agent) if others else None
+            keys = {one.secret_hash for one in await self.live(row.agent)}
+            refusal = name_taken(row.agent) if keys - {key.thumbprint} else None
         return Waiting(
             name=row.agent,
             fingerprint=key.fingerprint,
@@ -221,7 +221,8 @@ class Enrolments:
 
     async def bound(self, name: str, thumbprint: bytes) -> SessionRow | None:
         """The enrolment that binds a name to a key and has not ended; None when there is none."""
-        return next((row for row in await self.live(name) if _is(row, thumbprint)), None)
+        found = await in_time(self._store.list_enrolments(name, key=thumbprint))
+        return next(iter(found), None)
 
     async def _token(self, token: str, now: float) -> JoinTokenRow:
         presented = join_tokens.parse(token)
@@ -298,7 +299,3 @@ def _key(csr: bytes) -> AgentKey:
     except BadRequestError as error:
         hint = "is this a heim-agent of the same version?"
         raise JoinRefused(Refusal.BAD_CSR, str(error), hint) from None
-
-
-def _is(row: SessionRow, thumbprint: bytes) -> bool:
-    return row.secret_hash == thumbprint

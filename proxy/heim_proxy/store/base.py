@@ -309,8 +309,8 @@ class Store(Protocol):
             token: Id of the join token that must be good, and is used by it; empty for none.
         """
 
-    async def list_enrolments(self, name: str) -> Sequence[SessionRow]:
-        """The enrolments of an agent that have not ended, newest first."""
+    async def list_enrolments(self, name: str, *, key: bytes | None = None) -> Sequence[SessionRow]:
+        """The enrolments of an agent that have not ended, newest first; of one key if given."""
 
     async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
         """Bind an e-mail to the first (issuer, subject) seen with it."""

@@ -74,6 +74,8 @@ _MIGRATIONS: Final = (
     ALTER TABLE devices ADD COLUMN agent TEXT NOT NULL DEFAULT '';
     ALTER TABLE devices ADD COLUMN key BLOB NOT NULL DEFAULT x'';
     ALTER TABLE devices ADD COLUMN version TEXT NOT NULL DEFAULT '';
+    CREATE INDEX sessions_enrolled ON sessions (secret_hash)
+        WHERE kind = 'agent' AND ended IS NULL;
     """,
 )
 """Entry n takes a file from version n to n + 1; an entry that was released is never edited."""

@@ -35,7 +35,7 @@ def insert(db: sqlite3.Connection, row: SessionRow) -> None:
 
 
 def select(
-    db: sqlite3.Connection, where: str, values: Mapping[str, str | float | None]
+    db: sqlite3.Connection, where: str, values: Mapping[str, str | bytes | float | None]
 ) -> list[SessionRow]:
     """The sessions that the clause `where` (a constant) selects."""
     query = f"SELECT {_COLUMNS} FROM sessions {where}"  # noqa: S608

@@ -244,8 +244,10 @@ class SqliteStore:
             lambda db: enrolments.enrol(db, row, group=group, replace=replace, token=token)
         )
 
-    async def list_enrolments(self, name: str) -> Sequence[SessionRow]:
-        """The enrolments of an agent that have not ended, newest first."""
+    async def list_enrolments(self, name: str, *, key: bytes | None = None) -> Sequence[SessionRow]:
+        """The enrolments of an agent that have not ended, newest first; of one key if given."""
+        if key is not None:
+            return await self._read(lambda db: enrolments.of_key(db, name, key))
         return await self._read(lambda db: enrolments.of(db, name))
 
     async def pin(self, email: str, *, issuer: str, subject: str, now: float) -> PinResult:
