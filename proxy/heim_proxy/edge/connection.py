@@ -90,6 +90,7 @@ class Front(asyncio.BufferedProtocol):
         "keep_alive",
         "logged_block",
         "logged_kind",
+        "parked",
         "peer",
         "request_id",
         "secure",
@@ -127,6 +128,8 @@ class Front(asyncio.BufferedProtocol):
         self._deadline = 0.0
         self._deadline_kind = ""
         self._stall_deadline = math.inf
+        # Nothing is due, and the sweep passes us over.
+        self.parked = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """asyncio: the connection is ready, TLS included."""
@@ -438,6 +441,8 @@ class Front(asyncio.BufferedProtocol):
         self._deadline = 0.0
         self._expect_s = seconds
         self._deadline_kind = kind
+        if self.parked:
+            self.edge.unpark(self)
 
     def check(self, now: float) -> None:
         """The sweep: act on a deadline that has passed. `now` is loop time in seconds."""
@@ -448,6 +453,8 @@ class Front(asyncio.BufferedProtocol):
             self._stalled()
         elif now >= self._deadline:
             self._late()
+        else:
+            self.parked = self._deadline == self._stall_deadline == math.inf
 
     def _stalled(self) -> None:
         if self.exchange is not None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import cast
@@ -9,7 +10,7 @@ import pytest
 
 from heim_proxy.edge.connection import Front
 from heim_proxy.edge.dial import EndpointDialer
-from heim_proxy.edge.limits import KEEP_ALIVE_S, POOL_IDLE_S, SWEEP_S
+from heim_proxy.edge.limits import GOODBYE_S, KEEP_ALIVE_S, POOL_IDLE_S, SWEEP_S, WRITE_STALL_S
 from heim_proxy.edge.pool import Pool
 from tests.fakes.snapshots import app, configured, role, snapshot
 from tests.unit.edge.wires import OK, Theatre, theatre, turns
@@ -147,6 +148,40 @@ class TestSweep:
         finally:
             sweep.cancel()
             stage.edge._fronts.discard(cast("Front", unwell))
+
+    async def test_one_that_waits_for_nothing_is_passed_over_until_it_does(
+        self, stage: Theatre
+    ) -> None:
+        """Ten thousand agents do nothing; when one is to go, that has to be soon."""
+        client, now = stage.client(), stage.edge.loop.time()
+        client.front.expect(math.inf, "lane")
+        stage.edge._check_fronts(now)
+        assert stage.edge._parked == {client.front}
+        client.front.expect(GOODBYE_S, "flush")
+        assert not stage.edge._parked
+        stage.edge._check_fronts(now + SWEEP_S)
+        stage.edge._check_fronts(now + SWEEP_S * 2)
+        assert client.wire.aborted
+
+    async def test_one_that_is_passed_over_may_stall_no_longer_than_others(
+        self, stage: Theatre
+    ) -> None:
+        client, now = stage.client(), stage.edge.loop.time()
+        client.front.expect(math.inf, "lane")
+        stage.edge._check_fronts(now)
+        client.front.pause_writing()
+        stage.edge._check_fronts(now + WRITE_STALL_S - 2)
+        assert not client.wire.aborted
+        stage.edge._check_fronts(now + WRITE_STALL_S + 12)
+        assert client.wire.aborted
+
+    async def test_one_that_is_passed_over_can_go(self, stage: Theatre) -> None:
+        client = stage.client()
+        client.front.expect(math.inf, "lane")
+        stage.edge._check_fronts(stage.edge.loop.time())
+        client.front.connection_lost(None)
+        assert not stage.edge._parked
+        assert not stage.edge._fronts
 
     async def test_it_checks_connections_pools_and_decisions(self, stage: Theatre) -> None:
         idle, busy = stage.client(), stage.client()
