@@ -1,0 +1,1 @@
+"""Our own kinds as CustomResourceDefinitions, and what writes them into the chart."""
