@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from heim_config.model import Config
 from heim_config.problems import Problem
+from heim_proxy.sources.document import Sheet
 
-__all__ = ["Loaded", "Rejected", "Source", "Update"]
+__all__ = ["Feed", "Loaded", "Rejected", "Source", "Update"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +88,40 @@ class Source(Protocol):
 
         They have a watcher of their own otherwise, which knows only those that are in use.
         """
+        ...
+
+
+class Feed(Protocol):
+    """What brings configuration documents: the latest complete one, for as long as `run` runs."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the document: the ConfigMap, or the directory."""
+        ...
+
+    @property
+    def secrets(self) -> Path:
+        """The directory with a directory for each Secret."""
+        ...
+
+    @property
+    def sheet(self) -> Sheet | None:
+        """The latest complete document; None until there was one."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why there may be a later one, in one line; "" when there is none."""
+        ...
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Follow until cancelled, calling `changed` each time when `sheet` is another one."""
+        ...
+
+    async def provide(self, names: frozenset[str]) -> None:
+        """See that these Secrets are in `secrets`, as far as they exist, from now on."""
+        ...
+
+    async def drop_others(self, names: frozenset[str]) -> None:
+        """Only these Secrets are needed any more."""
         ...

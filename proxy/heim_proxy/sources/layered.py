@@ -16,9 +16,8 @@ from typing import Final
 from heim_config.layers import Boot, combine, digest_of, read_boot, read_document
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Problem
-from heim_proxy.sources.base import Loaded, Update
+from heim_proxy.sources.base import Feed, Loaded, Update
 from heim_proxy.sources.document import Sheet
-from heim_proxy.sources.feed import Feed
 from heim_proxy.sources.file import INTERVAL_S, FileSource
 from heim_proxy.sources.kept import KeptCopy
 from heim_runtime.collector import without_collecting
