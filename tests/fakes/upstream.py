@@ -56,7 +56,7 @@ Script = Callable[["Received", asyncio.StreamReader, asyncio.StreamWriter], Awai
 
 @dataclass
 class Upstream:
-    """Serves 127.0.0.1 on a free port. `script` may write by itself, or return an answer.
+    """Serves 127.0.0.1, or another `address`, on a free port. `script` may write by itself, or return an answer.
 
     Returning None closes the connection without (further) answer.
     """
@@ -67,15 +67,16 @@ class Upstream:
     open: int = 0
     closed: int = 0
     port: int = 0
+    address: str = "127.0.0.1"
     _server: asyncio.Server | None = None
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.address}:{self.port}"
 
     async def start(self) -> Upstream:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, self.address, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

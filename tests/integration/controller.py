@@ -96,10 +96,15 @@ class Controller:
 
 @asynccontextmanager
 async def running(
-    kube: FakeKube, directory: Path, *args: str, pod: str = "pod-1"
+    kube: FakeKube,
+    directory: Path,
+    *args: str,
+    pod: str = "pod-1",
+    program: tuple[str, ...] = (HEIM_CONTROLLER,),
+    ca: str = "",
 ) -> AsyncIterator[Controller]:
-    """A replica for the length of the block."""
-    config = kubeconfig(directory / f"{pod}.kubeconfig", kube.url, token="secret-token")
+    """A replica for the length of the block; `ca` is a file with the authority of the server."""
+    config = kubeconfig(directory / f"{pod}.kubeconfig", kube.url, token="secret-token", ca=ca)
     log = directory / f"{pod}.log"
     flags = (
         "--proxy=heim/main", "--domain=example.test", "--provider=idp",
@@ -107,13 +112,19 @@ async def running(
     )  # fmt: skip
     with log.open("wb") as stderr:
         process = await asyncio.create_subprocess_exec(
-            HEIM_CONTROLLER,
+            *program,
             "run",
             *flags,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=stderr,
-            env={**os.environ, "KUBECONFIG": str(config), "POD_NAME": pod},
+            # No pod, although the test may say so to others.
+            env={
+                **os.environ,
+                "KUBERNETES_SERVICE_HOST": "",
+                "KUBECONFIG": str(config),
+                "POD_NAME": pod,
+            },
         )
     found = Controller(pod, log, process)
     try:
