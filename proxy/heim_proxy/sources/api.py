@@ -124,6 +124,7 @@ class Api:
         self._read_at = 0.0
         self._session: aiohttp.ClientSession | None = None
         self._lock = asyncio.Lock()
+        self._watches: set[aiohttp.ClientResponse] = set()
 
     @property
     def pace(self) -> Pace:
@@ -179,6 +180,7 @@ class Api:
             "timeoutSeconds": str(max(1, round(duration_s))),
         }
         response = await self._get(wanted, query)
+        self._watches.add(response)
         try:
             yield None
             async for line in _lines(response):
@@ -188,6 +190,7 @@ class Api:
         finally:
             # The rest of a watch never comes: its connection is of no use to anybody.
             response.close()
+            self._watches.discard(response)
 
     async def _get(self, wanted: Selection, query: Mapping[str, str]) -> aiohttp.ClientResponse:
         """An answer of status 200; the caller releases it."""
@@ -260,14 +263,16 @@ class Api:
 
     async def _reconnect(self, credentials: Credentials) -> None:
         context = await asyncio.to_thread(_context, credentials.ca)
-        if self._session is not None:
-            await self._session.close()
+        await self.close()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context), cookie_jar=aiohttp.DummyCookieJar()
         )
 
     async def close(self) -> None:
         """Close every connection, watches included; idempotent."""
+        # Closing a session alone leaves whoever reads a watch waiting, without a deadline even.
+        for response in tuple(self._watches):
+            response.close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
