@@ -51,7 +51,7 @@ def render(kind: Kind) -> str:
     made = kind.definition
     [version] = made["spec"]["versions"]
     selectable = version.pop("selectableFields", None)
-    begin = _BEGIN % made["metadata"]["name"]
+    begin: str = _BEGIN % made["metadata"]["name"]
     body = _yaml({"spec": made["spec"]})
     if selectable is not None:
         body += (
