@@ -64,12 +64,11 @@ def read_pair(secret: Manifest, *, now: float) -> Pair:
     """
     chain = _certificates(_decoded(secret, "tls.crt"))
     leaf = chain[0]
+    secret_key = _decoded(secret, "tls.key")
     try:
         # The long check of RSA keys (20 ms each) finds nothing that the comparison below and the
         # proxy's OpenSSL do not.
-        key = load_pem_private_key(
-            _decoded(secret, "tls.key"), None, unsafe_skip_rsa_key_validation=True
-        )
+        key = load_pem_private_key(secret_key, None, unsafe_skip_rsa_key_validation=True)
         same = _encoded(key.public_key()) == _encoded(leaf.public_key())
     except _UNUSABLE as e:
         raise BadPairError("tls.key holds no key that can be read") from e

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from heim_agent.arguments import build_parser as build_agent_parser
 from heim_agent.config import TOP_FIELDS
 from heim_agent.targets import FIELDS
+from heim_controller.arguments import build_parser as build_controller_parser
+from heim_controller.metrics import FAMILIES as CONTROLLER_FAMILIES
 from heim_proxy.access.patterns import compile_pattern
 from heim_proxy.cli.main import build_parser
 from heim_proxy.identity.dialects import DIALECTS
@@ -24,7 +26,14 @@ from tests.docs.kubernetes import KUBERNETES_BLOCKS
 from tests.docs.pages import HANDWRITTEN
 from tests.docs.wire import WIRE_BLOCKS
 
-__all__ = ["BLOCKS", "agent_commands", "commands", "rewritten", "tunnel_commands"]
+__all__ = [
+    "BLOCKS",
+    "agent_commands",
+    "commands",
+    "controller_commands",
+    "rewritten",
+    "tunnel_commands",
+]
 
 _BLOCK = re.compile(
     r"(<!-- begin generated: (\w+) -->\n).*?(<!-- end generated: \2 -->)", re.DOTALL
@@ -47,6 +56,11 @@ def tunnel_commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
 def agent_commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     """The same of heim-agent."""
     yield from _below(build_agent_parser())
+
+
+def controller_commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """The same of heim-controller."""
+    yield from _below(build_controller_parser())
 
 
 def _below(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -109,6 +123,14 @@ def _metric_table() -> str:
     return "\n".join(rows)
 
 
+def _controller_metric_table() -> str:
+    rows = ["| metric | type | labels | |", "| --- | --- | --- | --- |"]
+    for family in CONTROLLER_FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{family.name}` | {family.kind} | {labels} | {family.help} |")
+    return "\n".join(rows)
+
+
 def _family_table() -> str:
     rows = ["| product | everything that begins with | names |", "| --- | --- | --- |"]
     for product, family in IDENTITY_FAMILIES.items():
@@ -145,6 +167,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "agent_commands": lambda: _command_table(agent_commands()),
     "agent_toml": _agent_toml_table,
     "commands": lambda: _command_table(commands()),
+    "controller_commands": lambda: _command_table(controller_commands()),
+    "controller_metrics": _controller_metric_table,
     "dialects": _dialect_table,
     "families": _family_table,
     "metrics": _metric_table,
