@@ -64,7 +64,9 @@ class LayeredSource:
         )
         self._arrived = asyncio.Event()
         self._following: asyncio.Task[None] | None = None
+        # The document to load, and the one that was loaded last.
         self._sheet: Sheet | None = None
+        self._loaded: Sheet | None = None
         self._refused = False
 
     @property
@@ -117,11 +119,12 @@ class LayeredSource:
                 await self._feed.provide(names)
             yield update
             if isinstance(update, Loaded) and not self._refused:
-                await self._in_force(update, names)
+                await self._in_force(names)
                 copy = None
             elif copy is not None:
                 # What is there cannot be used, and nothing is in force yet.
                 self._take_copy(copy, "the document cannot be used")
+                self._files.look()
                 copy = None
 
     async def _begin(self) -> Sheet | None:
@@ -140,7 +143,6 @@ class LayeredSource:
         facts = {"source": self._feed.name, "document_hash": copy.sha256, "reason": reason}
         log.warning("config.kept_copy", extra=facts)
         self._sheet = copy
-        self._files.look()
 
     async def _follow(self) -> None:
         while True:
@@ -157,24 +159,24 @@ class LayeredSource:
         if before is not None and before != self._sheet:
             self._files.look()
 
-    async def _in_force(self, update: Loaded, names: frozenset[str]) -> None:
+    async def _in_force(self, names: frozenset[str]) -> None:
         await self._feed.drop_others(names)
-        sheet, latest = self._sheet, self._feed.sheet
-        if sheet is None or sheet.sha256 != update.document_hash:
+        sheet, latest = self._loaded, self._feed.sheet
+        if sheet is None:
             return
         try:
             await asyncio.to_thread(self._kept.write, sheet)
         except OSError as error:
             facts = {"file": str(self._kept.path), "reason": error.strerror or str(error)}
             log.warning("config.copy_failed", extra=facts)
-        if latest is not None and latest != sheet:
+        if latest is not None and self._sheet == sheet != latest:
             # The kept copy is in force: say again what is wrong with what should be.
             self._sheet = latest
             self._files.look()
 
     def _read(self, path: Path) -> Loaded:
         """Put both layers together; runs in a thread."""
-        sheet = self._sheet
+        sheet = self._loaded = self._sheet
         assert sheet is not None
         boot = read_boot(path)
         if boot.source != self._boot.source:
