@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from heim_wire.aio.alarms import alarms
 from heim_wire.errors import Code, WireError
 from heim_wire.events import Accepted, Closed, Data, Dead, Drained, Ended, Reset
 
@@ -97,6 +98,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_alarms",
         "_finishing",
         "_guard",
         "_handler",
@@ -149,7 +151,8 @@ class Channel:
         # Whether a flush is on the loop's agenda.
         self._woken = False
         self._finishing = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarms = alarms()
+        self._timer: int | None = None
         self._timer_at = 0.0
         # Cuts the connection when an end in good order takes too long.
         self._guard: asyncio.TimerHandle | None = None
@@ -345,7 +348,7 @@ class Channel:
             return
         self.over = True
         if self._timer is not None:
-            self._timer.cancel()
+            self._alarms.cancel(self._timer, self._alarm)
             self._timer = None
         for event in self.session.close(streams or code or self._lost, reason or "the peer closed"):
             owner: Owner | None = event.stream.context  # type: ignore[assignment]
@@ -363,7 +366,7 @@ class Channel:
         self._guard = self._loop.call_later(CLOSE_S, self._transport.abort)
 
     def _arm(self) -> None:
-        """Have `_alarm` called at the session's deadline, or earlier.
+        """Have `_alarm` called at the session's deadline, a moment later, or earlier.
 
         A deadline mostly moves later: the timer is left where it is and looks again then.
         """
@@ -371,9 +374,9 @@ class Channel:
         if self._timer is not None:
             if self._timer_at <= deadline:
                 return
-            self._timer.cancel()
+            self._alarms.cancel(self._timer, self._alarm)
         self._timer_at = deadline
-        self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._alarm)
+        self._timer = self._alarms.set(deadline, self._alarm)
 
     def _alarm(self) -> None:
         self._timer = None
