@@ -21,7 +21,7 @@ from heim_proxy.live import EndReason
 from heim_wire.errors import Code
 from heim_wire.frames import HEAD, MAX_DATA, Type, plain_frame
 from tests.fakes.agent import ScriptedAgent, Served, refusing, silent
-from tests.fakes.agent_site import AgentSite, agent_site, host, tcp_through
+from tests.fakes.agent_site import AgentSite, agent_site, host, tcp_through, through
 from tests.fakes.heim import user
 from tests.fakes.tunnel import cli_login, service_token, tunnel_role
 
@@ -53,6 +53,11 @@ def http(body: bytes = b"ok", *, close: bool = False) -> Any:
         served.on_end = served.stream.end
 
     return script
+
+
+def endless(agent: ScriptedAgent, served: Served) -> None:
+    """Accepts, and never answers."""
+    served.stream.accept({"peer": "web"})
 
 
 # -- O1, O7: what is asked of agents --------------------------------------------------------
@@ -140,6 +145,86 @@ async def test_a_stream_ends_when_its_backend_goes_to_another_target(site: Agent
         Code.GOING_AWAY, "ssh has moved; connect again",
     )  # fmt: skip
     await agent.until(lambda: agent.served[0].reset)
+
+
+# -- O13, O14: what was told to the agent is not true any more -----------------------------------
+
+OTHERS = {"name": "others", "members": [{"user": "alice@example.com"}]}
+
+
+def without(site: AgentSite, role: str) -> list[dict[str, Any]]:
+    return [one for one in site.heim.document["roles"] if one["name"] != role]
+
+
+async def test_O13_a_stream_ends_with_a_role_that_its_agent_was_told_of(tmp_path: Path) -> None:
+    """The agent let it in by that role, perhaps: by the rule of its own that the proxy cannot see.
+
+    That another role still leads to the backend says nothing about the target.
+    """
+    extra = {**OTHERS, "bindings": [{"backend": "ssh"}]}
+    async with agent_site(tmp_path, roles=[extra]) as site:
+        agent = await site.agent()
+        client = await site.connect()
+        assert site.claims(agent.served[0])["roles"] == ["ops", "others"]
+        await site.heim.change(roles=without(site, "others"))
+        await client.until(lambda: client.reset)
+        assert client.reset is not None
+        assert client.reset.code == Code.REVOKED
+        await agent.until(lambda: agent.served[0].reset)
+        # By what is left they may come again; and a role more ends nothing.
+        again = await site.connect()
+        assert site.claims(agent.served[1])["roles"] == ["ops"]
+        await site.heim.change(roles=[*site.heim.document["roles"], extra])
+        again.send(b"still here")
+        assert await again.read(10) == b"still here"
+
+
+async def test_O13_a_request_ends_with_a_role_that_its_agent_was_told_of(tmp_path: Path) -> None:
+    extra = {**OTHERS, "bindings": [{"backend": "wiki", "permission": "all"}]}
+    async with agent_site(tmp_path, roles=[extra]) as site:
+        agent = await site.agent(targets={"web": endless})
+        cookie = await site.heim.signed_in(user("alice"), host("wiki"))
+        asked = asyncio.ensure_future(site.heim.request("/", host=host("wiki"), cookie=cookie))
+        await agent.until(lambda: agent.served and agent.served[0].received)
+        assert site.claims(agent.served[0])["roles"] == ["others", "readers"]
+        await site.heim.change(roles=without(site, "others"))
+        await agent.until(lambda: agent.served[0].reset)
+        assert (await asked).status == 403
+
+
+async def test_O14_nothing_is_asked_for_who_lost_the_right_while_waiting_for_a_turn(
+    tmp_path: Path,
+) -> None:
+    """No statement is signed for a login that is over, for the agent to dial and to log."""
+    short = {"connect": "3s", "first_byte": "3s"}
+    slow = through("slow", "hole", timeouts=short)
+    role = {
+        "name": "slow", "members": [{"domain": "example.com"}],
+        "bindings": [{"backend": "slow", "permission": "all"}],
+    }  # fmt: skip
+    async with agent_site(tmp_path, backends=[slow], roles=[role]) as site:
+        agent = await site.agent(targets={"hole": silent})
+        names = [*(f"user{n}" for n in range(DIALS_AT_ONCE)), "mallory"]
+        cookies = [await site.heim.signed_in(user(name), host("slow")) for name in names]
+        first = [
+            asyncio.ensure_future(site.heim.request("/", host=host("slow"), cookie=cookie))
+            for cookie in cookies[:-1]
+        ]
+        await agent.until(lambda: len(agent.served) == DIALS_AT_ONCE)
+        last = asyncio.ensure_future(site.heim.request("/", host=host("slow"), cookie=cookies[-1]))
+        edge = site.heim.proxy._edge
+        assert edge is not None
+        await site.heim.until(lambda: len(edge.live) > DIALS_AT_ONCE + 1)
+        (mallory,) = [one for one in edge.sessions._resident if one.subject.subject == "mallory"]
+        await edge.sessions.end(mallory.sid, EndReason.REVOKED, site.clock.now())
+        assert (await last).status in (401, 403)
+        for served in agent.served:
+            served.stream.reset(Code.DIAL_REFUSED, "connection refused")
+        agent.flush()
+        assert {answer.status for answer in await asyncio.gather(*first)} == {502}
+        # Turns are free; whoever waited for one and may not has asked for nothing.
+        await site.heim.until(lambda: not edge.agents._gates)
+        assert len(agent.served) == DIALS_AT_ONCE
 
 
 # -- the assertion --------------------------------------------------------------------------

@@ -154,8 +154,14 @@ class AgentDialer:
         raise failure
 
     def _check(self) -> None:
-        """The configuration in force must know the agent and the target, whoever asks."""
+        """The configuration in force must know the agent and the target, whoever asks.
+
+        And somebody must still be asking: nothing is signed for a login that ended, or for a
+        request that was taken back, while it waited for its turn.
+        """
         endpoint = self._endpoint
+        if not self._errand.wanted():
+            raise words.given_up(endpoint)
         grant = self._dialers.snapshot().agents.get(endpoint.host)
         if grant is None or endpoint.target not in grant.targets:
             raise words.not_configured(endpoint)

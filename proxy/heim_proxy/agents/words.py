@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "closed_at_once",
     "ended",
+    "given_up",
     "not_configured",
     "not_taken",
     "offline",
@@ -71,6 +72,13 @@ def not_configured(endpoint: Endpoint) -> AgentDialError:
         Code.NO_SUCH_TARGET,
         f"agent {endpoint.host} serves no target {endpoint.target} any more",
         hint="the configuration has changed; try again",
+    )
+
+
+def given_up(endpoint: Endpoint) -> AgentDialError:
+    """Whoever asked has gone, or may not any more: only the log reads it."""
+    return AgentDialError(
+        Code.GOING_AWAY, f"nobody waits for {endpoint.words} any more: it was not asked for"
     )
 
 

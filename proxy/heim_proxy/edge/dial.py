@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
 
 from heim_proxy.routing import Endpoint
@@ -73,6 +73,7 @@ class Errand:
         request_id: What finds it in logs.
         proto: What is to be spoken.
         patience_s: How long whoever asked will wait for the connection.
+        wanted: Whether it still is: nobody is asked to connect for a request that has ended.
     """
 
     session: Session | None
@@ -82,6 +83,7 @@ class Errand:
     request_id: str
     proto: Literal["tcp", "http"]
     patience_s: float
+    wanted: Callable[[], bool] = field(default=lambda: True, compare=False)
 
 
 class Dialer(Protocol):

@@ -59,6 +59,7 @@ class PersonalPool(Pool):
             request_id=exchange.request_id.decode("ascii"),
             proto="http",
             patience_s=exchange.backend.timeouts.connect,
+            wanted=lambda: not exchange.over,
         )
         return self._shelf.agents.dialer(self.endpoint, errand)
 

@@ -159,15 +159,23 @@ class Edge:
         head = exchange.front.head
         forward = exchange.forward
         reason = self.judge.review(forward, head.method, forward.host, head.target)
-        return reason or self._moved(forward, head.target.path)
+        return reason or self._told(forward, head.method, head.target.path)
 
-    def _moved(self, forward: Forward, path: bytes) -> EndReason | None:
-        """Whether what a request goes to through an agent is not what its path leads to now.
+    def _told(self, forward: Forward, method: bytes, path: bytes) -> EndReason | None:
+        """Why what the agent was told of a request that goes through one is not true any more.
 
-        A list of targets is a permission: what it no longer gives must not go on for hours.
+        A list of targets is a permission: what it no longer gives must not go on for hours. Nor do
+        we know by which of the roles that it was told of the agent let the request in.
         """
         if not forward.route.via:
             return None
+        if forward.session is not None:
+            grants = self.judge.grants(forward.session)
+            decision = grants.decide(forward.route.backend.name, method, path)
+            if not isinstance(decision, Allow):
+                return EndReason.POLICY_CHANGED
+            if not set(forward.allow.roles) <= set(decision.roles):
+                return EndReason.POLICY_CHANGED
         routes = self.snapshot.routes.lookup(forward.host)
         route = routes.match(path) if routes is not None else None
         same = route is not None and route.endpoints == forward.route.endpoints

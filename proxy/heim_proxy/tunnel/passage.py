@@ -110,7 +110,8 @@ class Passage:
     def review(self, judge: Judge) -> EndReason | None:
         """Why it does not hold under the snapshot of `judge`; None when it does, with its target.
 
-        A target at another address is another thing, whatever its name.
+        A target at another address is another thing, whatever its name. Of an agent's we do not
+        know by which of the roles that it was told of it let the stream in: it ends with any.
         """
         snapshot = judge.snapshot
         name = self.target.backend.name
@@ -121,7 +122,10 @@ class Passage:
             return EndReason.BACKEND_REMOVED
         if target.endpoint != self.target.endpoint:
             return EndReason.BACKEND_MOVED
-        if not isinstance(judge.grants(self.session).connect(name), Allow):
+        decision = judge.grants(self.session).connect(name)
+        if not isinstance(decision, Allow):
+            return EndReason.POLICY_CHANGED
+        if target.endpoint.scheme == "agent" and not set(self.allow.roles) <= set(decision.roles):
             return EndReason.POLICY_CHANGED
         self.target = target
         return None

@@ -135,6 +135,14 @@ def test_the_end_of_a_lane_is_a_lost_agent_whatever_ended_it(code: int) -> None:
     assert told == (Code.AGENT_LOST, "the connection to agent office was lost")
 
 
+def test_what_nobody_waits_for_is_not_told_as_a_failure_of_the_agent() -> None:
+    error = words.given_up(SSH)
+    assert error.code == Code.GOING_AWAY
+    assert (
+        str(error) == "nobody waits for target ssh of agent office any more: it was not asked for"
+    )
+
+
 def test_too_many_groups_are_told_with_their_number() -> None:
     errand = Errand(None, "b", (), "", "r", "tcp", 1.0)
     assert "public is in too many groups (0)" in words.too_long(SSH, errand).detail
