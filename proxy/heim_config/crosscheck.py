@@ -113,7 +113,7 @@ def _way(loc: Loc, agent: str, target: str, names: Names) -> Found:
 
 def _sections(config: Config) -> Found:
     # With a source they come later, and one that cannot be used yet must not refuse the rest.
-    if not config.tls.certificates and config.source is None:
+    if not config.tls.certificates and not config.tls.self_signed and config.source is None:
         yield Finding(
             ("tls", "certificates"),
             "has no certificate, so the https listener cannot work",

@@ -26,9 +26,8 @@ from heim_config.units import Address
 from heim_proxy.agents.authority import Authority
 from heim_proxy.agents.dialer import AgentDialers
 from heim_proxy.agents.wiring import Agents, authority_of
-from heim_proxy.certs.load import CertificateFiles
-from heim_proxy.certs.store import CertStore
-from heim_proxy.certs.watch import CertWatcher, Selection
+from heim_proxy.certs.served import Certificates
+from heim_proxy.certs.watch import Selection
 from heim_proxy.edge.admission import Admission, Limits
 from heim_proxy.edge.connection import Front
 from heim_proxy.edge.dial import InProcessDialer
@@ -110,8 +109,7 @@ class Proxy:
         self._metrics = Metrics(version=version())
         self._audit = Audit()
         self._live = LiveRegistry()
-        self._certs = CertStore()
-        self._watcher = CertWatcher(self._certs, clock=self._clock)
+        self._certificates = Certificates(clock=self._clock)
         self._access_log_to = access_log
         self._access_log: AccessLog | None = None
         self._listeners: list[tuple[str, Listener]] = []
@@ -212,7 +210,7 @@ class Proxy:
             clock=self._clock,
         )
         admission = Admission(Limits.for_process())
-        for part in (tunnel, agents, self._reloader):
+        for part in (tunnel, agents, self._reloader, self._certificates):
             part.expose(self._metrics)
         lag = LoopLag()
         lag.start()
@@ -224,7 +222,7 @@ class Proxy:
         self._listen(config, edge, admission)
         self._background("edge.sweep", edge.sweep)
         self._background("sessions.tick", partial(self._tick, context.sessions))
-        self._background("certs.watch", self._watcher.run)
+        self._background("certs.watch", self._certificates.watch)
         self._background("config.watch", self._reloader.run)
 
     def _identity(self, prepared: _Prepared, store: SqliteStore) -> PortalContext:
@@ -298,6 +296,7 @@ class Proxy:
             "sessions", lambda: {"in_memory": len(self._edge.sessions if self._edge else ())}
         )
         admin.debug("routes", self._hosts)
+        self._certificates.show(admin)
         address = config.listeners.admin.address
         where = Path(address.path) if address.path else (address.host, address.port)
         self._stack.push_async_callback(admin.stop)
@@ -336,7 +335,7 @@ class Proxy:
                 name=name,
                 factory=factory,
                 admission=admission,
-                ssl_context=self._certs.context if secure else None,
+                ssl_context=self._certificates.context if secure else None,
                 proxy_from=proxy_from,
             )
             self._stack.callback(listener.close)
@@ -391,14 +390,13 @@ class Proxy:
             signing_keys=signing,
             providers=from_config(config.identity.providers),
         )
-        listed = CertificateFiles.listed(config.tls.certificates, self._source.secrets)
-        certificates = self._watcher.prepare(listed)
+        certificates = self._certificates.prepare(config, self._source.secrets)
         return _Prepared(snapshot, ring, certificates, authority_of(config))
 
     def _swap(self, prepared: _Prepared) -> None:
         """Put a built configuration in force: one assignment for every reader."""
         before, self._current = self._current, prepared
-        self._watcher.adopt(prepared.certificates)
+        self._certificates.adopt(prepared.certificates)
         config = prepared.snapshot.config
         if self._sessions is not None and before is not None:
             self._sessions.set_keys(prepared.ring)
@@ -433,7 +431,7 @@ class Proxy:
         return {
             "version": version(),
             **self._reloader.facts(),
-            "certificates": dict(self._watcher.not_after()),
+            "certificates": dict(self._certificates.not_after()),
             "pid": os.getpid(),
         }
 
@@ -462,8 +460,6 @@ class Proxy:
         expose: Callable[[str, Callable[[], Any]], None] = self._metrics.expose
         expose("heim_exchanges", lambda: len(self._live))
         expose("heim_sessions", lambda: len(edge.sessions))
-        expose("heim_certificate_not_after_seconds", self._watcher.not_after)
-        expose("heim_certificate_rejected", self._watcher.rejected)
         expose("heim_access_log_dropped_total", lambda: access_log.dropped)
         expose("heim_loop_lag_seconds", lag.read)
         expose("heim_connections", lambda: _by_name(self._listeners, lambda one: one.open))

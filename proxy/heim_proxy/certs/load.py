@@ -12,7 +12,7 @@ import os
 import ssl
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from heim_config.model import Certificate
 
-__all__ = ["CertificateFiles", "CertificateProblem", "Loaded", "digest", "load", "server_context"]
+__all__ = [
+    "CertificateFiles",
+    "CertificateProblem",
+    "Loaded",
+    "digest",
+    "load",
+    "server_context",
+    "stands_for",
+]
 
 # A chain of ten certificates takes 20 KiB; a path that points at something huge by mistake must
 # not be read into memory once a second.
@@ -32,17 +40,25 @@ MAX_FILE_BYTES: Final = 1024 * 1024
 # Issuers date certificates from now; clocks of two machines differ by less than this.
 CLOCK_SKEW_S: Final = 300.0
 
+# Names that are written out in a message.
+_SHOWN: Final = 5
+
 # TLS 1.2 with forward secrecy and AEAD only; the suites of 1.3 are all of that kind.
 _CIPHERS_1_2: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
-    """Where a pair comes from. `name` is what logs and metrics call it."""
+    """Where a pair comes from, and what it is for. `name` is what logs and metrics call it.
+
+    `hosts` are the only names it is shown for; without any, all that are in it.
+    """
 
     name: str
     cert: Path
     key: Path
+    # Two configurations that differ only here mean the same files, and the same last good pair.
+    hosts: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def pair(cls, cert: Path, key: Path) -> CertificateFiles:
@@ -69,11 +85,15 @@ class CertificateFiles:
         """
         found: list[CertificateFiles] = []
         for one in certificates:
-            if one.secret is None:
-                pair = cls.pair(*one.pair)
-                found.append(pair if one.directory is None else cls.directory(one.directory))
+            if one.directory is not None:
+                files = cls.directory(one.directory)
+            elif one.secret is None:
+                files = cls.pair(*one.pair)
             elif secrets is not None:
-                found.append(cls.secret(one.secret, secrets))
+                files = cls.secret(one.secret, secrets)
+            else:
+                continue
+            found.append(replace(files, hosts=one.hosts) if one.hosts else files)
         return found
 
 
@@ -81,9 +101,10 @@ class CertificateFiles:
 class Loaded:
     """A pair that can serve.
 
-    `names` are the DNS names it is for, lower case, wildcards as ``*.example.com``; `not_after`
-    is seconds since the epoch; `fingerprint` is the leaf's SHA-256; `content` is the files' digest;
-    `spki` is SHA-256 of the leaf's SubjectPublicKeyInfo.
+    `names` are the DNS names in it, lower case, wildcards as ``*.example.com``; `not_after` and
+    `loaded_at` are seconds since the epoch; `fingerprint` is the leaf's SHA-256 and `serial` its
+    number, in hexadecimal; `content` is the files' digest; `spki` is SHA-256 of the leaf's
+    SubjectPublicKeyInfo.
     """
 
     files: CertificateFiles
@@ -93,6 +114,25 @@ class Loaded:
     fingerprint: str
     content: bytes
     spki: bytes
+    serial: str
+    loaded_at: float
+
+    @property
+    def shown_for(self) -> tuple[str, ...]:
+        """The names it is shown for: of those that it has the ones that are listed, if any are."""
+        hosts = self.files.hosts
+        return tuple(one for one in hosts if self.covers(one)) if hosts else self.names
+
+    def covers(self, host: str) -> bool:
+        """Whether it is for a canonical `host`; a wildcard is covered by itself only."""
+        return stands_for(self.names, host)
+
+
+def stands_for(names: Iterable[str], host: str) -> bool:
+    """Whether one of a certificate's `names` is for `host`: wildcards are one label (RFC 6125)."""
+    found = frozenset(names)
+    label, dot, parent = host.partition(".")
+    return host in found or (bool(label and dot) and label != "*" and f"*.{parent}" in found)
 
 
 class CertificateProblem(Exception):  # noqa: N818 - mostly kept and shown, not raised to fail
@@ -135,13 +175,16 @@ def load(files: CertificateFiles, *, now: float) -> Loaded:
         now: Seconds since the epoch.
 
     Raises:
-        CertificateProblem: When it cannot serve.
+        CertificateProblem: When it cannot serve, or for none of the names it is listed for.
     """
     cert_pem = _read(files, files.cert)
     content = _digest(cert_pem, _read(files, files.key))
     leaf = _leaf(files, cert_pem)
     not_after = _checked_dates(files, leaf, now)
     names = _dns_names(files, leaf)
+    if files.hosts and not any(stands_for(names, host) for host in files.hosts):
+        reason = f"{files.cert} is for none of the names it is listed for ({_some(files.hosts)})"
+        raise CertificateProblem(files, reason)
     context = server_context()
     _load_chain(files, context)
     # OpenSSL read the files by name after us. A key written between is caught as a mismatch, a
@@ -149,7 +192,17 @@ def load(files: CertificateFiles, *, now: float) -> Loaded:
     if digest(files) != content:
         raise CertificateProblem(files, f"{files.cert} changed while it was being read")
     fingerprint = leaf.fingerprint(SHA256()).hex()
-    return Loaded(files, names, context, not_after, fingerprint, content, _spki(leaf))
+    return Loaded(
+        files,
+        names,
+        context,
+        not_after,
+        fingerprint,
+        content,
+        _spki(leaf),
+        f"{leaf.serial_number:x}",
+        now,
+    )
 
 
 def _spki(leaf: x509.Certificate) -> bytes:
@@ -228,6 +281,10 @@ def _load_chain(files: CertificateFiles, context: ssl.SSLContext) -> None:
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise CertificateProblem(files, f"{files.key} cannot be read: {reason}") from error
+
+
+def _some(hosts: tuple[str, ...]) -> str:
+    return ", ".join((*hosts[:_SHOWN], "…") if len(hosts) > _SHOWN else hosts)
 
 
 def _date(epoch: float) -> str:

@@ -8,7 +8,7 @@ of the listener's own context, so they survive every change of certificates.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from heim_proxy.certs.load import Loaded, server_context
@@ -18,12 +18,14 @@ __all__ = ["CertStore", "presented_key", "presented_name"]
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """Names to contexts; immutable, replaced whole."""
+    """Names to pairs; immutable, replaced whole."""
 
-    default: ssl.SSLContext | None = None
-    exact: dict[str, ssl.SSLContext] = field(default_factory=dict)
+    # For clients that send no name, and for names that nothing fits.
+    nameless: Loaded | None = None
+    fallback: Loaded | None = None
+    exact: dict[str, Loaded] = field(default_factory=dict)
     # Keyed by what follows the star's dot: "*.example.com" is under "example.com".
-    wildcards: dict[str, ssl.SSLContext] = field(default_factory=dict)
+    wildcards: dict[str, Loaded] = field(default_factory=dict)
 
 
 class CertStore:
@@ -36,50 +38,68 @@ class CertStore:
         self.context = server_context()
         self.context.sni_callback = self._choose
 
-    def install(self, pairs: Sequence[Loaded]) -> None:
+    def install(self, pairs: Sequence[Loaded], *, own: Loaded | None = None) -> None:
         """Put `pairs` in force for handshakes that begin from now on.
 
-        The first is the default, for clients that send no name or an unknown one. Where two pairs
-        hold the same name, the earlier has it.
+        One that lists a name has it before those that merely hold it, and is never shown for
+        another; otherwise the earlier has it. Where nothing fits, `own` is shown, or without one
+        the first pair that lists nothing. That one is also for clients that send no name.
+
+        Args:
+            pairs: The configured ones that can serve.
+            own: The one that the proxy made for itself.
 
         Raises:
             ValueError: When there are none: nothing could be served.
         """
-        if not pairs:
+        if not pairs and own is None:
             raise ValueError("a certificate store needs at least one pair")
-        table = _Table(default=pairs[0].context)
-        for pair in pairs:
+        # A pair that lists names may hold others, which somebody else wrote into it.
+        default = next((pair for pair in pairs if not pair.files.hosts), own)
+        table = _Table(default, default if own is None else own)
+        known = pairs if own is None else (*pairs, own)
+        for pair in known:
             # Where a connection finds it, whatever is in force by then.
             pair.context.heim_spki = pair.spki  # type: ignore[attr-defined]
-            for name in pair.names:
+        for pair in sorted(pairs, key=lambda one: not one.files.hosts):
+            for name in pair.shown_for:
                 if name.startswith("*."):
-                    table.wildcards.setdefault(name[2:], pair.context)
+                    table.wildcards.setdefault(name[2:], pair)
                 else:
-                    table.exact.setdefault(name, pair.context)
+                    table.exact.setdefault(name, pair)
         self._table = table
 
-    def find(self, name: str) -> ssl.SSLContext | None:
-        """The context for a canonical name: exact, one-label wildcard, the default.
+    def find(self, name: str) -> Loaded | None:
+        """The pair for a canonical name: exact, one-label wildcard, what there is for all others.
 
-        None only before the first `install`.
+        None before the first `install`, and where every pair lists names and none lists this one.
         """
         table = self._table
+        if not name:
+            return table.nameless
         found = table.exact.get(name)
         if found is None:
             label, dot, parent = name.partition(".")
             if label and dot:
                 found = table.wildcards.get(parent)
-        return found or table.default
+        return found or table.fallback
+
+    def names(self) -> Mapping[str, Loaded]:
+        """Every name that a configured pair is shown for, wildcards as ``*.example.com``."""
+        table = self._table
+        return {**table.exact, **{f"*.{parent}": pair for parent, pair in table.wildcards.items()}}
 
     def _choose(
         self, connection: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext
-    ) -> None:
+    ) -> int | None:
         name = _canonical(server_name)
         connection.heim_sni = name  # type: ignore[attr-defined]
         chosen = self.find(name)
-        # Without any, the handshake fails by itself: the listener's context has no certificate.
-        if chosen is not None:
-            connection.context = chosen
+        if chosen is None:
+            # Better none than a stranger's (RFC 6066, 3).
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        connection.context = chosen.context
+        return None
 
 
 def presented_name(connection: object) -> str:

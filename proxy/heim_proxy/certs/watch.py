@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -52,6 +52,8 @@ class Selection:
     """Pairs that were read and can be put in force with `CertWatcher.adopt`."""
 
     slots: tuple[_Slot, ...]
+    # What the proxy made for itself, where none of them fits.
+    own: Loaded | None = None
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -62,36 +64,57 @@ class Selection:
 class CertWatcher:
     """Loads the configured pairs into a store and keeps them fresh."""
 
-    __slots__ = ("_clock", "_slots", "_store")
+    __slots__ = ("_clock", "_offered", "_own", "_slots", "_store")
 
     def __init__(self, store: CertStore, *, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._slots: tuple[_Slot, ...] = ()
+        self._own: Loaded | None = None
+        # What the store was given last.
+        self._offered: tuple[Loaded, ...] = ()
 
-    def prepare(self, files: Sequence[CertificateFiles]) -> Selection:
+    def prepare(self, files: Sequence[CertificateFiles], *, own: Loaded | None = None) -> Selection:
         """Read pairs without putting them in force; those in force stay as they are.
 
         For the start and for a changed configuration. Blocks for as long as the files take.
+
+        Args:
+            files: The configured pairs.
+            own: What to show where none of them fits; with it, none of them has to serve.
 
         Raises:
             NoCertificateError: When none of them can serve.
         """
         known = {slot.files: slot for slot in self._slots}
-        selection = Selection(self._look([known.get(one, _Slot(one)) for one in files]))
-        if all(slot.loaded is None for slot in selection.slots):
+        selection = Selection(self._look([_known(known.get(one), one) for one in files]), own)
+        if own is None and all(slot.loaded is None for slot in selection.slots):
             reasons = "; ".join(selection.problems) or "none is configured"
             raise NoCertificateError(f"no usable certificate: {reasons}")
         return selection
 
     def adopt(self, selection: Selection) -> None:
         """Put what `prepare` read in force, and say in the log what changed."""
-        self._report(selection.slots)
-        before = [slot.loaded for slot in self._slots]
-        self._slots = selection.slots
-        after = [slot.loaded for slot in self._slots]
-        if before != after:
-            self._store.install([pair for pair in after if pair is not None])
+        self._report(selection)
+        own = selection.own
+        offered = self._in_order(selection)
+        changed = offered != self._offered or own is not self._own
+        self._slots, self._own = selection.slots, own
+        if changed and (offered or own is not None):
+            self._offered = offered
+            self._store.install(offered, own=own)
+
+    def _in_order(self, selection: Selection) -> tuple[Loaded, ...]:
+        """The pairs that can serve; those that have expired only after all others, or not at all.
+
+        An expired certificate is no better than one of our own, but better than none: people are
+        told what is wrong.
+        """
+        now = self._clock.now()
+        pairs = [slot.loaded for slot in selection.slots if slot.loaded is not None]
+        good = [pair for pair in pairs if pair.not_after > now]
+        over = [pair for pair in pairs if pair.not_after <= now]
+        return (*good, *(over if selection.own is None else ()))
 
     async def run(self) -> None:
         """Poll until cancelled."""
@@ -105,7 +128,7 @@ class CertWatcher:
         looked = await asyncio.to_thread(self._look, slots)
         # A new configuration may have come meanwhile; it has read its own pairs.
         if self._slots is slots:
-            self.adopt(Selection(looked))
+            self.adopt(Selection(looked, self._own))
 
     def not_after(self) -> Mapping[str, float]:
         """When each pair in force expires, in seconds since the epoch, by its name."""
@@ -120,13 +143,27 @@ class CertWatcher:
         """Why files are not taken at present, one sentence each."""
         return Selection(self._slots).problems
 
+    @property
+    def own(self) -> Loaded | None:
+        """What the proxy made for itself, if that may be shown."""
+        return self._own
+
+    def pairs(self) -> Iterator[tuple[CertificateFiles, Loaded | None, str | None]]:
+        """Each configured pair in order: its files, what is in force, and what is wrong."""
+        for slot in self._slots:
+            yield slot.files, slot.loaded, slot.problem
+
     def _look(self, slots: Sequence[_Slot]) -> tuple[_Slot, ...]:
         now = self._clock.now()
         return tuple(_refreshed(slot, now) for slot in slots)
 
-    def _report(self, slots: Sequence[_Slot]) -> None:
+    def _report(self, selection: Selection) -> None:
         before = {slot.files: slot for slot in self._slots}
-        for slot in slots:
+        own = selection.own
+        if own is not None and own is not self._own:
+            facts = {"not_after": own.not_after, "fingerprint": own.fingerprint}
+            log.info("cert.self_signed", extra=facts | {"cert_file": str(own.files.cert)})
+        for slot in selection.slots:
             old = before.get(slot.files, _Slot(slot.files))
             files = {
                 "certificate": slot.files.name,
@@ -134,29 +171,61 @@ class CertWatcher:
                 "key_file": str(slot.files.key),
             }
             if slot.loaded is not None and slot.loaded is not old.loaded:
+                shown = slot.loaded.shown_for
                 facts = {
                     "names": slot.loaded.names,
+                    "hosts": shown,
                     "not_after": slot.loaded.not_after,
                     "fingerprint": slot.loaded.fingerprint,
                 }
                 log.info("cert.loaded", extra=files | facts)
+                if missing := [host for host in slot.files.hosts if host not in shown]:
+                    log.warning("cert.names_missing", extra=files | {"hosts": missing})
             if slot.problem is not None and slot.problem != old.problem:
                 kept = slot.loaded is not None
                 facts = {"reason": slot.problem, "last_good_kept": kept}
                 log.error("cert.rejected", extra=files | facts)
 
 
+def _known(slot: _Slot | None, files: CertificateFiles) -> _Slot:
+    """What is known of `files`, perhaps of a time when they were listed for other names."""
+    if slot is None or slot.files.hosts == files.hosts:
+        return slot or _Slot(files)
+    loaded = None if slot.loaded is None else replace(slot.loaded, files=files)
+    if loaded is not None and files.hosts and not loaded.shown_for:
+        loaded = None
+    # Without a mark it is looked at anew: what was refused for a name may do now.
+    return _Slot(files, loaded)
+
+
 def _refreshed(slot: _Slot, now: float) -> _Slot:
     """`slot` after a look at its files: as it was, with a new pair, or with a problem."""
     mark = _mark(slot.files)
-    if mark == slot.mark and slot.problem is None and not _young(slot.files, now):
+    before = slot.loaded
+    settled = mark == slot.mark and slot.problem is None and not _young(slot.files, now)
+    if settled and (before is None or before.not_after > now):
         return slot
     try:
-        if slot.loaded is not None and digest(slot.files) == slot.loaded.content:
+        if before is not None and digest(slot.files) == before.content and before.not_after > now:
             return replace(slot, mark=mark, problem=None)
-        return _Slot(slot.files, load(slot.files, now=now), mark)
+        found = load(slot.files, now=now)
+        if before is not None and before.not_after > now:
+            _require_no_less(before, found)
+        return _Slot(slot.files, found, mark)
     except CertificateProblem as problem:
         return replace(slot, mark=mark, problem=problem.reason)
+
+
+def _require_no_less(before: Loaded, found: Loaded) -> None:
+    """A renewed pair must be for every listed name that the one before is for.
+
+    Raises:
+        CertificateProblem: It is not, and would break what works.
+    """
+    lost = [host for host in before.shown_for if found.files.hosts and not found.covers(host)]
+    if lost:
+        reason = f"{found.files.cert} is no longer for {lost[0]}"
+        raise CertificateProblem(found.files, reason)
 
 
 def _mark(files: CertificateFiles) -> _Mark:

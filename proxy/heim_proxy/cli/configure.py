@@ -87,7 +87,7 @@ def _uncovered(config: Config, hosts: Sequence[str]) -> Iterator[str]:
     names = [
         name
         for files in CertificateFiles.listed(config.tls.certificates)
-        for name in load_certificate(files, now=now).names
+        for name in load_certificate(files, now=now).shown_for
     ]
     if any(certificate.secret is not None for certificate in config.tls.certificates):
         # What they are for is in the cluster.
@@ -123,12 +123,11 @@ def _look_inside(config: Config) -> Iterator[tuple[str, str]]:
     if config.agents_ca is not None:
         yield from _look_at_authority(config.agents_ca, config.login_host)
     for position, certificate in enumerate(config.tls.certificates):
-        if certificate.secret is not None:
-            continue
-        try:
-            load_certificate(CertificateFiles.pair(*certificate.pair), now=time.time())
-        except CertificateProblem as problem:
-            yield f"tls.certificates[{position}]", problem.reason
+        for files in CertificateFiles.listed([certificate]):
+            try:
+                load_certificate(files, now=time.time())
+            except CertificateProblem as problem:
+                yield f"tls.certificates[{position}]", problem.reason
 
 
 def _look_at_authority(ca: AgentsCa, login_host: str) -> Iterator[tuple[str, str]]:

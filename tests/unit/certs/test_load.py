@@ -4,6 +4,7 @@ import os
 import ssl
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from heim_config.model import Certificate
-from heim_proxy.certs.load import MAX_FILE_BYTES, CertificateFiles, CertificateProblem, load
+from heim_proxy.certs.load import (
+    MAX_FILE_BYTES,
+    CertificateFiles,
+    CertificateProblem,
+    load,
+    stands_for,
+)
 from tests.fakes.certificates import make_pair
 
 GOOD = make_pair("app.example.test")
@@ -172,14 +179,52 @@ def test_a_clock_a_little_behind_the_issuers_is_no_problem(tmp_path: Path) -> No
     load(files_in(tmp_path), now=time.time() - 240)
 
 
+COVERED = {
+    "exact": (("a.test",), "a.test", True),
+    "another": (("a.test",), "b.test", False),
+    "one-label": (("*.a.test",), "x.a.test", True),
+    "not-two": (("*.a.test",), "y.x.a.test", False),
+    "not-the-parent": (("*.a.test",), "a.test", False),
+    "no-label": (("*.a.test",), ".a.test", False),
+    "wildcard-by-itself": (("*.a.test",), "*.a.test", True),
+    "wildcard-not-by-a-wider-one": (("*.test",), "*.test.test", False),
+    "wildcard-not-by-a-name": (("x.a.test",), "*.a.test", False),
+    "nothing": ((), "a.test", False),
+    "partial-wildcard": (("a*.test",), "ab.test", False),
+}
+
+
+@pytest.mark.parametrize(("names", "host", "expected"), COVERED.values(), ids=COVERED)
+def test_wildcards_are_one_label(names: tuple[str, ...], host: str, expected: bool) -> None:
+    assert stands_for(names, host) is expected
+
+
+def test_a_pair_is_shown_for_the_listed_names_that_it_has(tmp_path: Path) -> None:
+    make_pair("a.test", "*.b.test", "victim.test").write(tmp_path)
+    whole = load(files_in(tmp_path), now=time.time())
+    assert whole.shown_for == ("a.test", "*.b.test", "victim.test")
+    files = replace(files_in(tmp_path), hosts=("x.b.test", "a.test", "c.test"))
+    assert load(files, now=time.time()).shown_for == ("x.b.test", "a.test")
+    with pytest.raises(CertificateProblem, match=r"for none of the names .* \(c\.test\)"):
+        load(replace(files, hosts=("c.test",)), now=time.time())
+    many = tuple(f"host{number}.test" for number in range(9))
+    with pytest.raises(CertificateProblem, match=r"host4\.test, …\)"):
+        load(replace(files, hosts=many), now=time.time())
+
+
 def test_pairs_come_from_directories_or_from_two_files(tmp_path: Path) -> None:
     listed = CertificateFiles.listed(
         [
             Certificate(directory=tmp_path / "secret"),
             Certificate(cert_file=tmp_path / "a.crt", key_file=tmp_path / "a.key"),
+            Certificate(secret="ns.tls", hosts=("a.test",)),
         ]
     )
     assert listed == [
         CertificateFiles.directory(tmp_path / "secret"),
         CertificateFiles.pair(tmp_path / "a.crt", tmp_path / "a.key"),
     ]
+    (secret,) = CertificateFiles.listed(
+        [Certificate(secret="ns.tls", hosts=("a.test",))], tmp_path / "secrets"
+    )
+    assert (secret.cert, secret.hosts) == (tmp_path / "secrets/ns.tls/tls.crt", ("a.test",))

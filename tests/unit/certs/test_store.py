@@ -5,7 +5,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -18,9 +18,10 @@ from tests.fakes.certificates import CA_PEM, make_pair
 from tests.fakes.loops import LOOPS, run_on
 
 
-def loaded(directory: Path, *names: str) -> Loaded:
+def loaded(directory: Path, *names: str, hosts: tuple[str, ...] = ()) -> Loaded:
     make_pair(*names).write(directory)
-    return load(CertificateFiles.directory(directory), now=time.time())
+    files = replace(CertificateFiles.directory(directory), hosts=hosts)
+    return load(files, now=time.time())
 
 
 @pytest.fixture
@@ -51,7 +52,90 @@ def test_exact_then_one_label_wildcard_then_the_first(
 ) -> None:
     store = CertStore()
     store.install(pairs)
-    assert store.find(name) is pairs[index].context
+    assert store.find(name) is pairs[index]
+
+
+MINE = "mine.example.test"
+VICTIM = "auth.example.test"
+
+
+@pytest.fixture
+def listing(tmp_path: Path) -> list[Loaded]:
+    """What an administrator gave, and what three namespaces gave for hosts of theirs."""
+    return [
+        loaded(tmp_path / "thief", MINE, VICTIM, "*.example.test", hosts=(MINE,)),
+        loaded(tmp_path / "central", "*.example.test", "both.example.test"),
+        loaded(tmp_path / "listed", "both.example.test", hosts=("both.example.test",)),
+        loaded(tmp_path / "wild", "*.wild.test", hosts=("*.wild.test", "a.wild.test", "no.test")),
+    ]
+
+
+LISTED = {
+    "T1-its-own-host": (MINE, 0),
+    "T1-not-a-name-it-merely-has": (VICTIM, 1),
+    "T1-not-by-its-wildcard": ("other.example.test", 1),
+    "T1-not-where-nothing-fits": ("elsewhere.test", 1),
+    "T1-not-for-clients-without-a-name": ("", 1),
+    "listed-beats-an-earlier-one-that-has-it": ("both.example.test", 2),
+    "a-listed-wildcard": ("b.wild.test", 3),
+    "a-listed-name-by-a-wildcard": ("a.wild.test", 3),
+    "listed-but-not-in-it": ("no.test", 1),
+}
+
+
+@pytest.mark.parametrize(("name", "index"), LISTED.values(), ids=LISTED)
+def test_a_pair_that_lists_names_is_for_them_and_for_no_other(
+    name: str, index: int, listing: list[Loaded]
+) -> None:
+    store = CertStore()
+    store.install(listing)
+    assert store.find(name) is listing[index]
+
+
+def test_names_that_a_wildcard_covers_stay_with_whoever_lists_them(tmp_path: Path) -> None:
+    """A listed wildcard is no claim on a name that another pair holds exactly."""
+    exact = loaded(tmp_path / "exact", "app.example.test")
+    wild = loaded(tmp_path / "wild", "*.example.test", hosts=("*.example.test",))
+    store = CertStore()
+    store.install([wild, exact])
+    assert store.find("app.example.test") is exact
+    assert store.find("other.example.test") is wild
+
+
+def test_where_every_pair_lists_names_others_get_none(listing: list[Loaded]) -> None:
+    store = CertStore()
+    store.install([listing[0]])
+    assert store.find(MINE) is listing[0]
+    for name in (VICTIM, "other.example.test", "elsewhere.test", ""):
+        assert store.find(name) is None
+
+
+def test_one_of_our_own_is_for_names_that_nothing_fits(
+    listing: list[Loaded], tmp_path: Path
+) -> None:
+    own = loaded(tmp_path / "own", "self-signed.test")
+    store = CertStore()
+    store.install(listing, own=own)
+    assert store.find("elsewhere.test") is store.find("self-signed.test") is own
+    # Who names nobody gets the administrator's, as without one of our own.
+    assert store.find("") is store.find(VICTIM) is listing[1]
+    store.install([listing[0]], own=own)
+    assert store.find("") is store.find(VICTIM) is own
+    store.install([], own=own)
+    assert store.find("") is store.find(MINE) is own
+    assert store.names() == {}
+
+
+def test_names_tell_which_pair_each_gets(listing: list[Loaded]) -> None:
+    store = CertStore()
+    store.install(listing)
+    assert dict(store.names()) == {
+        MINE: listing[0],
+        "both.example.test": listing[2],
+        "a.wild.test": listing[3],
+        "*.wild.test": listing[3],
+        "*.example.test": listing[1],
+    }
 
 
 def test_a_store_cannot_be_emptied(pairs: list[Loaded]) -> None:
@@ -60,7 +144,7 @@ def test_a_store_cannot_be_emptied(pairs: list[Loaded]) -> None:
     store.install(pairs)
     with pytest.raises(ValueError, match="at least one"):
         store.install([])
-    assert store.find("app.example.test") is pairs[2].context
+    assert store.find("app.example.test") is pairs[2]
 
 
 def test_plain_http_presents_no_name_and_was_shown_no_key() -> None:
@@ -232,6 +316,22 @@ def test_a_change_is_served_at_once_and_session_tickets_survive_it(
         assert "new.example.test" in fresh.certificate_names
         assert resumed.reused
         assert resumed.server_saw == "app.example.test"
+
+    run_on(loop_name, scenario())
+
+
+@pytest.mark.parametrize("loop_name", LOOPS)
+def test_a_name_that_nobody_lists_gets_no_certificate(
+    loop_name: str, listing: list[Loaded]
+) -> None:
+    async def scenario() -> None:
+        store = CertStore()
+        store.install([listing[0]])
+        async with Server(store) as server:
+            assert (await server.hello(MINE, client())).server_saw == MINE
+            for name in (VICTIM, None):
+                with pytest.raises(ssl.SSLError):
+                    await server.hello(name, client())
 
     run_on(loop_name, scenario())
 

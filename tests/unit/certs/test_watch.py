@@ -5,11 +5,12 @@ import logging
 import os
 import ssl
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from heim_proxy.certs.load import CertificateFiles
+from heim_proxy.certs.load import CertificateFiles, load
 from heim_proxy.certs.store import CertStore
 from heim_proxy.certs.watch import CertWatcher, NoCertificateError
 from tests.fakes.certificates import Pair, make_pair
@@ -31,16 +32,23 @@ class Noon:
 class Watched:
     """A store and a watcher on some directories."""
 
-    def __init__(self, *directories: Path) -> None:
+    def __init__(self, *directories: Path, own: Path | None = None) -> None:
         self.clock = Noon()
         self.store = CertStore()
         self.watcher = CertWatcher(self.store, clock=self.clock)
         self.files = [CertificateFiles.directory(directory) for directory in directories]
-        self.selection = self.watcher.prepare(self.files)
+        self.own = own and load(CertificateFiles.directory(own), now=self.clock.now())
+        self.selection = self.watcher.prepare(self.files, own=self.own)
         self.watcher.adopt(self.selection)
 
+    def list(self, *pairs: Path | CertificateFiles) -> None:
+        """Put another list of pairs in force."""
+        files = [CertificateFiles.directory(p) if isinstance(p, Path) else p for p in pairs]
+        self.watcher.adopt(self.watcher.prepare(files))
+
     def serving(self, name: str) -> ssl.SSLContext | None:
-        return self.store.find(name)
+        found = self.store.find(name)
+        return None if found is None else found.context
 
 
 @pytest.fixture
@@ -221,6 +229,126 @@ async def test_a_pair_expires_in_service_and_serves_on(one: Path) -> None:
     await watched.watcher.poll()
     assert watched.serving("one.example.test") is before
     assert watched.watcher.not_after()[str(one)] < watched.clock.now()
+    assert watched.watcher.rejected() == {str(one): 1.0}
+    assert "expired at" in watched.watcher.problems[0]
+
+
+async def test_a_pair_that_expired_gives_way_to_any_that_has_not(two: Path, tmp_path: Path) -> None:
+    make_pair("one.example.test", end_days=1).write(tmp_path / "one")
+    make_pair("*.example.test").write(tmp_path / "wild")
+    watched = Watched(tmp_path / "one", two, tmp_path / "wild")
+    assert watched.serving("one.example.test") is watched.serving("elsewhere.test")
+    over = watched.serving("one.example.test")
+    watched.clock.ahead = 2 * 86400.0
+    await watched.watcher.poll()
+    assert watched.serving("one.example.test") is over
+    assert watched.serving("elsewhere.test") is watched.serving("two.example.test") is not over
+
+
+async def test_a_pair_that_expired_is_not_shown_beside_one_of_our_own(one: Path, two: Path) -> None:
+    """T3: the last good pair is kept until its end."""
+    watched = Watched(one, own=two)
+    good = watched.serving("one.example.test")
+    (one / "tls.crt").unlink()
+    watched.clock.ahead = 89 * 86400.0
+    await watched.watcher.poll()
+    assert watched.serving("one.example.test") is good
+    watched.clock.ahead = 91 * 86400.0
+    await watched.watcher.poll()
+    assert watched.serving("one.example.test") is watched.serving("elsewhere.test") is not good
+    assert watched.watcher.rejected() == {str(one): 1.0}
+
+
+def test_with_one_of_our_own_none_of_the_others_has_to_serve(
+    two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        watched = Watched(tmp_path / "absent", own=two)
+    assert watched.own is not None
+    assert watched.serving("anything") is watched.own.context
+    assert watched.watcher.not_after() == {}
+    assert watched.watcher.rejected() == {str(tmp_path / "absent"): 1.0}
+    (event,) = events(caplog, "cert.self_signed")
+    assert event["fingerprint"] == watched.own.fingerprint
+    with pytest.raises(NoCertificateError):
+        watched.watcher.prepare(watched.files)
+
+
+async def test_names_that_it_is_listed_for_change_without_reading_the_pair_again(
+    two: Path, tmp_path: Path
+) -> None:
+    make_pair("a.test", "b.test").write(tmp_path / "both")
+    watched = Watched(two)
+    both = CertificateFiles.directory(tmp_path / "both")
+    watched.list(two, replace(both, hosts=("a.test",)))
+    first = watched.serving("a.test")
+    assert watched.serving("b.test") is watched.serving("two.example.test") is not first
+    # Its files may be gone by now: the last good pair is still a pair.
+    _delete(tmp_path / "both")
+    watched.list(two, replace(both, hosts=("b.test",)))
+    assert watched.serving("b.test") is first
+    assert watched.serving("a.test") is watched.serving("two.example.test")
+    watched.list(two, replace(both, hosts=("c.test",)))
+    assert watched.serving("b.test") is watched.serving("two.example.test")
+    assert watched.watcher.rejected()[str(tmp_path / "both")] == 1.0
+
+
+async def test_a_pair_for_none_of_its_listed_names_is_left_out(
+    two: Path, one: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = Watched(two)
+    watched.list(two, replace(CertificateFiles.directory(one), hosts=("a.test", "b.test")))
+    (rejected,) = events(caplog, "cert.rejected")
+    assert "is for none of the names it is listed for (a.test, b.test)" in str(rejected["reason"])
+    assert watched.watcher.rejected() == {str(two): 0.0, str(one): 1.0}
+    assert watched.serving("one.example.test") is watched.serving("two.example.test")
+
+
+async def test_a_pair_for_some_of_its_listed_names_serves_those(
+    two: Path, one: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = Watched(two)
+    hosts = ("one.example.test", "b.test")
+    watched.list(two, replace(CertificateFiles.directory(one), hosts=hosts))
+    assert watched.serving("one.example.test") is not watched.serving("b.test")
+    (missing,) = events(caplog, "cert.names_missing")
+    assert missing["hosts"] == ["b.test"]
+
+
+async def test_a_renewed_pair_that_lost_a_listed_name_is_not_taken(
+    two: Path, tmp_path: Path
+) -> None:
+    """T3: a Secret that is rotated to another name."""
+    make_pair("a.test", "b.test").write(tmp_path / "both")
+    files = replace(CertificateFiles.directory(tmp_path / "both"), hosts=("a.test", "b.test"))
+    watched = Watched(two)
+    watched.list(two, files)
+    good = watched.serving("a.test")
+    make_pair("a.test").write(tmp_path / "both")
+    await watched.watcher.poll()
+    assert watched.serving("a.test") is watched.serving("b.test") is good
+    assert "is no longer for b.test" in watched.watcher.problems[0]
+    # Until it was to be shown for that name no more, or until the last good one is over.
+    watched.list(two, replace(files, hosts=("a.test",)))
+    assert watched.serving("a.test") is not good
+    assert watched.watcher.problems == ()
+
+
+async def test_a_pair_that_lost_a_name_is_better_than_one_that_is_over(
+    two: Path, tmp_path: Path
+) -> None:
+    make_pair("a.test", "b.test", end_days=1).write(tmp_path / "both")
+    files = replace(CertificateFiles.directory(tmp_path / "both"), hosts=("a.test", "b.test"))
+    watched = Watched(two)
+    watched.list(two, files)
+    good = watched.serving("a.test")
+    make_pair("a.test").write(tmp_path / "both")
+    await watched.watcher.poll()
+    assert watched.serving("a.test") is good
+    watched.clock.ahead = 2 * 86400.0
+    await watched.watcher.poll()
+    assert watched.serving("a.test") is not good
+    assert watched.serving("b.test") is watched.serving("two.example.test")
 
 
 async def test_a_new_configuration_keeps_the_contexts_of_pairs_it_shares(
