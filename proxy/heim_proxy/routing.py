@@ -191,9 +191,12 @@ class HostRoutes:
     """The routes of one host or wildcard. Immutable once built; `prefixes` are longest first.
 
     `tcp` is where streams for the host go, if anywhere; with it, there may be no routes at all.
+    `plain` says that everything on the host is served on plain http too.
     """
 
-    __slots__ = ("_by_prefix", "_everything", "_longest", "exact", "host", "prefixes", "tcp")
+    __slots__ = (
+        "_by_prefix", "_everything", "_longest", "exact", "host", "plain", "prefixes", "tcp",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -207,6 +210,10 @@ class HostRoutes:
         self.tcp = tcp
         self.exact: Mapping[bytes, Route] = exact or {}
         self.prefixes = tuple(sorted(prefixes, key=lambda route: len(route.path), reverse=True))
+        routes = (*self.exact.values(), *self.prefixes)
+        self.plain = bool(routes) and all(
+            route.backend.public and route.backend.allow_http for route in routes
+        )
         self._by_prefix = {route.path: route for route in self.prefixes}
         self._longest = len(self.prefixes[0].path) if self.prefixes else 0
         # The one route of a host that has no other than "/", which is what most hosts are.

@@ -6,6 +6,8 @@ connection is closed, so that no byte of it can become part of somebody else's a
 
 from __future__ import annotations
 
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Final
 
@@ -13,7 +15,7 @@ import httptools
 
 from heim_proxy.edge.names import RESPONSE_NAMES, ResponseField, sets_our_cookie, without
 
-__all__ = ["AnswerHead", "BadAnswer", "status_line"]
+__all__ = ["AnswerHead", "BadAnswer", "date_line", "status_line"]
 
 _STATUS_LINES: Final = {
     status.value: b"HTTP/1.1 %d %b" % (status.value, status.phrase.encode("ascii"))
@@ -35,12 +37,19 @@ def status_line(status: int) -> bytes:
     return line if line is not None else b"HTTP/1.1 %d " % status
 
 
+@lru_cache(2)
+def date_line(second: int) -> bytes:
+    """The Date line, without CRLF, for a time in whole seconds since the epoch."""
+    return b"Date: %b" % formatdate(second, usegmt=True).encode("ascii")
+
+
 class AnswerHead:
     """The answer head of one upstream connection, from one `parse` to the next.
 
     `length` is the Content-Length, -1 when there is none. `fields` holds what may pass to the
     client, line by line as it came; an upstream can neither set our cookies
-    nor, where we answer CORS ourselves, CORS headers (`drop_cors`).
+    nor, where we answer CORS ourselves, CORS headers (`drop_cors`). `dated` and `named` say whether
+    it has Date and Server.
     """
 
     __slots__ = (
@@ -49,9 +58,11 @@ class AnswerHead:
         "_protect_cookies",
         "_transfer_coding",
         "chunked",
+        "dated",
         "fields",
         "keep_alive",
         "length",
+        "named",
         "status",
         "upgrade",
     )
@@ -70,6 +81,8 @@ class AnswerHead:
         self.chunked = False
         self.keep_alive = False
         self.upgrade: bytes | None = None
+        self.dated = False
+        self.named = False
 
     def parse(self, data: bytes, *, drop_cors: bool, protect_cookies: bool) -> None:
         """Parse one complete head, up to and including the empty line.
@@ -99,6 +112,12 @@ class AnswerHead:
                 passed(line)
             elif field == ResponseField.CONTENT_LENGTH:
                 self.length = int(value)
+            elif field == ResponseField.DATE:
+                self.dated = True
+                passed(line)
+            elif field == ResponseField.SERVER:
+                self.named = True
+                passed(line)
             elif field != ResponseField.DROP:
                 self._special(field, line, value.strip(b" \t"))
         if self._transfer_coding:

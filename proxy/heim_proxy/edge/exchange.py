@@ -8,11 +8,11 @@ cannot be made without an `Allow`.
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 from heim_proxy.edge import failures
-from heim_proxy.edge.answer import AnswerHead, BadAnswer, status_line
+from heim_proxy.edge.answer import AnswerHead, BadAnswer, date_line, status_line
 from heim_proxy.edge.body import BadChunk, ChunkRelay
 from heim_proxy.edge.headers import upstream_head
 from heim_proxy.edge.judge import Forward, valid_until
@@ -270,6 +270,12 @@ class Exchange:
         self.status = answer.status
         out = [status_line(answer.status)]
         out += answer.fields
+        if not answer.dated:
+            # RFC 9110, 6.6.1: whoever passes on an answer without a date adds it.
+            out.append(date_line(int(time())))
+        if not answer.named and not self.to_portal:
+            # What every ingress controller says, and its conformance tests ask for.
+            out.append(b"Server: heim")
         if framing == Framing.LENGTH:
             out.append(b"Content-Length: %d" % answer.length)
         elif framing == Framing.NONE:

@@ -377,9 +377,12 @@ def valid_until(session: Session | None, backend: Backend) -> float:
 
 def _open_on_http(host: _Host, path: bytes) -> bool:
     """Port 80 serves public backends that allow it; everything else moves to https."""
-    route = host.routes.match(path) if host.routes is not None else None
-    if route is None or under(path, RESERVED_PREFIX):
+    if host.routes is None or under(path, RESERVED_PREFIX):
         return False
+    route = host.routes.match(path)
+    if route is None:
+        # What is nowhere is not on https either: a host that has none needs no certificate.
+        return host.routes.plain
     return route.backend.allow_http and route.backend.public
 
 

@@ -63,6 +63,8 @@ class ResponseField:
     UPGRADE: Final = 6
     CORS: Final = 7
     CLEAR_SITE_DATA: Final = 8
+    DATE: Final = 9
+    SERVER: Final = 10
 
 
 # RFC 9110, 7.6.1 and the obsolete or unregistered ones that proxies must not pass on.
@@ -138,6 +140,9 @@ _RESPONSE: Final[Mapping[bytes, int]] = {
     b"transfer-encoding": ResponseField.TRANSFER_ENCODING,
     b"connection": ResponseField.CONNECTION,
     b"set-cookie": ResponseField.SET_COOKIE,
+    # They pass, and are added where they are missing.
+    b"date": ResponseField.DATE,
+    b"server": ResponseField.SERVER,
     b"upgrade": ResponseField.UPGRADE,
     # Ours is on every answer, and upstreams are told it.
     b"x-request-id": ResponseField.DROP,

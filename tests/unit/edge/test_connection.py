@@ -48,8 +48,17 @@ class TestRequests:
         upstream.feed(answer(b"hello", "X-A: b"))
         line, fields, body = divided(client.wire.taken())
         assert (line, body) == ("HTTP/1.1 200 OK", b"hello")
-        assert fields[:2] == ["X-A: b", "Content-Length: 5"]
+        assert fields[0] == "X-A: b"
+        assert fields[1].startswith("Date: ")
+        assert fields[2:4] == ["Server: heim", "Content-Length: 5"]
         assert not client.wire.is_closing()
+
+    async def test_date_and_server_of_an_answer_stay(self, stage: Theatre) -> None:
+        client = stage.client()
+        upstream = await stage.asked(client, stage.request())
+        upstream.feed(answer(b"hello", "date: then", "SERVER: theirs"))
+        _, fields, _ = divided(client.wire.taken())
+        assert fields[:3] == ["date: then", "SERVER: theirs", "Content-Length: 5"]
 
     async def test_a_head_may_come_byte_by_byte(self, stage: Theatre) -> None:
         client = stage.client()

@@ -201,6 +201,17 @@ class TestPlainHttp:
         assert isinstance(verdict, Forward)
         assert (verdict.path, verdict.identity, verdict.session) == (b"/x", b"", None)
 
+    async def test_what_such_a_host_has_not_is_not_looked_for_on_https(self) -> None:
+        court = await Court.open(
+            app(public=True, allow_http=True, http=[{"path": "/a", "upstream": "http://u.test"}]),
+            app("mixed", public=True, http=[{"path": "/a", "upstream": "http://u.test"}]),
+        )
+        verdict = court.ask("/b", client=HTTP)
+        assert isinstance(verdict, Refusal)
+        assert verdict.status == 404
+        verdict = court.ask("/b", host="mixed.example.test", client=HTTP)
+        assert isinstance(verdict, Redirect)
+
     @pytest.mark.parametrize("protocol", ["h2c", "websocket", "x"])
     async def test_upgrades_are_checked_there_too(self, protocol: str) -> None:
         court = await Court.open(app(public=True, allow_http=True))
