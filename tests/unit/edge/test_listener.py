@@ -18,7 +18,14 @@ import pytest
 import trustme
 
 from heim_proxy.edge.admission import Admission, Limits
-from heim_proxy.edge.listener import Listener, ListenError, Network, Peer, create_sockets
+from heim_proxy.edge.listener import (
+    ACCEPTS_PER_TURN,
+    Listener,
+    ListenError,
+    Network,
+    Peer,
+    create_sockets,
+)
 from tests.fakes.loops import LOOPS, run_on
 
 LOOPBACK: tuple[Network, ...] = (ipaddress.ip_network("127.0.0.0/8"),)
@@ -444,6 +451,31 @@ def test_on_a_dual_stack_socket_ipv4_is_ipv4(loop_name: str) -> None:
         await closed(writer)
         async with asyncio.timeout(4):
             while admission.connections:
+                await asyncio.sleep(0.005)
+
+    run_on(loop_name, scenario())
+
+
+def test_who_waits_is_let_in_a_few_at_a_time(loop_name: str) -> None:
+    """What was let in goes on in between: a crowd gets through its handshakes, not into them."""
+
+    async def scenario() -> None:
+        (sock,) = create_sockets("127.0.0.1", 0)
+        waiting = [socket.create_connection(sock.getsockname()) for _ in range(40)]
+        listener = Listener(sock, name="crowd", factory=Echo, admission=Admission())
+        listener.start()
+        steps, before = [], 0
+        async with asyncio.timeout(4):
+            while listener.open < len(waiting):
+                await asyncio.sleep(0)
+                steps.append(listener.accepted - before)
+                before = listener.accepted
+        assert max(steps) <= ACCEPTS_PER_TURN
+        listener.close()
+        for client in waiting:
+            client.close()
+        async with asyncio.timeout(4):
+            while listener.open:
                 await asyncio.sleep(0.005)
 
     run_on(loop_name, scenario())
