@@ -46,7 +46,7 @@ check: $(DEV)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell --skip '*/__pycache__' --ignore-words-list te $(TEXTS)
+	$(BIN)/codespell --skip '*/__pycache__' --ignore-words-list te,notin $(TEXTS)
 
 test: $(DEV) $(NODE)
 	$(BIN)/python -m pytest -n auto --dist loadfile
