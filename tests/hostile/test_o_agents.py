@@ -24,7 +24,7 @@ from heim_proxy.agents.authority import Authority
 from heim_proxy.agents.knock import HANDSHAKE_S
 from heim_proxy.agents.lane import Lane
 from heim_proxy.agents.presence import Offline
-from heim_proxy.agents.waiting import MOST
+from heim_proxy.agents.waiting import MOST, WaitingRoom
 from heim_proxy.agents.wiring import Agents
 from heim_proxy.live import EndReason
 from heim_wire.errors import Code
@@ -447,6 +447,33 @@ async def test_O9_one_address_does_not_keep_the_others_out(world: World, desktop
     await ScriptedAgent.connect(wire, desktop)
     assert time.monotonic() - began < 1.0
     assert lane_of(world).address == "127.0.0.9"
+
+
+async def test_O15_a_page_on_the_web_cannot_have_its_visitors_take_the_places(
+    world: World,
+) -> None:
+    """Any page may open a WebSocket to us, from the address of each of its visitors."""
+    page = agent_head(extra=("Origin: https://evil.test",))
+    answer = await world.heim.raw(page, sni=LOGIN_HOST)
+    assert answer.status == 403
+    assert agents_of(world).door.connecting == 0
+    own = agent_head(extra=(f"Origin: https://{LOGIN_HOST}",))
+    assert (await world.heim.raw(own, sni=LOGIN_HOST)).status == 403
+
+
+async def test_O16_a_site_with_many_networks_is_one_of_those_who_wait() -> None:
+    """A /48 is what anybody gets; one handshake from each of its 65,536 networks is a crowd."""
+    room: WaitingRoom[int] = WaitingRoom()
+    for number in range(MOST):
+        assert room.enter(number, f"2001:db8:7:{number:x}::1")
+    assert not room.enter(MOST, "192.0.2.1")
+    assert room.crowd("192.0.2.1") == 0
+    assert room.crowd("2001:db8:8::1") == 0
+    # What is written as IPv6 and is not: each address is somebody else.
+    mapped: WaitingRoom[int] = WaitingRoom()
+    for number in range(MOST):
+        assert mapped.enter(number, f"::ffff:198.51.100.{number}")
+    assert mapped.crowd("192.0.2.1") is None
 
 
 async def test_31_when_there_is_no_place_for_a_lane_the_answer_is_503(

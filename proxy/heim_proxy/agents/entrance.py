@@ -110,6 +110,9 @@ def read(head: RequestHead) -> str | Refusal:
         return _not_an_upgrade("agents connect by a WebSocket (RFC 6455) over HTTP/1.1")
     if head.method != b"GET" or head.has_body:
         return _malformed("a WebSocket handshake is a GET without a body (RFC 6455, 4.1)")
+    if head.get(b"origin") is not None:
+        # Browsers say it, agents never do: a page could have each of its visitors take a place.
+        return Refusal(403, FAILURES[Code.FORBIDDEN].slug, "this address is not for pages", _HINT)
     if head.target.query:
         return _malformed("this address takes no query")
     if head.get(b"sec-websocket-version") != b"13":

@@ -39,6 +39,7 @@ def test_other_subprotocols_may_be_offered_too() -> None:
         (agent_head(drop=("Sec-WebSocket-Protocol",)), 400, "heim.tunnel.v1"),
         (agent_head(method="DELETE"), 400, "GET"),
         (agent_head(extra=("Content-Length: 3",)), 400, "body"),
+        (agent_head(extra=("Origin: null",)), 403, "not for pages"),
         (agent_head(path="/.heim/tunnel/agent?token=x"), 400, "query"),
     ],
 )

@@ -40,12 +40,17 @@ def test_leaving_twice_or_without_having_come_is_harmless() -> None:
         ([("a", "192.0.2.1"), ("b", "192.0.2.1"), ("c", "192.0.2.2")], "192.0.2.2", None),
         ([("a", "2001:db8::1"), ("b", "2001:db8::2")], "2001:db8:1::1", "a"),
         ([("a", "2001:db8::1"), ("b", "2001:db8::2")], "2001:db8::3", None),
+        ([("a", "2001:db8:0:1::1"), ("b", "2001:db8:0:2::1")], "2001:db8:1::1", "a"),
+        ([("a", "fe80::1%eth0"), ("b", "fe80::1%eth0")], "192.0.2.2", "a"),
+        ([("a", "::ffff:192.0.2.1"), ("b", "192.0.2.1")], "192.0.2.2", "a"),
+        ([("a", "::ffff:192.0.2.1"), ("b", "::ffff:192.0.2.2")], "192.0.2.3", None),
         ([("a", "unknown"), ("b", "unknown")], "192.0.2.2", "a"),
         ([], "192.0.2.2", None),
     ],
     ids=[
         "from who has two more", "not from itself", "not for the same", "one more is not enough",
-        "a network", "its own network", "no address", "nobody",
+        "a network", "its own network", "a site", "with a zone", "IPv4 in IPv6", "two of those",
+        "no address", "nobody",
     ],
 )  # fmt: skip
 def test_a_newcomer_takes_a_place_from_who_has_two_more(
