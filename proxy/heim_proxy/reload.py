@@ -168,6 +168,7 @@ class Reloader(Generic[S]):
             "heim_config_last_reload_successful", lambda: float(self._status.last_error is None)
         )
         metrics.expose("heim_config_last_reload_timestamp_seconds", self._last_reload)
+        metrics.expose("heim_config_source_lost", lambda: float(bool(self._source.trouble)))
 
     def _last_reload(self) -> float:
         status = self._status

@@ -8,7 +8,7 @@ from pathlib import Path
 from heim_config.layers import read_boot
 from heim_config.model import Config
 from heim_config.problems import ConfigError
-from heim_proxy.sources.choose import last_known
+from heim_proxy.sources.known import last_known
 
 __all__ = ["complain", "load_or_complain"]
 
@@ -22,12 +22,17 @@ def complain(error: ConfigError) -> int:
     return 2
 
 
-def load_or_complain(path: str, *, check_files: bool = True) -> Config | int:
+def load_or_complain(path: str, *, check_files: bool = True, whole: bool = True) -> Config | int:
     """The configuration, or the exit status after its mistakes were printed.
 
-    With a `source` it is the one that the proxy beside us has in force.
+    With a `source` it is the one that the proxy beside us has in force; without one in force the
+    boot file's, unless the `whole` is needed.
     """
     try:
-        return last_known(read_boot(Path(path), check_files=check_files))
+        boot = read_boot(Path(path), check_files=check_files)
     except ConfigError as error:
         return complain(error)
+    try:
+        return last_known(boot)
+    except ConfigError as error:
+        return complain(error) if whole else boot.config

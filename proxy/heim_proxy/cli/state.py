@@ -92,7 +92,8 @@ def _address(email: str | None) -> str | None:
 
 def with_store(config_path: str, work: Callable[[Store, Config], Awaitable[int]]) -> int:
     """Run `work` on the state of a configuration; what cannot be is said, and is 1 or 2."""
-    config = load_or_complain(config_path, check_files=False)
+    # Sessions and tokens must be revocable although there is no document.
+    config = load_or_complain(config_path, check_files=False, whole=False)
     if isinstance(config, int):
         return config
     path = config.state.path
