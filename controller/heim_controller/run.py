@@ -16,7 +16,7 @@ from heim_runtime.complaints import UNAVAILABLE, Complaint
 from heim_runtime.logs import configure
 from heim_runtime.signals import handling
 
-__all__ = ["command"]
+__all__ = ["command", "terms_for"]
 
 
 def command(args: argparse.Namespace) -> int:
@@ -36,11 +36,11 @@ async def _run(options: Options) -> int:
     except Unconfigured as e:
         raise Complaint(f"no API server to speak to: {e}", UNAVAILABLE) from e
     async with client:
-        app = App(client, options, terms=_terms(options.lease_s))
+        app = App(client, options, terms=terms_for(options.lease_s))
         with handling({signal.SIGTERM: app.stop, signal.SIGINT: app.stop}):
             return await app.run()
 
 
-def _terms(lease_s: int) -> Terms:
+def terms_for(lease_s: int) -> Terms:
     """client-go's proportions: 15 seconds to wait, 10 to renew in, 2 between tries."""
     return Terms(lease=lease_s, renew=lease_s * 2 / 3, retry=lease_s * 2 / 15)

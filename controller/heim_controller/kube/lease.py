@@ -262,19 +262,28 @@ class Election:
         """Leave the lease empty, so that the next leader need not wait."""
         if self._seen is None or self.holder != self._identity:
             return
-        lease = self._seen.manifest
-        # 0 seconds is refused by the API server, so an empty lease lasts one.
+        with contextlib.suppress(KubeError, TimeoutError):
+            async with asyncio.timeout(RELEASE_S):
+                try:
+                    await self._empty(self._seen.manifest)
+                except Conflict:
+                    # A renewal that was under way when we were told to end got there after all.
+                    lease = await self._client.get(LEASES, self._name, namespace=self._namespace)
+                    if _spec_of(lease).get("holderIdentity") != self._identity:
+                        return
+                    await self._empty(lease)
+                self.holder = ""
+                log.info("kube.leader_released", extra={"lease": self._name})
+
+    async def _empty(self, lease: Manifest) -> None:
         spec = {
             **_spec_of(lease),
             "holderIdentity": "",
+            # 0 seconds is refused by the API server, so an empty lease lasts one.
             "leaseDurationSeconds": 1,
             "renewTime": micro_time(self._clock.now()),
         }
-        with contextlib.suppress(KubeError, TimeoutError):
-            async with asyncio.timeout(RELEASE_S):
-                await self._client.replace(LEASES, {**lease, "spec": spec})
-                self.holder = ""
-                log.info("kube.leader_released", extra={"lease": self._name})
+        await self._client.replace(LEASES, {**lease, "spec": spec})
 
     def __repr__(self) -> str:
         state = "leading" if self.leading else f"holder={self.holder!r}"

@@ -16,7 +16,7 @@ from heim_controller.kube.resources import (
     version_of,
 )
 from tests.fakes.kube import FakeKube, until
-from tests.fakes.kube_watched import QUICK, Watched, watched
+from tests.fakes.kube_watched import QUICK, Watched, running, watched
 
 
 def put(kube: FakeKube, name: str, value: str = "", **metadata: Any) -> dict[str, Any]:
@@ -205,3 +205,26 @@ async def test_an_informer_tells_how_it_is() -> None:
         put(kube, "a")
         await until(lambda: found.changes)
         assert repr(found.informer) == "<Informer configmaps synced objects=1>"
+
+
+async def test_what_is_denied_is_settled_and_not_synced() -> None:
+    async with FakeKube() as kube:
+        kube.faults.forbidden.add(("list", "configmaps"))
+        async with running(kube.client()) as found:
+            async with asyncio.timeout(4):
+                await found.informer.wait_settled()
+            assert (found.informer.denied, found.informer.synced) == (True, False)
+            kube.faults.forbidden.clear()
+            await until(lambda: found.informer.synced and not found.informer.denied)
+
+
+async def test_only_what_is_to_be_kept_is_kept() -> None:
+    def bare(manifest: dict[str, Any]) -> dict[str, Any]:
+        return {"metadata": manifest["metadata"]}
+
+    async with FakeKube() as kube:
+        kube.store.put(CONFIG_MAPS, {"metadata": {"name": "listed"}, "data": {"a": "b"}})
+        async with watched(kube, keep=bare) as found:
+            kube.store.put(CONFIG_MAPS, {"metadata": {"name": "watched"}, "data": {"a": "b"}})
+            await until(lambda: len(found.informer.objects) == 2)
+            assert not any("data" in one for one in found.informer.objects.values())

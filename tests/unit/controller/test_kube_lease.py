@@ -124,6 +124,19 @@ async def test_a_lease_is_given_back_with_what_the_api_takes() -> None:
         assert spec(kube)["leaseDurationSeconds"] == 1
 
 
+async def test_a_lease_is_given_back_although_a_renewal_was_on_its_way() -> None:
+    async with FakeKube() as kube, candidate(kube, "one") as one:
+        await until(lambda: one.led)
+        kube.faults.stall_answers = asyncio.Event()
+        before = spec(kube)["renewTime"]
+        # It is done, and the candidate does not know.
+        await until(lambda: spec(kube)["renewTime"] != before)
+        kube.faults.stall_answers = None
+        one.task.cancel()
+        await asyncio.gather(one.task, return_exceptions=True)
+        assert spec(kube)["holderIdentity"] == ""
+
+
 async def test_a_holder_that_is_dead_is_succeeded() -> None:
     async with FakeKube() as kube:
         held_by(kube, "dead")
