@@ -20,6 +20,7 @@ import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from heim_agent import statement
 from heim_proxy.agents.authority import Authority
 from heim_proxy.agents.knock import HANDSHAKE_S
 from heim_proxy.agents.lane import Lane
@@ -605,8 +606,37 @@ async def test_renewals_have_a_pace(world: World, desktop: Machine) -> None:
     agent.renew()
     agent.renew()
     await agent.until(lambda: agent.notices)
-    assert len(agent.readies) == 2
+    assert len([ready for ready in agent.readies if "certificate" in ready]) == 1
     assert "a moment ago" in agent.notices[0]
+
+
+async def test_O17_an_agent_that_asks_for_renewals_without_end_fills_no_log(
+    world: World, desktop: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = await connected(world, desktop)
+    for _ in range(200):
+        agent.auth({"kind": "agent-renew", "csr": "AAAA"})
+    await agent.until(lambda: len(agent.notices) == 200)
+    lines = [one for one in caplog.records if one.getMessage() == "agent.renewal_refused"]
+    assert len(lines) == 1
+
+
+async def test_46_a_renewal_tells_the_time_again(world: World, desktop: Machine) -> None:
+    """Of a lane that lives for weeks: a cheap clock is wrong by more than assertions allow then."""
+    agent = await connected(world, desktop)
+    agent.renew()
+    await agent.until(lambda: len(agent.readies) > 2)
+    first, _, again = agent.readies
+    assert again["statement"] != first["statement"]
+    roots = agents_of(world).authority.roots()
+    stated = statement.verify(
+        again["statement"],
+        roots=roots,
+        issuer=f"https://{LOGIN_HOST}",
+        audience=desktop.thumbprint,
+        nonce=agent.nonce,
+    )
+    assert abs(stated.issued_at - time.time()) < 5
 
 
 async def test_names_in_a_request_are_ignored(world: World, desktop: Machine) -> None:
