@@ -48,6 +48,14 @@ app.kubernetes.io/component: {{ .component }}
 {{ include "heim.fullname" . }}-configuration
 {{- end -}}
 
+{{/* Whether the Proxy object is part of this rendering. Helm looks up the kind of every object before it creates
+the first one, so an object cannot come with its kind: the first installation goes without it, and the controller
+uses what is in its flags. */}}
+{{- define "heim.hasProxyObject" -}}
+{{- $known := or .Release.IsUpgrade (not .Values.crds.enabled) (.Capabilities.APIVersions.Has "heim.dev/v1alpha1/Proxy") -}}
+{{- if or (eq .Values.proxyObject "always") (and (eq .Values.proxyObject "auto") $known) -}}true{{- end -}}
+{{- end -}}
+
 {{- define "heim.podSecurity" -}}
 runAsNonRoot: true
 runAsUser: 65532

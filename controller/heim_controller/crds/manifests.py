@@ -13,8 +13,9 @@ from heim_controller.crds.agent import AGENT
 from heim_controller.crds.backend import BACKEND
 from heim_controller.crds.definition import Kind
 from heim_controller.crds.proxy import PROXY
+from heim_controller.crds.schema import Schema
 
-__all__ = ["KINDS", "definitions", "render", "write"]
+__all__ = ["KINDS", "definitions", "plain_schema", "render", "with_proxy_spec", "write"]
 
 KINDS: Final = (PROXY, BACKEND, ROLE, ROLE_BINDING, AGENT)
 
@@ -61,6 +62,25 @@ def render(kind: Kind) -> str:
             "    {{- end }}\n"
         )
     return begin + body + _END
+
+
+def plain_schema(schema: Mapping[str, Any]) -> Schema:
+    """A schema as editors and Helm's values want it: JSON Schema, where unknown keys are mistakes.
+
+    CEL rules are left to the API server.
+    """
+    made: Schema = {key: value for key, value in schema.items() if not key.startswith("x-")}
+    if "properties" in made:
+        made["properties"] = {key: plain_schema(one) for key, one in made["properties"].items()}
+        made["additionalProperties"] = False
+    if "items" in made:
+        made["items"] = plain_schema(made["items"])
+    return made
+
+
+def with_proxy_spec(values: Mapping[str, Any]) -> Schema:
+    """The schema of the chart's values with the Proxy's spec as its `spec`."""
+    return {**values, "properties": {**values["properties"], "spec": plain_schema(PROXY.spec)}}
 
 
 def write(directory: Path) -> list[Path]:

@@ -31,22 +31,25 @@ def values_of(case: str) -> Values:
     return found
 
 
-def manifests(values: Values) -> dict[str, str]:
-    """The text of each template, NOTES.txt among them.
+def manifests(values: Values, *, upgrade: bool = False) -> dict[str, str]:
+    """The text of each template, NOTES.txt among them; of the first installation, or of another.
 
     Raises:
         helm_python.HelmError: What a person would read.
     """
-    rendered: dict[str, str] = _chart().render(values=values, name=RELEASE, namespace=NAMESPACE)
+    rendered: dict[str, str] = _chart().render(
+        values=values, name=RELEASE, namespace=NAMESPACE, is_install=not upgrade, is_upgrade=upgrade
+    )
     return rendered
 
 
-def objects(values: Values) -> list[Object]:
+def objects(values: Values, *, upgrade: bool = False) -> list[Object]:
     """Every object that would be installed."""
     found: list[Object] = []
-    for name, text in manifests(values).items():
+    for name, text in manifests(values, upgrade=upgrade).items():
         if not name.endswith("NOTES.txt"):
-            found += [one for one in yaml.safe_load_all(text) if one]
+            # The kinds are 1,600 lines: ten times as fast in C.
+            found += [one for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one]
     return found
 
 

@@ -87,7 +87,7 @@ def test_the_controller_reads_the_cluster_and_writes_what_people_look_at() -> No
 
 
 def test_secrets_of_other_namespaces_are_read_where_values_say_so() -> None:
-    found = granted("everything", "heim-controller")
+    found = granted("everything", "heim-controller", spec={})
     assert found == {
         "*": CONTROLLER_CLUSTER,
         NAMESPACE: CONTROLLER_OWN,
