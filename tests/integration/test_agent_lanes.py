@@ -198,7 +198,7 @@ async def test_45_renewal_drops_no_stream_and_outlives_the_certificate(
     expires = agent.readies[0]["expires"]
     reader = await listening(heim)
     agent.renew()
-    await agent.until(lambda: len(agent.readies) == 2)
+    await agent.until(lambda: len(agent.readies) >= 2)
     assert agent.readies[1]["expires"] > expires + 3600
     async with asyncio.timeout(6):
         while time.time() < expires + 1.5:
@@ -233,7 +233,7 @@ async def test_Q4_the_authority_is_changed_by_its_files_without_losing_an_agent(
         for agent in (slow, quick):
             await agent.until(lambda agent=agent: len(agent.readies) == 2)
         quick.renew()
-        await quick.until(lambda: len(quick.readies) == 3)
+        await quick.until(lambda: len(quick.readies) >= 3)
         quick.machine.certificate = base64.b64decode(quick.readies[2]["certificate"])
         install(tmp_path, new)
         await slow.over()
