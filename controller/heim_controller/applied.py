@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 # /status is a page of text.
 MAX_ANSWER: Final = 256 * 1024
+# One line of a condition.
+MAX_PROBLEM_CHARS: Final = 500
 
 
 class Times:
@@ -65,6 +67,7 @@ class Applied:
         self._since = self._clock.monotonic()
         self._poked = asyncio.Event()
         self._said = ""
+        self._refusal = ""
         self.digest = ""
         self.problem = ""
 
@@ -89,9 +92,10 @@ class Applied:
             return ""
         if self.problem:
             return f"the proxy does not answer: {self.problem}"
+        why = f"it refused one: {self._refusal}" if self._refusal else "its log says why"
         return (
             f"the proxy has the configuration {self.digest[:16] or 'none'} in force and not "
-            f"{self._wanted[:16]}; its log says why"
+            f"{self._wanted[:16]}; {why}"
         )
 
     async def run(self) -> None:
@@ -134,7 +138,10 @@ class Applied:
                 if len(content) > MAX_ANSWER:
                     raise ValueError("more than a page")
         told = json.loads(content)
-        return str(told.get("document_hash") or "") if isinstance(told, dict) else ""
+        if not isinstance(told, dict):
+            return ""
+        self._refusal = _first_problem(told.get("last_error"))
+        return str(told.get("document_hash") or "")
 
     def _note(self, digest: str, problem: str) -> None:
         if problem and problem != self.problem:
@@ -146,3 +153,9 @@ class Applied:
             if self.current:
                 log.info("controller.applied", extra={"document": self.digest})
             self._changed()
+
+
+def _first_problem(error: object) -> str:
+    """What the proxy says is wrong with the last configuration that it refused."""
+    problems = error.get("problems") if isinstance(error, dict) else None
+    return str(problems[0])[:MAX_PROBLEM_CHARS] if isinstance(problems, list) and problems else ""

@@ -93,6 +93,31 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         metavar="URL",
         help="the proxy's /status, to see what it has in force [HEIM_CONTROLLER_PROXY_STATUS_URL]",
     )
+    _add_publishing(run)
+    run.add_argument(
+        "--lease-duration",
+        metavar="SECONDS",
+        help="how long another replica waits for a leader that is silent "
+        "[HEIM_CONTROLLER_LEASE_DURATION; default: 15]",
+    )
+    run.add_argument(
+        "--health-address",
+        metavar="HOST:PORT",
+        help="where /livez, /readyz and /metrics are served "
+        "[HEIM_CONTROLLER_HEALTH_ADDRESS; default: 127.0.0.1:9441]",
+    )
+    run.add_argument(
+        "--log-level",
+        metavar="LEVEL",
+        choices=("debug", "info", "warning", "error"),
+        default=os.environ.get("HEIM_LOG_LEVEL") or "info",
+        help="debug, info, warning or error [HEIM_LOG_LEVEL; default: info]",
+    )
+    run.set_defaults(run=_lazy("heim_controller.run"))
+
+
+def _add_publishing(run: argparse.ArgumentParser) -> None:
+    """What is written into Ingresses, and which Secrets are read for them."""
     run.add_argument(
         "--publish-service",
         metavar="NAMESPACE/NAME",
@@ -119,26 +144,6 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
         action="append",
         help="one of those namespaces; may be repeated [HEIM_CONTROLLER_SECRETS_NAMESPACES]",
     )
-    run.add_argument(
-        "--lease-duration",
-        metavar="SECONDS",
-        help="how long another replica waits for a leader that is silent "
-        "[HEIM_CONTROLLER_LEASE_DURATION; default: 15]",
-    )
-    run.add_argument(
-        "--health-address",
-        metavar="HOST:PORT",
-        help="where /livez, /readyz and /metrics are served "
-        "[HEIM_CONTROLLER_HEALTH_ADDRESS; default: 127.0.0.1:9441]",
-    )
-    run.add_argument(
-        "--log-level",
-        metavar="LEVEL",
-        choices=("debug", "info", "warning", "error"),
-        default=os.environ.get("HEIM_LOG_LEVEL") or "info",
-        help="debug, info, warning or error [HEIM_LOG_LEVEL; default: info]",
-    )
-    run.set_defaults(run=_lazy("heim_controller.run"))
 
 
 def _add_translate(commands: _Commands[argparse.ArgumentParser]) -> None:

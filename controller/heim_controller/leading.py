@@ -321,8 +321,27 @@ class Leader:
             return {}
         told = self._told.get(ref, ())
         if ref.kind == "Proxy":
-            return {"conditions": proxy_conditions(one, told, self._standing, current)}
-        return {"conditions": conditions_of(one, told, self._programming, current)}
+            made = proxy_conditions(one, told, self._standing, current)
+            return {"conditions": made, **self._counts}
+        status: dict[str, Any] = {
+            "conditions": conditions_of(one, told, self._programming, current)
+        }
+        if ref.kind == "Backend":
+            status["url"] = _url(one)
+        return status
+
+    @property
+    def _counts(self) -> dict[str, Any]:
+        """What is published, in numbers."""
+        sheet = self.publisher.sheet
+        kinds = Counter(ref.kind for ref in self._served)
+        return {
+            "documentHash": sheet.digest if sheet is not None else "",
+            "ingresses": kinds["Ingress"],
+            "backends": kinds["Backend"],
+            "agents": kinds["Agent"],
+            "routes": self._routes,
+        }
 
     @property
     def _standing(self) -> Standing:
@@ -365,6 +384,12 @@ class Leader:
             pair = self._book.pair(key)
             if pair is not None and pair.facts.not_after is not None:
                 yield key, pair.facts.not_after
+
+
+def _url(one: Served) -> str:
+    """Where people find a Backend; "" where there is no one place."""
+    host = one.hosts[0] if one.accepted and one.hosts else "*"
+    return "" if host.startswith("*") else f"https://{host}"
 
 
 def _routes_in(content: bytes) -> int:

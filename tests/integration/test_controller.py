@@ -225,6 +225,7 @@ async def test_conditions_follow_generations_and_what_the_proxy_has_applied(
         await true(lambda: programmed().get("status") == "Unknown")
         accepted = condition(kube, resources.BACKENDS, "shop/own", "Accepted")
         assert (accepted["status"], accepted["observedGeneration"]) == ("True", 1)
+        assert status(kube, resources.BACKENDS, "shop/own")["url"] == "https://own.example.test"
         proxy.store = kube.store
         await true(lambda: programmed().get("status") == "True")
         await true(
@@ -236,6 +237,9 @@ async def test_conditions_follow_generations_and_what_the_proxy_has_applied(
         await true(lambda: programmed().get("status") == "False")
         accepted = condition(kube, resources.BACKENDS, "shop/own", "Accepted")
         assert (accepted["reason"], accepted["observedGeneration"]) == ("InvalidHost", 2)
+        assert status(kube, resources.BACKENDS, "shop/own")["url"] == ""
+        counts = status(kube, resources.PROXIES, "heim/main")
+        assert (counts["ingresses"], counts["backends"]) == (1, 1)
 
 
 async def test_a_secret_is_mirrored_kept_when_it_turns_bad_and_removed_when_unused(
@@ -445,6 +449,7 @@ async def test_a_certificate_is_asked_for_when_the_proxy_names_an_issuer(
         populate(kube.store, tls_secret("heim/main-tls", make_pair("auth.example.test")))
         await true(lambda: kube.store.get(resources.SECRETS, "heim.main-tls", "heim"))
         await true(
-            lambda: (document(kube.store) or {})["tls"]["certificates"]
-            == [{"secret": "heim.main-tls"}]
+            lambda: (
+                (document(kube.store) or {})["tls"]["certificates"] == [{"secret": "heim.main-tls"}]
+            )
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -77,6 +78,17 @@ async def test_a_proxy_that_does_not_apply_is_trouble_after_a_while(proxy: FakeP
         assert applied.trouble.startswith(f"the proxy has the configuration {'a' * 16} in force")
         applied.expect("c")
         assert applied.trouble == ""
+
+
+async def test_what_the_proxy_refused_is_passed_on(proxy: FakeProxy) -> None:
+    clock = Clock()
+    told = {"document_hash": None, "last_error": {"problems": ["heim.yaml: no", "x"]}}
+    proxy.body = json.dumps(told).encode()
+    async with running(proxy.url, [], clock) as applied:
+        applied.expect("b")
+        await until(lambda: proxy.asked > 1)
+        clock.time += Times.grace
+        assert applied.trouble.endswith("it refused one: heim.yaml: no")
 
 
 async def test_trouble_is_told_although_the_proxy_says_the_same(proxy: FakeProxy) -> None:
