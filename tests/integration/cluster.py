@@ -151,6 +151,7 @@ class Cluster:
         heim: The proxy.
         controller: The first replica of the controller.
         directory: Files of all of them.
+        running: All pods.
     """
 
     kube: FakeKube
@@ -159,7 +160,7 @@ class Cluster:
     ca: str
     status_url: str
     controller: Controller = field(init=False)
-    _pods: list[Pods] = field(default_factory=list)
+    running: list[Pods] = field(default_factory=list)
     _number: int = 0
     _marker: Pods = field(init=False)
 
@@ -168,11 +169,30 @@ class Cluster:
     async def pods(self, service: str, *numbers: int, script: Script | None = None) -> Pods:
         """Pods that run, with their last numbers; their objects are not there yet."""
         made = await Pods(service, numbers or [self._free()], script).start()
-        self._pods.append(made)
+        self.running.append(made)
         return made
 
     def _free(self) -> int:
-        return 1 + sum(len(pods.numbers) for pods in self._pods)
+        used = {number for pods in self.running for number in pods.numbers}
+        return next(number for number in range(1, 100) if number not in used)
+
+    async def stop_pods(self, *namespaces: str) -> None:
+        """End the pods of namespaces."""
+        for pods in [one for one in self.running if one.service.partition("/")[0] in namespaces]:
+            self.running.remove(pods)
+            await pods.stop()
+
+    @contextmanager
+    def proxy_with(self, **spec: Any) -> Iterator[None]:
+        """Another Proxy for the length of the block; nothing waits for it."""
+        before = self.kube.store.get(resources.PROXIES, "main", "heim")
+        assert before is not None
+        changed = {**before, "spec": {**before["spec"], **spec}}
+        self.kube.store.put(resources.PROXIES, changed)
+        try:
+            yield
+        finally:
+            self.kube.store.put(resources.PROXIES, before)
 
     async def echo(self, service: str, **keys: Any) -> Pods:
         """One pod with its Service, which has port 8080."""
@@ -323,7 +343,7 @@ async def cluster(
 async def _stopped(made: Cluster) -> None:
     if hasattr(made.heim, "process"):
         await made.heim.stop()
-    for pods in made._pods:
+    for pods in made.running:
         await pods.stop()
 
 
