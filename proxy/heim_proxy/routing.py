@@ -18,9 +18,11 @@ from typing import Final
 
 __all__ = [
     "ANY_HOST",
+    "CHALLENGE_PREFIX",
     "RESERVED_PREFIX",
     "AgentGrant",
     "Backend",
+    "Challenges",
     "Cors",
     "Endpoint",
     "ForwardPath",
@@ -39,6 +41,9 @@ RESERVED_PREFIX: Final = b"/.heim"
 
 # How configuration spells every host that nobody else has.
 ANY_HOST: Final = "*"
+
+# Where an ACME authority looks, on plain http (RFC 8555, 8.3); a token follows.
+CHALLENGE_PREFIX: Final = b"/.well-known/acme-challenge/"
 
 # So many prefixes are compared one by one (0.1 µs each); more are looked up while climbing.
 _FEW: Final = 8
@@ -144,6 +149,8 @@ class Backend:
     forward_path: ForwardPath = ForwardPath.CANONICAL
     upgrades: frozenset[bytes] = frozenset((b"websocket",))
     timeouts: Timeouts = Timeouts()
+    # It answers challenges of an ACME authority: nothing of anybody's is sent there or comes back.
+    challenge: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,6 +192,20 @@ class Route:
         if not self.strip_prefix or self.path == b"/":
             return path
         return path[len(self.path.rstrip(b"/")) :] or b"/"
+
+
+class Challenges:
+    """Who answers challenges of an ACME authority, one exact token of one host at a time."""
+
+    __slots__ = ("_exact",)
+
+    def __init__(self, exact: Mapping[tuple[str, bytes], Route]) -> None:
+        """`exact` are routes by canonical host and whole path, which holds nothing encoded."""
+        self._exact = exact
+
+    def find(self, host: str, raw: bytes) -> Route | None:
+        """The route for a path exactly as it was received; None when it is nobody's."""
+        return self._exact.get((host, raw))
 
 
 class HostRoutes:

@@ -10,6 +10,7 @@ import ipaddress
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from heim_config.access import Member
 from heim_config.access import Role as RoleConfig
@@ -35,8 +36,10 @@ from heim_proxy.identity.providers import Provider
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.routing import (
     ANY_HOST,
+    CHALLENGE_PREFIX,
     AgentGrant,
     Backend,
+    Challenges,
     Cors,
     Endpoint,
     ForwardPath,
@@ -52,6 +55,18 @@ from heim_proxy.target import BadTarget, canonicalise
 __all__ = ["Snapshot", "SnapshotError", "build", "policy_of", "routes_of"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+# Who answers is a pod beside us or a program on this machine, and an authority waits for 10 s.
+_CHALLENGE_BACKEND: Final = Backend(
+    "acme-challenge",
+    public=True,
+    allow_http=True,
+    dialects=(),
+    upgrades=frozenset(),
+    timeouts=Timeouts(connect=3.0, first_byte=10.0, idle=10.0),
+    challenge=True,
+)
 
 
 class SnapshotError(Exception):
@@ -70,6 +85,8 @@ class Snapshot:
     generation: int
     config: Config
     routes: RouteTable
+    # Let through on plain http before any route, and on no other way.
+    challenges: Challenges
     policy: Policy
     backends: Mapping[str, Backend]
     # The decision for each public backend: made here once, so that it is policy and not a gap.
@@ -179,6 +196,7 @@ def build(
         generation=generation,
         config=config,
         routes=routes,
+        challenges=Challenges(dict(_challenges(config))),
         policy=policy_of(config),
         backends=backends,
         public={
@@ -365,6 +383,13 @@ def _routes(config: Config, backends: Mapping[str, Backend]) -> Iterator[tuple[s
                     yield host, route
 
 
+def _challenges(config: Config) -> Iterator[tuple[tuple[str, bytes], Route]]:
+    for one in config.acme_challenges:
+        path = CHALLENGE_PREFIX + one.token.encode("ascii")
+        endpoints = tuple(_endpoint(upstream, None) for upstream in one.upstreams)
+        yield (one.host, path), Route(_CHALLENGE_BACKEND, path, PathMatch.EXACT, endpoints)
+
+
 def _endpoints(http: HttpRoute, tls: UpstreamTls | None) -> tuple[Endpoint, ...]:
     if http.agent is not None and http.target is not None:
         secure = (tls or UpstreamTls()) if http.scheme == "https" else None
@@ -390,16 +415,24 @@ def _upstream_tls(backend: BackendConfig) -> UpstreamTls | None:
 def _endpoint_contexts(config: Config) -> Iterator[tuple[Endpoint, ssl.SSLContext | None]]:
     # Loading the system's authorities takes 20 ms, so equal settings share a context.
     contexts: dict[UpstreamTls | None, ssl.SSLContext] = {}
+    for name, tls, endpoint in _every_endpoint(config):
+        if endpoint.tls is None and endpoint.scheme != "https":
+            yield endpoint, None
+            continue
+        if tls not in contexts:
+            contexts[tls] = _context(name, tls)
+        yield endpoint, contexts[tls]
+
+
+def _every_endpoint(config: Config) -> Iterator[tuple[str, UpstreamTls | None, Endpoint]]:
     for backend in config.backends:
         tls = _upstream_tls(backend)
         for http in backend.http:
             for endpoint in _endpoints(http, tls):
-                if endpoint.tls is None and endpoint.scheme != "https":
-                    yield endpoint, None
-                    continue
-                if tls not in contexts:
-                    contexts[tls] = _context(backend.name, tls)
-                yield endpoint, contexts[tls]
+                yield backend.name, tls, endpoint
+    for _, route in _challenges(config):
+        for endpoint in route.endpoints:
+            yield route.backend.name, None, endpoint
 
 
 def _context(backend: str, tls: UpstreamTls | None) -> ssl.SSLContext:

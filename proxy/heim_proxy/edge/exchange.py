@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from heim_proxy.edge import failures
 from heim_proxy.edge.answer import AnswerHead, BadAnswer, date_line, status_line
 from heim_proxy.edge.body import BadChunk, ChunkRelay
+from heim_proxy.edge.challenge import challenge_head
 from heim_proxy.edge.headers import upstream_head
 from heim_proxy.edge.judge import Forward, valid_until
 from heim_proxy.edge.limits import (
@@ -225,6 +226,8 @@ class Exchange:
     def _head(self) -> bytes:
         front = self.front
         head = front.head
+        if self.backend.challenge:
+            return challenge_head(head, path=self.forward.path, host=self.forward.host)
         return upstream_head(
             head,
             front.client,

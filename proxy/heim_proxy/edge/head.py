@@ -63,6 +63,7 @@ class RequestHead:
         "_parser",
         "_transfer_coding",
         "_uncommon",
+        "absolute",
         "chunked",
         "connection",
         "cookies",
@@ -116,6 +117,8 @@ class RequestHead:
         self.expect_continue = False
         # Protocol named by Upgrade when Connection allows it, lower-case; None otherwise.
         self.upgrade: bytes | None = None
+        # Whether the target was a whole URL (RFC 9112, 3.2.2).
+        self.absolute = False
         # Forwarding headers as (lower-case name, value); believed from trusted proxies only.
         self.forwarded: list[tuple[bytes, bytes]] | None = None
 
@@ -163,6 +166,7 @@ class RequestHead:
             raise BadRequest(400, "no Host header")
         if not url.startswith(b"/"):
             url = _origin_form(url, host)
+            self.absolute = self._uncommon = True
         try:
             self.target = canonicalise(url)
         except BadTarget as error:

@@ -1,20 +1,21 @@
 """From a parsed request head to a verdict: route, identify, authorise.
 
-The order is fixed and nothing is dialled before it ends: host → reserved prefix → path → public?
-→ session → origin → policy. A verdict is a value; only `Forward`, which holds an `Allow`, lets
-the rest of the edge open a connection to an upstream. An exception in here is a refusal
-(`Front` turns it into 500 and a metric), never a pass.
+The order is fixed and nothing is dialled before it ends: ACME challenge? → host → reserved prefix
+→ path → public? → session → origin → policy. A verdict is a value; only `Forward`, which holds an
+`Allow`, lets the rest of the edge open a connection to an upstream. An exception in here is a
+refusal (`Front` turns it into 500 and a metric), never a pass.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from heim_proxy.access.policy import Allow, Deny, Grants
+from heim_proxy.edge.challenge import ANSWER_HEADERS, challenge
 from heim_proxy.edge.door import AGENT_PATH, TUNNEL_PATH
+from heim_proxy.edge.handshake import check_upgrade
 from heim_proxy.edge.head import BadRequest, RequestHead
 from heim_proxy.edge.origin import Preflight, cors_headers, foreign_origin, preflight
 from heim_proxy.edge.responses import Refusal
@@ -24,6 +25,7 @@ from heim_proxy.identity.session import Miss, Session, Sessions
 from heim_proxy.live import EndReason
 from heim_proxy.routing import (
     ANY_HOST,
+    CHALLENGE_PREFIX,
     RESERVED_PREFIX,
     Backend,
     ForwardPath,
@@ -151,6 +153,12 @@ class Judge:
         Raises:
             BadRequest: When the Host header is not a valid host.
         """
+        if not client.secure and head.target.raw.startswith(CHALLENGE_PREFIX):
+            found_challenge = challenge(head, self.snapshot)
+            if found_challenge is not None:
+                name, answerer = found_challenge
+                path = head.target.path
+                return Forward(answerer, _CHALLENGE, None, b"", path, name, ANSWER_HEADERS)
         raw_host = head.host or b""
         host = self._hosts.get(raw_host)
         if host is None:
@@ -224,6 +232,9 @@ class Judge:
         self, forward: Forward, method: bytes, host: str, target: Target
     ) -> EndReason | None:
         """Whether an exchange judged by an earlier snapshot may go on; the reason if it may not."""
+        if forward.route.backend.challenge:
+            # It lasts for seconds, and whoever asked cannot ask again.
+            return None
         routes = self.snapshot.routes.lookup(host)
         route = routes.match(target.path) if routes is not None else None
         if route is None or route.unavailable or route.backend.name != forward.route.backend.name:
@@ -426,30 +437,6 @@ def _unavailable(backend: Backend) -> Refusal:
     )
 
 
-def check_upgrade(head: RequestHead, backend: Backend) -> Refusal | None:
-    """Drop an Upgrade that the backend does not serve; refuse a malformed one that it does.
-
-    An Upgrade may be ignored (RFC 9110, 7.8): what follows is an ordinary request.
-    """
-    if head.upgrade not in backend.upgrades or head.version != b"HTTP/1.1":
-        head.upgrade = None
-        return None
-    if head.has_body:
-        return Refusal(400, "bad_request", "an upgrade request with a body", close=True)
-    if head.upgrade != b"websocket":
-        return None
-    if head.method != b"GET" or not _WEBSOCKET_KEY.fullmatch(head.get(b"sec-websocket-key") or b""):
-        return Refusal(400, "bad_request", "malformed WebSocket handshake (RFC 6455, 4.2.1)")
-    if head.get(b"sec-websocket-version") != b"13":
-        return Refusal(
-            426,
-            "websocket_version",
-            "only WebSocket version 13 is served",
-            headers=("Sec-WebSocket-Version: 13", "Upgrade: websocket", "Connection: Upgrade"),
-        )
-    return None
-
-
 def upstream_path(route: Route, target: Target) -> bytes | None:
     """The path that is sent; None when raw bytes, their prefix cut off, lead elsewhere."""
     canonical = route.upstream_path(target.path)
@@ -483,9 +470,8 @@ def _lines(block: bytes) -> tuple[str, ...]:
     return tuple(block.decode("latin-1").split("\r\n")[:-1]) if block else ()
 
 
-# 16 bytes in base64 (RFC 6455, 4.1).
-_WEBSOCKET_KEY: Final = re.compile(rb"[A-Za-z0-9+/]{22}==")
 _RAW: Final = ForwardPath.RAW
+_CHALLENGE: Final = Allow("acme-challenge", "a challenge of an ACME authority", public=True)
 _SAFE_METHODS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS"))
 _NOT_FOUND: Final = Refusal(404, "not_found", "nothing is served here", "check the address")
 _MISDIRECTED: Final = Refusal(

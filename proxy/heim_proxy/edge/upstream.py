@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 from heim_proxy.edge.answer import AnswerHead, BadAnswer
 from heim_proxy.edge.body import BadChunk, ChunkRelay, chunk
 from heim_proxy.edge.limits import INTERIM_RESPONSES, JOINED_BYTES, RESPONSE_HEADER_BYTES
+from heim_proxy.edge.names import without
 from heim_proxy.edge.readgate import Hold, ReadGate
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Framing", "Upstream"]
 
+_COOKIES: Final = frozenset((b"set-cookie",))
 # Reads above this are charged to the turn's budget; smaller ones cannot starve anybody.
 _BULK_BYTES: Final = 16 * 1024
 
@@ -148,6 +150,8 @@ class Upstream(asyncio.Protocol):
                 drop_cors=exchange.backend.cors is not None,
                 protect_cookies=not exchange.to_portal,
             )
+            if exchange.backend.challenge:
+                answer.fields = without(answer.fields, _COOKIES)
             if answer.status >= 200:
                 break
             if answer.status == 101:

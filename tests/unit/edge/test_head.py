@@ -461,3 +461,12 @@ def test_noise_is_refused_with_a_status_and_nothing_else(data: st.DataObject) ->
     except BadRequest as error:
         status = error.status
     assert status in (0, 400, 405, 414, 417, 431)
+
+
+def test_a_whole_url_as_target_is_remembered_for_its_request_alone() -> None:
+    head = RequestHead()
+    for target, absolute in ((f"http://{HOST}/x", True), ("/x", False), (f"https://{HOST}", True)):
+        head.parse(head_bytes(target))
+        assert head.absolute is absolute
+        head.clear()
+        assert head.absolute is False

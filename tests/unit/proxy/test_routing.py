@@ -8,6 +8,7 @@ from heim_proxy.routing import (
     ANY_HOST,
     RESERVED_PREFIX,
     Backend,
+    Challenges,
     Endpoint,
     HostRoutes,
     PathMatch,
@@ -410,3 +411,12 @@ def test_a_host_that_is_named_does_not_fall_to_any() -> None:
 
 def test_any_host_is_listed() -> None:
     assert anything().hosts() == ("*", "*.dev.example.test", "app.example.test")
+
+
+def test_a_challenge_is_found_by_its_exact_host_and_path() -> None:
+    path = b"/.well-known/acme-challenge/0123456789abcdef"
+    route = Route(Backend("acme", challenge=True), path, PathMatch.EXACT, ())
+    challenges = Challenges({("a.test", path): route})
+    assert challenges.find("a.test", path) is route
+    for host, other in (("b.test", path), ("a.test", path + b"/"), ("a.test", path[:-1])):
+        assert challenges.find(host, other) is None

@@ -570,3 +570,28 @@ def test_a_login_is_fresh_enough_for_all_of_a_host() -> None:
     assert found.max_session_age("two") == 3600.0
     assert found.max_session_age("rest") is None
     assert found.max_session_age("gone") is None
+
+
+def test_challenges_are_routes_of_a_backend_that_is_nobodys() -> None:
+    token = "0123456789abcdef"
+    config = configured(
+        [app("acme-challenge")],
+        acme_challenges=[
+            {
+                "host": "a.test",
+                "token": token,
+                "upstreams": ["http://10.0.0.1:80", "https://b.test"],
+            }
+        ],
+    )
+    built = snapshot(config)
+    route = built.challenges.find("a.test", b"/.well-known/acme-challenge/" + token.encode())
+    assert route is not None
+    # A backend of its name is another one.
+    assert route.backend is not built.backends["acme-challenge"]
+    assert route.backend.challenge
+    assert not built.backends["acme-challenge"].challenge
+    assert built.routes.lookup("a.test") is None
+    plain, secure = (built.endpoints[endpoint] for endpoint in route.endpoints)
+    assert plain is None
+    assert secure is not None
