@@ -159,6 +159,12 @@ PROXY: Final = Kind(
                 most=_MAX_ROLES,
                 unique=True,
             ),
+            "maxRouteDropPercent": whole(
+                "How many of the routes in force one change may take away. More is not published "
+                "until somebody raises this: a mistake in automation would look the same. "
+                "Default: no limit.",
+                most=100,
+            ),
             "backendSelector": _choice("Backends"),
             "roleSelector": _choice("Roles"),
             "ingress": _INGRESS,

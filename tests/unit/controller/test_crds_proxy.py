@@ -9,6 +9,7 @@ from tests.fakes.kube_schema import complaints
 
 GOOD: dict[str, dict[str, Any]] = {
     "nothing": {},
+    "a guard": {"maxRouteDropPercent": 30},
     "hosts": {"domain": "x.example.com", "loginHost": "login.x.example.com"},
     "certificates": {"certificates": ["wildcard", "shop/wildcard.example.com"]},
     "an issuer": {"certificateIssuer": {"name": "letsencrypt", "hosts": ["*.x.example.com"]}},
@@ -37,6 +38,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
 }
 BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "more than everything": ({"maxRouteDropPercent": 101}, "out of range"),
     "a key that is none": ({"domian": "x"}, "domian: is not known"),
     "a domain with a port": ({"domain": "x.example.com:8443"}, "spec.domain"),
     "capitals": ({"loginHost": "Login.example.com"}, "spec.loginHost"),
