@@ -64,6 +64,8 @@ RENEW_S: Final = 15.0
 """For the answer to a request for a newer certificate."""
 
 _TARGETS: Final = 1024
+# What a clock that is kept right may be set back by between two statements.
+_SET_BACK_S: Final = 30.0
 # Notices of one lane that are logged in a minute: the proxy chooses how many it sends.
 _NOTICES: Final = 10
 _NOTICES_S: Final = 60.0
@@ -113,8 +115,8 @@ class Lane:
 
     __slots__ = (
         "_awaited", "_began", "_changed", "_channel", "_fault", "_goaway",
-        "_introduction", "_noticed", "_renewing", "_said", "_spki", "_terms", "ended", "grant",
-        "leaving", "number", "since", "span",
+        "_introduction", "_noticed", "_renewing", "_said", "_spki", "_stated_at", "_terms",
+        "ended", "grant", "leaving", "number", "since", "span",
     )  # fmt: skip
 
     def __init__(self, terms: Terms, number: int, changed: Callable[[], None]) -> None:
@@ -136,6 +138,8 @@ class Lane:
         self._goaway: GoAway | None = None
         # Why we ended it ourselves.
         self._fault: Ending | None = None
+        # When the latest statement on this connection was made, by the proxy's time.
+        self._stated_at = float("-inf")
         self._awaited: asyncio.Future[None] = loop.create_future()
         self._renewing: asyncio.Future[str] | None = None
         self._noticed: list[float] = []
@@ -329,10 +333,15 @@ class Lane:
             audience=identity.key.thumbprint,
             nonce=str(self._said["nonce"]),
         )
+        # The nonce is the lane's: whoever opens TLS on the way may say an earlier one again, for
+        # keys that were dropped since, and for a time in which old assertions are good.
+        if stated.issued_at < self._stated_at - _SET_BACK_S:
+            raise statement.StatementRefused("its statement is older than the one before")
         try:
             identity.pin(roots=stated.roots, keys=stated.keys)
         except ValueError as e:
             raise statement.StatementRefused(f"its statement cannot be kept: {e}") from e
+        self._stated_at = max(self._stated_at, stated.issued_at)
         self._terms.clock.set(stated.issued_at)
 
     def _begin(self, message: Message) -> None:

@@ -289,6 +289,33 @@ async def test_W10_pins_of_a_live_lane_are_not_replaced_by_an_unsigned_statement
         await found.recovers()
 
 
+async def test_W25_a_statement_that_a_newer_one_replaced_is_not_believed_again(
+    tmp_path: Path,
+) -> None:
+    """Whoever may open TLS on the way has read it: it would bring back keys that were dropped,
+    and a time at which statements about people are good once more."""
+    now = int(time.time())
+
+    async def repeating(peer: Peer) -> None:
+        await peer.let_in()
+        old = peer.statement(iat=now, exp=now + 60)
+        fresh = peer.statement(iat=now + 3600, exp=now + 3660, keys=[FOREIGN.jwk])
+        peer.session.ready({"statement": fresh})
+        # The proxy's clock may have been set by a second since.
+        peer.session.ready({"statement": peer.statement(
+            iat=now + 3599, exp=now + 3659, keys=[FOREIGN.jwk])})  # fmt: skip
+        peer.session.ready({"statement": old})
+        await peer.serve()
+
+    async with victim(tmp_path, repeating) as found:
+        assert "older than the one before" in await found.refused()
+        assert [key["kid"] for key in found.identity.keys] == [FOREIGN.kid]
+        assert found.link.clock.now() > now + 3590
+        # A new connection has a nonce of its own, and what is stated there is of now.
+        await found.recovers()
+        assert found.link.clock.now() < now + 600
+
+
 async def test_W11_nothing_is_served_before_the_statement(tmp_path: Path) -> None:
     async def hasty(peer: Peer) -> None:
         await peer.request()
