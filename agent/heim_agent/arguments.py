@@ -49,9 +49,9 @@ examples:
   heim-agent install --write     run it as a systemd service
   heim-agent status              is it connected, and if not, why
 
-exit status: 0 done, 1 failed (status: not connected), 2 usage or agent.toml, 69 something on the
-way does not answer, 70 a bug, 75 try again later, 76 no Heim there, 77 not let in, 130 Ctrl-C,
-143 SIGTERM
+exit status: 0 done, 1 failed (status: not connected), 2 usage or agent.toml, 68 no such name in
+DNS, 69 something on the way does not answer, 70 a bug, 75 try again later, 76 no Heim there, 77 not
+let in, 130 Ctrl-C, 143 SIGTERM
 """
 
 _Commands = argparse._SubParsersAction

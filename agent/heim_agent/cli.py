@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Final
 
 from heim_agent.arguments import build_parser
 from heim_agent.complaints import (
@@ -22,6 +24,9 @@ from heim_agent.places import Places
 
 __all__ = ["main"]
 
+# A whole one, alone or as the value of an option: not a file that is called like one.
+_TOKEN: Final = re.compile(r"(?:^|=)heim_jt_[0-9a-f]{16}_[A-Za-z0-9_-]{20,}$")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -32,6 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status; usage errors and `--help` leave by SystemExit, as argparse does it.
     """
+    if any(map(_TOKEN.search, sys.argv[1:] if argv is None else argv)):
+        # Before argparse, which would print it.
+        say(
+            "a join token does not go on the command line, where everybody on this machine can "
+            "read it; make another one, run: heim-agent join URL --token-file - and paste it"
+        )
+        return USAGE
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.version or getattr(args, "run", parser) is None:

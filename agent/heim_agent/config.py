@@ -90,7 +90,10 @@ def parse(data: bytes, path: str) -> Settings:
     except UnicodeDecodeError as e:
         raise SettingsError((f"{path}: it is not UTF-8",)) from e
     except (tomllib.TOMLDecodeError, RecursionError) as e:
-        raise SettingsError((f"{path}: {clean(str(e), 200)}",)) from e
+        told = clean(str(e), 200)
+        if told.startswith(("Invalid value", "Expected newline")):
+            told += '; texts stand in quotes, as in address = "127.0.0.1:22"'
+        raise SettingsError((f"{path}: {told}",)) from e
     reader = _Reader(text, path)
     settings = reader.settings(document)
     if reader.problems:

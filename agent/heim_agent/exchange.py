@@ -168,7 +168,7 @@ class Reply:
         """The complaint for an answer that is no success: what the login host says, and its id."""
         code, detail = self.said("code", 64), self.said("detail")
         if not code or not detail:
-            return self.nonsense("an error that says nothing")
+            return self.nonsense("its error gives no reason")
         text = "; ".join(part for part in (detail.rstrip(" .;"), self.said("hint")) if part)
         request_id = self.said("request_id", 64)
         shown = f"{self._host}: {text}" + (f" (request {request_id})" if request_id else "")
@@ -178,7 +178,7 @@ class Reply:
         """The complaint for an answer that is not Heim's."""
         return Complaint(
             f"{self._host} answered {self.status}, but not as a Heim login host does ({what}); is "
-            "the address right, and is the proxy new enough to have agents?",
+            "this the login host, and is the proxy new enough to have agents?",
             PROTOCOL,
         )
 

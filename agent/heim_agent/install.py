@@ -6,13 +6,14 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from typing import Final
 
 from heim_agent import files
 from heim_agent.complaints import FAILED, OK, Complaint, UsageError, say
 from heim_agent.places import Places
 
-__all__ = ["UNIT_FILE", "command", "program", "unit"]
+__all__ = ["UNIT_FILE", "command", "hidden", "program", "unit"]
 
 UNIT_FILE: Final = "/etc/systemd/system/heim-agent.service"
 
@@ -115,6 +116,8 @@ def command(args: argparse.Namespace, places: Places) -> int:
         hint = "" if os.path.isdir(os.path.dirname(UNIT_FILE)) else "; is this a systemd machine?"
         raise Complaint(f"cannot write {UNIT_FILE}: {e.strerror}{hint}", FAILED) from e
     say(f"wrote {UNIT_FILE}")
+    for trouble in hidden(started, sys.executable, places.config):
+        say(trouble)
     if not os.path.exists(places.config):
         say(f"next: write what to serve into {places.config}; heim-agent targets check tries it")
     say("then: systemctl daemon-reload && systemctl enable --now heim-agent")
@@ -148,6 +151,30 @@ def unit(started: str, places: Places) -> str:
         credentials="\n".join(lines),
         home="read-only" if at_home else "yes",
     )
+
+
+def hidden(*paths: str) -> Iterator[str]:
+    """What the service would not find or may not read, of files that are there: a line each.
+
+    A user that exists while it runs owns nothing, and is in no group that has a say.
+    """
+    for path in paths:
+        real = os.path.realpath(path)
+        if real.startswith(("/tmp/", "/var/tmp/")):  # noqa: S108 - it is not written to
+            yield f"the service has a /tmp of its own, without {real}; put it elsewhere (/opt)"
+            continue
+        above = real
+        while above != "/" and os.path.exists(real):
+            mode = os.stat(above).st_mode
+            if not mode & (0o004 if above == real else 0o001):
+                yield (
+                    f"the service's user cannot read {real}; run: chmod o+r {above}"
+                    if above == real
+                    else f"the service's user cannot reach {real}: {above} is closed to others; "
+                    "put it elsewhere (/opt)"
+                )
+                break
+            above = os.path.dirname(above)
 
 
 def program(argv0: str) -> str:

@@ -8,6 +8,7 @@ import binascii
 import getpass
 import os
 import re
+import shlex
 import socket
 import sys
 import time
@@ -201,6 +202,17 @@ def _own_name() -> str:
     return name
 
 
+def _given(places: Places) -> str:
+    """The options that `run` needs to find what was joined here; empty for the usual places."""
+    usual = Places.find(os.environ)
+    options = []
+    if places.config != usual.config:
+        options.append(f" --config {shlex.quote(places.config)}")
+    if places.state != usual.state:
+        options.append(f" --state {shlex.quote(places.state)}")
+    return "".join(options)
+
+
 def _tell(identity: Identity, reply: Reply, places: Places) -> None:
     """Say who we are now, and what to do next."""
     until = time.strftime("%Y-%m-%d %H:%M", time.localtime(identity.expires))
@@ -209,7 +221,8 @@ def _tell(identity: Identity, reply: Reply, places: Places) -> None:
     told = reply.document.get("targets")
     named = [one for one in told if isinstance(one, str)] if isinstance(told, list) else []
     targets = [one for one in named if is_name(one)][:20]
-    run = "heim-agent run, or as a service: heim-agent install --write"
+    given = _given(places)
+    run = f"heim-agent run{given}, or as a service: heim-agent install --write{given}"
     if places.seed == SYSTEM_CONFIG and os.path.exists(UNIT_FILE):
         run = "systemctl restart heim-agent"
     if os.path.exists(places.config):

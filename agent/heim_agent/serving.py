@@ -56,7 +56,8 @@ class Serving:
     def swap(self, settings: Settings) -> None:
         """Have other targets from now on.
 
-        Streams to a target that is there no more, or whose role the user does not hold, end.
+        Streams to a target that is there no more, that is another place now, or whose role the user
+        does not hold, end.
         """
         self._settings = settings
         for served in tuple(self._open):
@@ -64,6 +65,9 @@ class Serving:
             target = settings.targets.get(name)
             if target is None:
                 served.end(Code.FORBIDDEN, f"{name} was taken out of the agent's targets")
+            elif target.address != served.target.address:
+                # What was asked for before may be dialled only now: the list is what it is now.
+                served.end(Code.GOING_AWAY, f"{name} has moved; connect again")
             elif (reason := _missing_role(target, served.caller)) is not None:
                 served.end(Code.FORBIDDEN, reason)
 

@@ -23,11 +23,17 @@ _IDENTITY: Final = "identity.json"
 
 def command(args: argparse.Namespace, places: Places) -> int:
     """Print it on standard output; FAILED when no lane is connected."""
-    found = _read(f"{places.state}/{_FILE}") if _runs(places.state) else None
+    runs = _runs(places.state)
+    found = _read(f"{places.state}/{_FILE}") if runs else None
     connected = found is not None and found.get("connected") is True
     if args.json:
         shown = dict(found) if found is not None else {"connected": False}
-        sys.stdout.write(json.dumps({"running": found is not None, **shown}, indent=1) + "\n")
+        sys.stdout.write(json.dumps({"running": runs, **shown}, indent=1) + "\n")
+    elif found is None and runs:
+        sys.stdout.write(
+            f"it runs, and has written no {places.state}/{_FILE}: it began just now, or cannot "
+            "write there (a full disk?); its log says which\n"
+        )
     elif found is None:
         sys.stdout.write(f"{_idle(places)}\n")
     else:

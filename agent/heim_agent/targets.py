@@ -152,6 +152,9 @@ def _address(value: object) -> tuple[str, int, str]:
         if len(path.encode()) > _MAX_UNIX_PATH:
             raise ValueError(f"the path is longer than a socket's may be ({_MAX_UNIX_PATH} bytes)")
         return "", 0, path
+    if "://" in value:
+        scheme = value.partition("://")[0]
+        raise ValueError(f"{_ADDRESS}, without {scheme}:// in front")
     host, colon, digits = value.rpartition(":")
     if not colon or not digits.isdecimal() or not digits.isascii() or len(digits) > 5:
         raise ValueError(f"{_ADDRESS}; a port is needed")

@@ -132,8 +132,8 @@ def name_taken(name: str) -> JoinRefused:
     return JoinRefused(
         Refusal.NAME_TAKEN,
         f"another machine is agent {name} already",
-        f"end it: heim-proxy agent revoke {name}; or write group: true, or give this one "
-        "another name",
+        f"end that one: heim-proxy agent revoke {name}, and try again; or, to have both, write "
+        "group: true under agents in the proxy's configuration, or join under another name",
     )
 
 

@@ -157,9 +157,9 @@ def _say_how(config: Config, row: JoinTokenRow, *, taken: bool) -> None:
             f"first heim-proxy agent revoke {row.name}, or create one with --replace",
             file=sys.stderr,
         )
-    minutes = max(1, round((row.expires - row.created) / 60))
+    until = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.expires))
     print(
-        f"this is shown once, and good once within {minutes} min; on the machine: "
+        f"this is shown once, and good once, until {until}; on the machine: "
         f"heim-agent join {config.public_url(config.login_host)} --token-file -",
         file=sys.stderr,
     )

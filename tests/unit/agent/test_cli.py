@@ -114,3 +114,14 @@ def test_a_signal_ends_a_command_cleanly(
     assert (process.returncode, err) == (status, said)
     # Its key is kept for the next attempt: the proxy may have enrolled it by then.
     assert set(os.listdir(tmp_path / "state")) == {LOCK, "joining.pem"}
+
+
+@pytest.mark.parametrize("before", [[], ["--token"], ["--token-file"]], ids=str)
+def test_a_token_on_the_command_line_is_refused_and_not_repeated(
+    before: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    token = f"heim_jt_{'0' * 16}_{'canary' * 6}"
+    assert cli.main(["join", "https://auth.example.test", *before, token]) == USAGE
+    said = capfd.readouterr().err
+    assert "--token-file -" in said
+    assert "canary" not in said

@@ -98,7 +98,10 @@ def test_every_mistake_is_told_at_once() -> None:
 
 
 def test_what_is_no_toml_is_told_with_its_place() -> None:
-    assert problems("lanes = \n") == [": Invalid value (at line 1, column 9)"]
+    assert problems("lanes = \n") == [
+        ": Invalid value (at line 1, column 9); texts stand in quotes, as in address = "
+        '"127.0.0.1:22"'
+    ]
     assert problems(b"\xff") == [": it is not UTF-8"]
 
 

@@ -144,7 +144,7 @@ def test_a_refusal_is_told_in_the_proxys_words(host: JoinHost, code: str, status
 
 def test_a_refusal_without_words_is_nonsense(host: JoinHost) -> None:
     host.script("/x", Canned(403, {}))
-    assert "an error that says nothing" in asked(host).refusal().text
+    assert "its error gives no reason" in asked(host).refusal().text
 
 
 @pytest.mark.parametrize("value", [None, "", 7, True, -1, "x"], ids=repr)

@@ -9,7 +9,7 @@ import pytest
 
 from heim_agent import cli, install
 from heim_agent.complaints import FAILED, OK, USAGE, UsageError
-from heim_agent.install import program, unit
+from heim_agent.install import hidden, program, unit
 from heim_agent.places import SYSTEM_CONFIG, SYSTEM_STATE, Places
 from tests.fakes.agent_streams import Signer, identity_of
 
@@ -166,3 +166,26 @@ class TestWithSystemd:
         # 0 to 10. What is left is the network, which is what it is for.
         assert float(found[1]) <= 2.0
         assert found[2] == "OK"
+
+
+def test_what_the_service_may_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "etc" / "agent.toml"
+    config.parent.mkdir()
+    config.touch(0o600)
+    # As if the test's directory were anywhere but below /tmp, and open down to here.
+    monkeypatch.setattr("os.path.realpath", lambda path: path)
+    inside = str(config).replace("/tmp/", "/proc/self/root/tmp/", 1)
+    (found,) = hidden(inside)
+    assert found == f"the service's user cannot read {inside}; run: chmod o+r {inside}"
+
+
+def test_what_is_in_tmp_is_not_there_for_the_service() -> None:
+    (found,) = hidden("/tmp/venv/bin/heim-agent")
+    assert found.startswith("the service has a /tmp of its own, without /tmp/venv/bin/heim-agent")
+
+
+@pytest.mark.parametrize("path", ["/usr/bin/env", "/not/there"])
+def test_what_everybody_may_read_is_not_mentioned(path: str) -> None:
+    assert list(hidden(path)) == []

@@ -72,10 +72,13 @@ def test_the_end_says_what_to_do_next(host: JoinHost, capfd: pytest.CaptureFixtu
     said = capfd.readouterr().err
     assert f"next: write into {places(host).config}" in said
     assert '    [targets.ssh]\n    address = "127.0.0.1:22"\n' in said
-    assert "then: heim-agent run, or as a service: heim-agent install --write" in said
+    where = f"--config {places(host).config} --state {places(host).state}"
+    assert (
+        f"then: heim-agent run {where}, or as a service: heim-agent install --write {where}" in said
+    )
     Path(places(host).config).write_text("")
     join(host, "--token-file", token_file(host))
-    assert "next: heim-agent run, or as a service" in capfd.readouterr().err
+    assert f"next: heim-agent run {where}, or as a service" in capfd.readouterr().err
 
 
 def test_a_token_comes_from_standard_input(host: JoinHost, monkeypatch: pytest.MonkeyPatch) -> None:

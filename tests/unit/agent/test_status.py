@@ -187,3 +187,12 @@ def test_nothing_in_the_file_moves_the_cursor(
     (running / "status.json").write_text(json.dumps(found))
     status(running)
     assert "  last error: [2J root\n" in capfd.readouterr().out
+
+
+def test_an_agent_that_cannot_write_its_status_is_said_to_run(
+    running: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert status(running) == FAILED
+    assert capfd.readouterr().out.startswith(f"it runs, and has written no {running}/status.json")
+    assert status(running, "--json") == FAILED
+    assert json.loads(capfd.readouterr().out) == {"running": True, "connected": False}

@@ -38,7 +38,7 @@ def test_an_address_is_a_place(address: str, host: str, port: int, path: str) ->
         ("[fd00]:22", "no IPv6 address"),
         (":22", "host:port"),
         ("a b:22", "host:port"),
-        ("http://web:80", "brackets"),
+        ("http://web:80", "without http://"),
         ("user@web:80", "host:port"),
         ("unix:run/app.sock", "whole path"),
         ("unix:/a\0b", "whole path"),
