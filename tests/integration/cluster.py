@@ -334,8 +334,11 @@ async def cluster(
             tls_secret("heim/default", f"*.{DOMAIN}", DOMAIN),
         )
         made.mark()
+        # The proxy waits for the controller's first document.
+        launching = asyncio.ensure_future(heim.launch())
+        stack.callback(launching.cancel)
         made.controller = await stack.enter_async_context(made.replica(*args, pod="pod-1"))
-        await heim.launch()
+        await launching
         await made.settled()
         yield made
 
