@@ -28,7 +28,7 @@ from heim_runtime.logs import JsonFormatter
 from heim_wire.agents import STATEMENT_TYPE, STREAM_TYPE
 from heim_wire.errors import Code
 from heim_wire.stream import State
-from tests.fakes.agent_streams import LOGIN_URL, Asked, Signer, Site, served, tcp
+from tests.fakes.agent_streams import LOGIN_URL, Asked, Signer, Site, served, settings_of, tcp
 from tests.fakes.tunnel import TcpServer
 from tests.unit.wire.passages import eventually
 
@@ -416,3 +416,26 @@ async def test_X15_pins_of_another_identity_do_not_open_this_one(
     await yard.site.open(assertion=after.assertion(yard.audience)).opened()
     identity.pin(roots=identity.roots, keys=[before.jwk])
     assert identity.login_url == LOGIN_URL
+
+
+async def test_X16_a_place_that_left_the_list_is_not_reached_by_a_name_that_stayed(
+    yard: Yard,
+) -> None:
+    """Neither by a stream that is open, nor by one that was asked for before the file changed."""
+    before = yard.site.serving._settings
+    old = yard.site.open()
+    await old.opened()
+    moved = await TcpServer().start()
+    try:
+        there = yard.ssh.total
+        dialling = yard.site.open()
+        await eventually(lambda: yard.site.serving.streams == 2)
+        yard.site.serving.swap(settings_of(tcp("ssh", moved.port)))
+        assert await old.refused() == (Code.GOING_AWAY, "ssh has moved; connect again")
+        assert (await dialling.refused())[0] == Code.GOING_AWAY
+        assert yard.ssh.total - there <= 1
+        await yard.site.open().opened()
+        assert moved.total == 1
+    finally:
+        yard.site.serving.swap(before)
+        await moved.stop()
