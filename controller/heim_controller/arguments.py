@@ -36,7 +36,6 @@ ENVIRONMENT: Final = (
     "HEIM_LOG_LEVEL",
     "KUBECONFIG",
     "POD_NAME",
-    "POD_NAMESPACE",
 )
 """What changes the behaviour of heim-controller; a test holds the reference to it."""
 

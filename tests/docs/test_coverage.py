@@ -13,6 +13,8 @@ import pytest
 from heim_agent.arguments import ENVIRONMENT as AGENT_ENVIRONMENT
 from heim_config.backends import DIALECTS as CONFIGURED_DIALECTS
 from heim_config.schema import raw_schema
+from heim_controller.arguments import ENVIRONMENT as CONTROLLER_ENVIRONMENT
+from heim_controller.metrics import FAMILIES as CONTROLLER_FAMILIES
 from heim_proxy.cli.main import build_parser
 from heim_proxy.identity.admission import RefusalReason
 from heim_proxy.identity.dialects import DIALECTS
@@ -62,7 +64,7 @@ def test_every_environment_twin_is_explained() -> None:
     variables = {found for text in helps for found in re.findall(r"HEIM_\w+", text)}
     assert "HEIM_CONFIG" in variables
     assert sorted(variable for variable in variables if f"`{variable}`" not in _CLI) == []
-    others = {*TUNNEL_ENVIRONMENT, *AGENT_ENVIRONMENT}
+    others = {*TUNNEL_ENVIRONMENT, *AGENT_ENVIRONMENT, *CONTROLLER_ENVIRONMENT}
     assert set(re.findall(r"HEIM_\w+", _EVERYTHING)) - variables - others == set()
 
 
@@ -71,7 +73,7 @@ def test_every_metric_is_explained() -> None:
 
 
 def test_metrics_that_are_named_exist() -> None:
-    known = {one.name for one in FAMILIES}
+    known = {one.name for one in (*FAMILIES, *CONTROLLER_FAMILIES)}
     packages = {"heim_config", "heim_proxy", "heim_runtime", "heim_wire", "heim_agent"}
     packages |= {"heim_tunnel", "heim_controller"}
     # What tokens begin with.

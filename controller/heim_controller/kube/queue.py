@@ -113,7 +113,7 @@ class WriteQueue(Generic[K]):
             self.failed += 1
             self.refused += 1
             self._backoffs.pop(key, None)
-            self._log(logging.ERROR, "refused", key, e)
+            self._log(logging.ERROR, "kube.write_refused", key, e)
         except KubeError as e:
             self._failed(key, e)
             return
@@ -136,13 +136,13 @@ class WriteQueue(Generic[K]):
         if isinstance(error, ApiError) and error.retry_after_s:
             wait = max(wait, error.retry_after_s)
         level = logging.DEBUG if isinstance(error, Conflict) else logging.WARNING
-        self._log(level, "failed", key, error)
+        self._log(level, "kube.write_failed", key, error)
         loop = asyncio.get_running_loop()
         self._timers[key] = loop.call_later(wait, self._due_again, key)
 
-    def _log(self, level: int, what: str, key: K, error: KubeError) -> None:
+    def _log(self, level: int, event: str, key: K, error: KubeError) -> None:
         told = {"queue": self._name, "key": str(key), "error": str(error)}
-        log.log(level, "kube.write_%s", what, extra=told)
+        log.log(level, event, extra=told)
 
     def _due_again(self, key: K) -> None:
         del self._timers[key]
