@@ -154,7 +154,8 @@ class Reply:
     def number(self, name: str) -> float:
         """A number above 0. Raises Complaint when there is none."""
         value = self.document.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        # An int may have more digits than a float can hold.
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e15:
             raise self.nonsense(f"no usable {name}")
         return float(value)
 

@@ -82,6 +82,8 @@ SystemCallFilter=~@privileged @resources
 SystemCallErrorNumber=EPERM
 KeyringMode=private
 LimitNOFILE=65536
+# The key is in memory.
+LimitCORE=0
 
 [Install]
 WantedBy=multi-user.target

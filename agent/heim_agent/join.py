@@ -23,7 +23,7 @@ from heim_agent.identity import Identity
 from heim_agent.install import UNIT_FILE
 from heim_agent.key import AgentKey
 from heim_agent.places import SYSTEM_CONFIG, Places
-from heim_agent.targets import is_name
+from heim_agent.targets import is_agent_name, is_name
 from heim_runtime.version import version
 from heim_wire.agents import JOIN_PATH
 
@@ -43,10 +43,10 @@ def command(args: argparse.Namespace, places: Places) -> int:
     """Join, save, and say what comes next."""
     host = Host(args.url, ca_file=args.ca_file, connect_to=args.connect_to)
     authorities = _authorities(args.ca_file)
-    if args.name is not None and not is_name(args.name):
+    if args.name is not None and not is_agent_name(args.name):
         raise UsageError(
             f"--name: {clean(args.name, 80)!r} cannot be an agent's name, which has lower-case "
-            "letters, digits and hyphens"
+            "letters, digits, and inner hyphens and dots"
         )
     token = _token(args.token_file, os.environ)
     files.make_directory(places.seed, mode=places.seed_mode)
@@ -95,7 +95,7 @@ def _identity(reply: Reply, host: Host, key: AgentKey, places: Places) -> Identi
         Complaint: It is something else.
     """
     agent, login_url = reply.text("agent"), reply.text("login_url")
-    if not is_name(agent):
+    if not is_agent_name(agent):
         raise reply.nonsense("a name that is none")
     # Where the lane goes and who signs is taken from here: not from another host's word.
     if not (host.is_at(login_url) or (host.is_plain and login_url.startswith("https://"))):

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["FIELDS", "Field", "Target", "is_name", "parse_target"]
+__all__ = ["FIELDS", "Field", "Target", "is_agent_name", "is_name", "parse_target"]
 
 # As the proxy spells names (docs/reference/configuration.md).
 _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+# An Agent or a Role of Kubernetes is <namespace>.<name>.
+_QUALIFIED: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?", re.ASCII)
+_MAX_AGENT_NAME: Final = 63
 _HOST: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?", re.ASCII)
 _DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m)", re.ASCII)
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
@@ -96,8 +99,17 @@ class Target:
 
 
 def is_name(text: str) -> bool:
-    """Whether this can be a target's or an agent's name."""
+    """Whether this can be a target's name."""
     return _NAME.fullmatch(text) is not None
+
+
+def is_agent_name(text: str) -> bool:
+    """Whether this can be an agent's name."""
+    return len(text) <= _MAX_AGENT_NAME and _is_qualified(text)
+
+
+def _is_qualified(text: str) -> bool:
+    return _QUALIFIED.fullmatch(text) is not None and ".." not in text
 
 
 def parse_target(name: str, found: Mapping[str, object]) -> tuple[Target | None, dict[str, str]]:
@@ -117,7 +129,7 @@ def parse_target(name: str, found: Mapping[str, object]) -> tuple[Target | None,
         except ValueError as error:
             problems["address"] = str(error)
     role = found.get("role")
-    if role is not None and not (isinstance(role, str) and is_name(role)):
+    if role is not None and not (isinstance(role, str) and _is_qualified(role)):
         problems["role"] = 'must be the name of a role at the proxy, as in "prod-ssh"'
     proxy_protocol = found.get("proxy_protocol", False)
     if not isinstance(proxy_protocol, bool):

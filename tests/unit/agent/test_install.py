@@ -38,6 +38,7 @@ def test_the_service_has_nothing_but_its_key_and_its_state() -> None:
         "NoNewPrivileges": "yes",
         "CapabilityBoundingSet": "",
         "ProtectHome": "yes",
+        "LimitCORE": "0",
         "WatchdogSec": "60",
         "Restart": "always",
     }.items():

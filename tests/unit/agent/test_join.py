@@ -202,6 +202,12 @@ def test_an_answer_that_is_none_joins_nothing(
     assert not os.path.exists(f"{places(host).seed}/key.pem")
 
 
+def test_an_agent_may_have_a_name_of_kubernetes(host: JoinHost) -> None:
+    host.changed = {"agent": "default.office"}
+    assert join(host, "--token-file", token_file(host)) == OK
+    assert Identity.load(places(host)).agent == "default.office"
+
+
 def test_a_certificate_for_another_key_is_not_kept(
     host: JoinHost, capfd: pytest.CaptureFixture[str]
 ) -> None:

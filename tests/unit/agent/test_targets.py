@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from heim_agent.targets import FIELDS, Target, is_name, parse_target
+from heim_agent.targets import FIELDS, Target, is_agent_name, is_name, parse_target
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,21 @@ def test_an_address_is_required_and_all_mistakes_are_told_at_once() -> None:
 )  # fmt: skip
 def test_names_are_those_that_the_proxy_has(name: str, good: bool) -> None:
     assert is_name(name) is good
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [("desktop", True), ("default.office", True), ("a" * 63, True), ("a" * 64, False),
+     (".a", False), ("a.", False), ("a..b", False), ("a/b", False), ("A", False), ("", False)],
+)  # fmt: skip
+def test_agents_may_be_named_as_in_kubernetes(name: str, good: bool) -> None:
+    assert is_agent_name(name) is good
+
+
+@pytest.mark.parametrize(("role", "good"), [("team-a.ssh", True), ("a..b", False), ("A", False)])
+def test_roles_may_be_named_as_in_kubernetes(role: str, good: bool) -> None:
+    _, problems = parse_target("ssh", {"address": "a:1", "role": role})
+    assert ("role" not in problems) is good
 
 
 def test_every_key_is_described() -> None:
