@@ -34,6 +34,9 @@ MAX_DEPTH: Final = 4
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _OURS: Final = frozenset(("time", "level", "logger", "event", "error"))
 
+# Made once: json.dumps makes an encoder for every line that is not written as it likes.
+_encode: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
+
 
 class JsonFormatter(logging.Formatter):
     """A record as one line of ASCII JSON: time, level, logger, event, fields, error."""
@@ -51,7 +54,7 @@ class JsonFormatter(logging.Formatter):
         error = _error(self, record)
         if error:
             line["error"] = error
-        return json.dumps(line, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return _encode(line)
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -133,9 +136,11 @@ def _error(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 def _plain(value: object, depth: int = 0) -> object:
     """`value` as JSON can hold it; by repr when it is none of JSON's own types."""
+    # Exact types: a subclass (a sealed str, say) tells by its repr how it wants to be seen.
+    if type(value) is str:
+        return _bounded(value)
     if isinstance(value, enum.Enum):
         value = value.value
-    # Exact types: a subclass (a sealed str, say) tells by its repr how it wants to be seen.
     if value is None or type(value) in (bool, int):
         return value
     if isinstance(value, float):
