@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -58,6 +59,35 @@ class TestCheck:
         assert "none of them is for two.example.test" in err
         assert err.count("warning") == 1
 
+    def test_a_certificate_that_is_not_there_yet_is_warned_of_where_ours_stands_in(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pair = {"cert_file": "later.crt", "key_file": "later.key"}
+        heim = self.prepared(tmp_path, tls={"certificates": [pair], "self_signed": True})
+        assert self.run(heim) == 0
+        _, err = told(capsys)
+        assert "warning: tls.certificates[0]: " in err
+        assert "later.crt cannot be read" in err
+        heim.document["tls"]["self_signed"] = False
+        heim.write()
+        assert self.run(heim) == 2
+
+    def test_a_host_that_its_certificate_is_not_listed_for_is_warned_of(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        pair = {"cert_file": "tls.crt", "key_file": "tls.key", "hosts": ["app.example.test"]}
+        heim = self.prepared(tmp_path, tls={"certificates": [pair]})
+        assert self.run(heim) == 0
+        _, err = told(capsys)
+        assert "none of them is for auth.example.test" in err
+        assert "none of them is for two.example.test" in err
+        assert "for app.example.test" not in err
+        pair["hosts"] = ["elsewhere.test"]
+        heim.write()
+        assert self.run(heim) == 2
+        _, err = told(capsys)
+        assert "is for none of the names it is listed for (elsewhere.test)" in err
+
     def test_a_wildcard_that_does_not_reach_a_nested_host_is_explained(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
@@ -104,6 +134,63 @@ class TestCheck:
         (tmp_path / "tls.key").unlink()
         assert self.run(heim) == 2
         assert "tls.key" in told(capsys)[1]
+
+    def layered(self, tmp_path: Path) -> Heim:
+        """A boot file; its document is in document.json."""
+        heim = self.prepared(tmp_path)
+        document = {key: heim.document.pop(key) for key in ("backends", "roles", "tls")}
+        document["tls"] = {"certificates": [{"secret": "wiki-tls"}]}
+        (tmp_path / "document.json").write_text(json.dumps(document))
+        heim.document["source"] = {"kubernetes": {"config_map": "heim-configuration"}}
+        heim.write()
+        return heim
+
+    def test_a_boot_file_alone_is_checked_as_far_as_it_goes(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = self.layered(tmp_path)
+        assert self.run(heim) == 0
+        out, err = told(capsys)
+        assert "ok: the boot file alone, with 1 identity provider" in out
+        assert err == ""
+
+    def test_both_layers_are_checked_together(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = self.layered(tmp_path)
+        file = tmp_path / "document.json"
+        both = argparse.Namespace(config=str(heim.config_file), document=str(file))
+        assert check(both) == 0
+        assert "ok: 2 backends on 2 hosts, 1 role, 1 identity provider" in told(capsys)[0]
+        file.write_text('{"backends":[{"name":"a"}],"drain":"1s"}')
+        assert check(both) == 2
+        err = told(capsys)[1]
+        assert f"{file}: backends[0]: needs http, tcp or both" in err
+        assert f"{file}: drain: belongs to the boot file" in err
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("nowhere.json", "cannot be read: No such file"),
+            (".", "index.json cannot be read"),
+            ("heim.yaml", "is not JSON at character 0"),
+        ],
+        ids=["no file", "an empty mount", "no JSON"],
+    )
+    def test_a_document_that_cannot_be_read_is_said(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
+    ) -> None:
+        heim = self.layered(tmp_path)
+        document = str(tmp_path / name)
+        assert check(argparse.Namespace(config=str(heim.config_file), document=document)) == 2
+        assert message in told(capsys)[1]
+
+    def test_a_file_that_holds_all_takes_no_document(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = self.prepared(tmp_path)
+        assert check(argparse.Namespace(config=str(heim.config_file), document="x")) == 2
+        assert "has no source for --document" in told(capsys)[1]
 
     def test_a_file_that_is_not_there_is_said(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert check(argparse.Namespace(config="/nowhere/heim.yaml", document=None)) == 2

@@ -280,3 +280,49 @@ async def test_figures_say_which_configuration_is_in_force() -> None:
     assert b"heim_config_generation 1.0" in shown
     assert b"heim_config_last_reload_successful 1.0" in shown
     assert b"heim_config_last_reload_timestamp_seconds 1000.0" in shown
+
+
+class WithBoot(Counted):
+    """A source that may be waited for."""
+
+    def __init__(self, first: Update) -> None:
+        super().__init__(first)
+        self.boot = load(GOOD)
+
+
+async def test_a_source_with_a_boot_file_is_waited_for_until_it_has_something_usable() -> None:
+    source = WithBoot(Rejected((PROBLEM,)))
+    swapped: list[Config] = []
+    reloader = Reloader(source, build=lambda config: config, swap=swapped.append)
+    starting = asyncio.ensure_future(reloader.start())
+    async with asyncio.timeout(2):
+        while not reloader.status.failures:
+            await asyncio.sleep(0.001)
+    assert reloader.ready() == (False, str(PROBLEM))
+    source.push(Loaded(load(GOOD), "ab" * 32, "cd" * 32))
+    assert await starting
+    assert len(swapped) == 1
+    assert reloader.ready() == (True, "")
+    assert reloader.facts()["document_hash"] == "cd" * 32
+
+
+async def test_waiting_ends_when_it_is_asked_to_stop() -> None:
+    source = WithBoot(Rejected((PROBLEM,)))
+    reloader = Reloader(source, build=lambda config: config, swap=lambda config: None)
+    stopping = asyncio.Event()
+    starting = asyncio.ensure_future(reloader.start(stopping=stopping))
+    await asyncio.sleep(0)
+    stopping.set()
+    async with asyncio.timeout(2):
+        assert not await starting
+
+
+async def test_it_says_what_is_missing_and_what_may_go_unnoticed() -> None:
+    bench = Bench()
+    assert bench.reloader.ready() == (False, "waiting for the first configuration")
+    bench.source.trouble = "the API server does not answer"
+    assert bench.reloader.ready() == (False, "the API server does not answer")
+    await bench.reloader.start()
+    assert bench.reloader.ready() == (True, "still generation 1; the API server does not answer")
+    assert bench.reloader.facts()["source_trouble"] == "the API server does not answer"
+    assert bench.reloader.facts()["document_hash"] is None

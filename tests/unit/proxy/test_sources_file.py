@@ -291,3 +291,13 @@ def test_a_look_at_a_file_that_rests_is_a_stat_and_no_read(tmp_path: Path) -> No
     assert _look(path, resting) is resting
     path.write_text("longer", encoding="utf-8")
     assert _look(path, resting).digest not in ("kept", fresh.digest)
+
+
+async def test_a_source_that_is_new_in_the_file_needs_a_restart(watched: Watched) -> None:
+    await watched.loaded()
+    text = "version: 1\ndomain: x.example.com\nsource: {file: {path: document}}\n"
+    watched.replace("heim.yaml", text)
+    update = await watched.next()
+    assert isinstance(update, Rejected)
+    assert [problem.path for problem in update.problems] == ["source"]
+    assert "needs a restart" in update.problems[0].message
