@@ -1,7 +1,9 @@
 """Configurations as the documentation shows them, made whole enough to be loaded.
 
 A yaml block is a complete configuration, unless its first line says `# part of a configuration`
-(then it is merged into a minimal one) or `# not heim`.
+(then it is merged into a minimal one) or something of `ELSEWHERE`: `# kubernetes` are manifests,
+`# values` and `# part of the values` are the chart's (`test_manifests`), `# not heim` is another
+program's.
 """
 
 from __future__ import annotations
@@ -12,10 +14,24 @@ from typing import Any
 
 import yaml
 
-__all__ = ["NOT_HEIM", "PART", "parts_of", "whole", "with_files"]
+__all__ = [
+    "ELSEWHERE",
+    "KUBERNETES",
+    "NOT_HEIM",
+    "PART",
+    "PART_OF_VALUES",
+    "VALUES",
+    "parts_of",
+    "whole",
+    "with_files",
+]
 
 PART = "# part of a configuration"
 NOT_HEIM = "# not heim"
+KUBERNETES = "# kubernetes"
+VALUES = "# values"
+PART_OF_VALUES = "# part of the values"
+ELSEWHERE = (NOT_HEIM, KUBERNETES, VALUES, PART_OF_VALUES)
 
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----\nnot one\n-----END CERTIFICATE-----\n"
 

@@ -15,13 +15,13 @@ from heim_proxy.cli.explain import explain_request, subject_of
 from heim_proxy.observe.metrics import FAMILIES
 from heim_proxy.snapshot import policy_of, routes_of
 from tests.docs.pages import PAGES, Fence, Page, page
-from tests.docs.snippets import NOT_HEIM, whole, with_files
+from tests.docs.snippets import ELSEWHERE, NOT_HEIM, whole, with_files
 
 _YAML = [
     (one, fence)
     for one in PAGES
     for fence in one.of("yaml")
-    if not fence.first_line.startswith(NOT_HEIM)
+    if not fence.first_line.startswith(ELSEWHERE)
 ]
 _OTHERS = [
     (one, fence)
