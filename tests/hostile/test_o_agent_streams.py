@@ -227,6 +227,43 @@ async def test_O14_nothing_is_asked_for_who_lost_the_right_while_waiting_for_a_t
         assert len(agent.served) == DIALS_AT_ONCE
 
 
+# -- O18: who takes everything ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("public", [False, True], ids=["a person", "strangers"])
+async def test_O18_pages_without_end_do_not_shut_out_who_logs_in_on_the_same_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, public: bool
+) -> None:
+    """A lane has 1024 streams: 256 for one person, whatever the target; 512 for the public."""
+    monkeypatch.setattr("heim_proxy.agents.dialer.EACH", 3)
+    monkeypatch.setattr("heim_proxy.agents.dialer.PUBLIC", 3)
+    everybody = tunnel_role("everybody", "ssh", members=[{"domain": "example.com"}])
+    async with agent_site(tmp_path, roles=[everybody]) as site:
+        agent = await site.agent(targets={"web": endless})
+        at = host("open" if public else "wiki")
+        cookies = [
+            None if public else await site.heim.signed_in(user("alice"), at) for _ in range(4)
+        ]
+        asked = [
+            asyncio.ensure_future(site.heim.request("/", host=at, cookie=cookie))
+            for cookie in cookies[:3]
+        ]
+        await agent.until(lambda: len(agent.served) == 3)
+        answer = await site.heim.request("/", host=at, cookie=cookies[3])
+        assert answer.status == 503
+        assert b"has 3 connections through agent desktop already" in answer.body
+        assert int(answer.get("retry-after") or 0) > 0
+        if not public:
+            # Whatever her sessions, and whatever the target.
+            _, problem = await site.refused("ssh")
+            assert problem["code"] == "busy"
+        bob = await cli_login(site.heim, user("bob"))
+        client = await site.connect(token=bob.token())
+        client.send(b"let in")
+        assert await client.read(6) == b"let in"
+        await asyncio.gather(*asked)
+
+
 # -- the assertion --------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from heim_proxy.agents import words
 from heim_proxy.agents.assertions import stream_assertion
 from heim_proxy.agents.opening import Opening, Secured, Unanswered
 from heim_proxy.agents.presence import Offline
+from heim_proxy.agents.shares import EACH, PUBLIC
 from heim_proxy.edge.dial import AgentDialError, DialError
 from heim_wire.errors import FAILURES, Code, OpenRefused
 
@@ -166,6 +167,19 @@ class AgentDialer:
         if grant is None or endpoint.target not in grant.targets:
             raise words.not_configured(endpoint)
 
+    def _share(self, lane: Lane) -> tuple[str, str] | None:
+        """Whose stream it will be on `lane`: a person's, or everybody's (None).
+
+        Raises:
+            AgentDialError: They have as many there as they may.
+        """
+        session = self._errand.session
+        owner = None if session is None else (session.subject.issuer, session.subject.subject)
+        limit = PUBLIC if owner is None else EACH
+        if lane.shares.full(owner, lane.channel.session.streams, limit=limit):
+            raise words.too_many(self._endpoint, self._errand, limit)
+        return owner
+
     def _open(
         self, lane: Lane, factory: Callable[[], asyncio.BaseProtocol], deadline: float
     ) -> Opening:
@@ -173,9 +187,10 @@ class AgentDialer:
 
         Raises:
             OpenRefused: The lane takes no more.
-            AgentDialError: The person's statement is too long.
+            AgentDialError: The person's statement is too long, or they have their share of it.
         """
         errand, endpoint = self._errand, self._endpoint
+        owner = self._share(lane)
         snapshot = self._dialers.snapshot()
         left = max(deadline - asyncio.get_running_loop().time(), 0.0)
         message = {
@@ -195,6 +210,7 @@ class AgentDialer:
             stream = lane.open(message)
         except ValueError as error:
             raise words.too_long(endpoint, errand) from error
+        lane.shares.note(stream.id, owner, lane.channel.session.streams)
         if endpoint.tls is None:
             return Opening(lane.channel, stream, endpoint, factory)
         context = snapshot.endpoints.get(endpoint)

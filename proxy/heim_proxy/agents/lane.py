@@ -18,6 +18,7 @@ from heim_proxy.agents.load import Load
 from heim_proxy.agents.occupant import ChannelOccupant
 from heim_proxy.agents.presence import LanePresence
 from heim_proxy.agents.refused import ending
+from heim_proxy.agents.shares import Shares
 from heim_wire.agents import RENEW_KIND
 from heim_wire.errors import FAILURES, Code, OpenRefused
 from heim_wire.events import Auth, Opened
@@ -62,11 +63,13 @@ class Lane(ChannelOccupant):
         valid_until: When its certificate ends, seconds since the epoch.
         certificate: In force, DER.
         load: How much it carries.
+        shares: For whom.
     """
 
     __slots__ = (
         "_admitted", "_nonce", "_received", "_renewed", "_told", "boot", "certificate", "device",
-        "load", "name", "number", "since", "started", "thumbprint", "valid_until", "version",
+        "load", "name", "number", "shares", "since", "started", "thumbprint", "valid_until",
+        "version",
     )  # fmt: skip
 
     def __init__(
@@ -98,6 +101,7 @@ class Lane(ChannelOccupant):
         self._told: object = None
         self.certificate = certificate
         self.load = Load()
+        self.shares = Shares()
         self.name = admitted.verified.name
         self.thumbprint = welcome.base64url(admitted.verified.thumbprint)
         self.boot, self.number = greeting.boot, greeting.lane

@@ -27,6 +27,7 @@ __all__ = [
     "offline",
     "refused",
     "too_long",
+    "too_many",
 ]
 
 # Agents come back within seconds when they can; a machine that is off is worth no haste.
@@ -98,6 +99,18 @@ def too_long(endpoint: Endpoint, errand: Errand) -> AgentDialError:
         Code.FORBIDDEN,
         f"{name} is in too many groups ({groups}) for agent {endpoint.host} to be told of",
         hint="name fewer groups in roles: only those that are named there are told",
+    )
+
+
+def too_many(endpoint: Endpoint, errand: Errand, limit: int) -> AgentDialError:
+    """They have their share of the agent's connection."""
+    session = errand.session
+    who = "the public" if session is None else session.subject.name
+    return AgentDialError(
+        Code.BUSY,
+        f"{who} has {limit} connections through agent {endpoint.host} already",
+        hint=f"close some of them, or try again in {_BUSY_S} s",
+        retry_after=_BUSY_S,
     )
 
 

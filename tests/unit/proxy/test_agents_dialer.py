@@ -13,6 +13,7 @@ import pytest
 from heim_proxy.agents.dialer import DIALS_AT_ONCE, AgentDialers
 from heim_proxy.agents.lane import Lane
 from heim_proxy.agents.registry import Registry
+from heim_proxy.agents.shares import PUBLIC, Shares
 from heim_proxy.edge.dial import AgentDialError, Dialer, Errand
 from heim_proxy.routing import AgentGrant, Endpoint, UpstreamTls
 from heim_proxy.snapshot import Snapshot
@@ -57,6 +58,7 @@ class HeldLane:
         self.channel = channel
         self.refusal: OpenRefused | None = None
         self.heavy = False
+        self.shares = Shares()
         self.boot, self.number, self.since, self.expires = "b", number, 0.0, 0.0
 
     def open(self, message: Mapping[str, object]) -> Stream:
@@ -369,3 +371,19 @@ async def test_a_configuration_without_its_tls_any_more_opens_nothing(site: Site
     error = await site.failed(site.dial(replace(SSH, tls=UpstreamTls())))
     assert error.code == Code.NO_SUCH_TARGET
     await eventually(lambda: not site.lanes[0].lane.channel.session.streams)
+
+
+async def test_strangers_on_public_backends_leave_half_of_a_lane_to_others(site: Site) -> None:
+    lane = site.lanes[0].lane
+    live = lane.channel.session.streams
+    for _ in range(PUBLIC):
+        lane.shares.note(lane.open({"target": "hole"}).id, None, live)
+    error = await site.failed(site.dial())
+    assert error.code == Code.BUSY
+    assert error.detail == f"the public has {PUBLIC} connections through agent desktop already"
+    assert len(live) == PUBLIC
+    # One that ends makes room.
+    next(iter(live.values())).reset(Code.CONNECTION_RESET, "enough")
+    task = site.dial()
+    await eventually(lambda: len(live) == PUBLIC)
+    task.cancel()
