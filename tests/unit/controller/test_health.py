@@ -6,6 +6,7 @@ import aiohttp
 import pytest
 
 from heim_controller.health import Health
+from heim_controller.metrics import Readings
 from heim_runtime.complaints import Complaint
 
 ANY = ("127.0.0.1", 0)
@@ -32,7 +33,7 @@ async def test_it_is_ready_when_nothing_is_missing() -> None:
 
 
 async def test_metrics_are_served_and_nothing_else() -> None:
-    readings = {"heim_controller_leader": {(): 1.0}}
+    readings: Readings = {"heim_controller_leader": {(): 1.0}}
     async with Health(ANY, missing=list, readings=lambda: readings) as health:
         status, text = await get(health, "/metrics")
         assert status == 200

@@ -17,7 +17,7 @@ from tests.fakes.kube_cluster import populate
 
 SETTINGS = kube_objects.SETTINGS
 OPTIONS = Options(SETTINGS)
-ISSUER = {"certificateIssuer": {"name": "letsencrypt"}}
+ISSUER: dict[str, Any] = {"certificateIssuer": {"name": "letsencrypt"}}
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 
 import pytest
 
@@ -13,10 +14,12 @@ from heim_runtime.complaints import UsageError
 BASE = ("--proxy=heim/main", "--domain=example.test")
 
 
-def options(*flags: str, base: tuple[str, ...] = BASE, **environ: str) -> Options:
+def options(
+    *flags: str, base: tuple[str, ...] = BASE, environ: Mapping[str, str] | None = None
+) -> Options:
     named = {
         name if name.startswith("POD") else f"HEIM_CONTROLLER_{name}": value
-        for name, value in environ.items()
+        for name, value in (environ or {}).items()
     }
     return Options.of(build_parser().parse_args(["run", *base, *flags]), named)
 
@@ -45,7 +48,7 @@ def test_the_flags_of_the_chart_are_understood() -> None:
         "--no-ingress-without-class", "--secrets=namespaces", "--secrets-namespace=shop",
         "--secrets-namespace=docs", "--log-level=info", "--health-address=0.0.0.0:9441",
         "--provider=google=example.test,example.org", "--provider=dex", "--service-account=ci",
-        POD_NAME="pod-1",
+        environ={"POD_NAME": "pod-1"},
     )  # fmt: skip
     assert found.settings.login_host == "login.example.test"
     assert not found.settings.without_class
@@ -79,7 +82,7 @@ def test_every_flag_has_an_environment_twin_that_it_wins_over() -> None:
         "SERVICE_ACCOUNTS": "ci,cd",
         "CLUSTER_DOMAIN": "cluster.test",
     }
-    found = options(base=(), **twins)
+    found = options(base=(), environ=twins)
     assert found == options(
         "--login-host=login.example.test", "--config-map=x", "--proxy-status-url=http://x/status",
         "--publish-service=heim/x", "--publish-address=192.0.2.1", "--publish-address=192.0.2.2",
@@ -89,7 +92,7 @@ def test_every_flag_has_an_environment_twin_that_it_wins_over() -> None:
         "--service-account=cd", "--cluster-domain=cluster.test",
     )  # fmt: skip
     assert found.health == ("::1", 80)
-    assert options("--config-map=y", **twins).config_map == "y"
+    assert options("--config-map=y", environ=twins).config_map == "y"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def test_what_cannot_be_meant_is_refused_with_the_flag(
 )
 def test_the_environment_is_checked_too(environ: dict[str, str]) -> None:
     with pytest.raises(UsageError):
-        options(**environ)
+        options(environ=environ)
 
 
 def test_a_translation_needs_no_proxy() -> None:
