@@ -7,23 +7,31 @@ along, and every wait has an end: silence on a watch means that nobody is there 
 from __future__ import annotations
 
 import asyncio
-import json
 import ssl
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
 
 import aiohttp
 
 from heim_proxy.sources.account import Account, AccountError, Credentials
+from heim_proxy.sources.answers import (
+    MAX_ANSWER_BYTES,
+    MAX_ERROR_BYTES,
+    ApiError,
+    Event,
+    Selection,
+    content_of,
+    event_of,
+    lines_of,
+    object_of,
+    refusal,
+    unreachable,
+)
 
-__all__ = ["Api", "ApiError", "Event", "Listing", "Pace", "Selection"]
+__all__ = ["PAGE", "Api", "Listing", "Pace"]
 
-# 8 MiB of document, or 500 Secrets of 20 KiB. More is not ours, and would be kept in memory.
-MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
-MAX_ERROR_BYTES: Final = 16 * 1024
 PAGE: Final = 500
 
 
@@ -49,68 +57,11 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Some objects of one kind in one namespace: one by its name, or all that have a label."""
-
-    plural: str
-    namespace: str
-    name: str | None = None
-    label: str | None = None
-
-    @property
-    def path(self) -> str:
-        """Where they are on the server."""
-        return f"/api/v1/namespaces/{quote(self.namespace)}/{self.plural}"
-
-    def query(self) -> dict[str, str]:
-        """What selects them."""
-        found: dict[str, str] = {}
-        if self.name is not None:
-            # RBAC that names an object allows exactly this.
-            found["fieldSelector"] = f"metadata.name={self.name}"
-        if self.label is not None:
-            found["labelSelector"] = self.label
-        return found
-
-    def __str__(self) -> str:
-        return self.plural if self.name is None else f"{self.plural} {self.namespace}/{self.name}"
-
-
-class ApiError(Exception):
-    """No usable answer; the text says why in one line.
-
-    `status` is the answer's, None when there was none; `retry_after_s` is what the server asked
-    for; `stale` says that our version of things may be what it complains of.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        status: int | None = None,
-        retry_after_s: float | None = None,
-        stale: bool = False,
-    ) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.retry_after_s = retry_after_s
-        self.stale = stale or status == 410
-
-
-@dataclass(frozen=True, slots=True)
 class Listing:
     """Every object that was selected, and the version from which a watch goes on."""
 
     items: list[dict[str, Any]]
     version: str
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of a watch; a BOOKMARK only carries a version."""
-
-    type: str
-    object: dict[str, Any]
 
 
 class Api:
@@ -150,11 +101,11 @@ class Api:
             async with asyncio.timeout(self._pace.answer * 2):
                 response = await self._get(wanted, query)
                 try:
-                    content = await _content(response, MAX_ANSWER_BYTES - held)
+                    content = await content_of(response, MAX_ANSWER_BYTES - held)
                 finally:
                     response.release()
             held += len(content)
-            told = _parsed(content, wanted)
+            told = object_of(content, wanted)
             metadata, found = told.get("metadata"), told.get("items") or []
             if not isinstance(metadata, dict) or not isinstance(found, list):
                 raise ApiError(f"{wanted}: the answer is no list", stale=True)
@@ -183,10 +134,10 @@ class Api:
         self._watches.add(response)
         try:
             yield None
-            async for line in _lines(response):
-                yield _event(line, wanted)
+            async for line in lines_of(response):
+                yield event_of(line, wanted)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
         finally:
             # The rest of a watch never comes: its connection is of no use to anybody.
             response.close()
@@ -202,7 +153,7 @@ class Api:
         if response.status == 200:
             return response
         try:
-            raise _refusal(response, await _content(response, MAX_ERROR_BYTES), wanted)
+            raise refusal(response, await content_of(response, MAX_ERROR_BYTES), wanted)
         finally:
             response.release()
 
@@ -229,7 +180,7 @@ class Api:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # An authority that was replaced is a reason to read everything again.
             self._read_at = 0.0
-            raise _unreachable(error) from error
+            raise unreachable(error) from error
 
     def _silence(self, query: Mapping[str, str]) -> float:
         return self._pace.silence if "watch" in query else self._pace.answer
@@ -283,89 +234,3 @@ def _context(ca: str) -> ssl.SSLContext:
         return ssl.create_default_context(cadata=ca)
     except (ssl.SSLError, ValueError) as error:
         raise AccountError("service account: ca.crt holds no usable certificate") from error
-
-
-async def _content(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    content = bytearray()
-    try:
-        async for data in response.content.iter_any():
-            content += data
-            if len(content) > limit:
-                raise ApiError(f"an answer is larger than {limit} bytes")
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise _unreachable(error) from error
-    return bytes(content)
-
-
-async def _lines(response: aiohttp.ClientResponse) -> AsyncGenerator[bytes, None]:
-    rest = bytearray()
-    searched = 0
-    async for data in response.content.iter_any():
-        rest += data
-        for line in _cut(rest, searched):
-            yield line
-        # A large object comes in hundreds of pieces: each byte is looked at once.
-        searched = len(rest)
-        if searched > MAX_ANSWER_BYTES:
-            raise ApiError(f"a line of a watch is longer than {MAX_ANSWER_BYTES} bytes", stale=True)
-
-
-def _cut(rest: bytearray, searched: int) -> Iterator[bytes]:
-    """Take the complete lines out of `rest`."""
-    while (end := rest.find(b"\n", searched)) >= 0:
-        line = bytes(rest[:end]).strip()
-        del rest[: end + 1]
-        searched = 0
-        if line:
-            yield line
-
-
-def _event(line: bytes, wanted: Selection) -> Event:
-    told = _parsed(line, wanted)
-    kind, manifest = told.get("type"), told.get("object")
-    if not isinstance(kind, str) or not isinstance(manifest, dict):
-        raise ApiError(f"watch of {wanted}: a line is no event", stale=True)
-    if kind == "ERROR":
-        code = manifest.get("code")
-        status = code if isinstance(code, int) else 500
-        raise ApiError(f"watch of {wanted}: {_words(manifest, status)}", status=status)
-    return Event(kind, manifest)
-
-
-def _parsed(content: bytes, wanted: Selection) -> dict[str, Any]:
-    # Never the content itself in a message: it may be a Secret.
-    try:
-        told = json.loads(content)
-    except (ValueError, RecursionError):
-        raise ApiError(f"{wanted}: the answer is not JSON", stale=True) from None
-    if not isinstance(told, dict):
-        raise ApiError(f"{wanted}: the answer is no object", stale=True)
-    return told
-
-
-def _refusal(response: aiohttp.ClientResponse, content: bytes, wanted: Selection) -> ApiError:
-    status = response.status
-    try:
-        told = json.loads(content)
-    except (ValueError, RecursionError):
-        told = None
-    words = _words(told if isinstance(told, dict) else {}, status)
-    after = response.headers.get("Retry-After", "")
-    return ApiError(
-        f"the API server answers {status} to {wanted}: {words}",
-        status=status,
-        retry_after_s=float(after) if after.isdigit() and len(after) < 6 else None,
-        stale=status >= 500,
-    )
-
-
-def _words(told: Mapping[str, Any], status: int) -> str:
-    message = told.get("message")
-    text = " ".join(message.split()) if isinstance(message, str) else ""
-    return "".join(filter(str.isprintable, text))[:200] or f"status {status}"
-
-
-def _unreachable(error: BaseException) -> ApiError:
-    if isinstance(error, TimeoutError):
-        return ApiError("the API server does not answer")
-    return ApiError(f"the API server cannot be reached: {error or type(error).__name__}"[:300])

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from heim_proxy.sources.api import Api, ApiError, Event, Listing, Selection
+from heim_proxy.sources.answers import ApiError, Event, Selection
+from heim_proxy.sources.api import Api, Listing
 from heim_runtime.backoff import Backoff
 
 __all__ = ["Follower"]

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from heim_proxy.sources.api import Api, Selection
+from heim_proxy.sources.answers import Selection
+from heim_proxy.sources.api import Api
 from heim_proxy.sources.document import IncompleteError, Sheet, assemble, shards_of
 from heim_proxy.sources.follower import Follower
 from heim_proxy.sources.loss import Loss

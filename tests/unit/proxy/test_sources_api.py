@@ -10,9 +10,9 @@ import trustme
 from aiohttp import web
 
 from heim_controller.kube.resources import CONFIG_MAPS, SECRETS
-from heim_proxy.sources import api as module
 from heim_proxy.sources.account import Account
-from heim_proxy.sources.api import Api, ApiError, Event, Pace, Selection
+from heim_proxy.sources.answers import MAX_ANSWER_BYTES, ApiError, Event, Selection
+from heim_proxy.sources.api import PAGE, Api, Pace
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_document import NAMESPACE, account_folder, api_tls
 
@@ -56,11 +56,11 @@ async def test_a_list_holds_what_is_selected_and_nothing_else(kube: FakeKube, ap
 
 
 async def test_a_long_list_comes_in_pages(kube: FakeKube, api: Api) -> None:
-    for number in range(module.PAGE + 1):
+    for number in range(PAGE + 1):
         metadata = {"name": f"s{number}", "namespace": NAMESPACE, "labels": {"part": "of"}}
         kube.store.put(SECRETS, {"metadata": metadata})
     listing = await api.list(LABELLED, version=None)
-    assert len(listing.items) == module.PAGE + 1
+    assert len(listing.items) == PAGE + 1
     assert kube.counted()["list", "secrets"] == 2
 
 
@@ -261,7 +261,7 @@ async def test_the_token_goes_nowhere_else(tmp_path: Path) -> None:
 
 
 async def test_an_answer_has_an_end(tmp_path: Path) -> None:
-    huge = b" " * (module.MAX_ANSWER_BYTES + 1)
+    huge = b" " * (MAX_ANSWER_BYTES + 1)
     with pytest.raises(ApiError, match="is larger than"):
         await asked(tmp_path, web.Response(body=huge))
     with pytest.raises(ApiError, match="is longer than"):

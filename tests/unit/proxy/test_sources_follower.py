@@ -7,7 +7,8 @@ import pytest
 
 from heim_controller.kube.resources import CONFIG_MAPS
 from heim_proxy.sources.account import Account
-from heim_proxy.sources.api import Api, Pace, Selection
+from heim_proxy.sources.answers import Selection
+from heim_proxy.sources.api import Api, Pace
 from heim_proxy.sources.follower import Follower
 from heim_runtime.tasks import cancel, spawn
 from tests.fakes.kube import FakeKube, until
