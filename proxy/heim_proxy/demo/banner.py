@@ -42,6 +42,7 @@ def banner(
     app, status, login, office = (public_url(host, ports) for host in hosts)
     program, tunnel = shlex.quote(programs.proxy), shlex.quote(programs.tunnel)
     ca, configuration = shlex.quote(str(files.ca)), shlex.quote(str(files.configuration))
+    agent, state = shlex.quote(programs.agent), shlex.quote(str(files.agent_state))
     people = "\n".join(f"    {person.login:<9}{person.note}" for person in PEOPLE)
     ending = f"{files.directory} stays" if kept else f"removes {files.directory}"
     return f"""
@@ -62,6 +63,9 @@ def banner(
 {people}
 
 {_tunnelled(ports, tunnel, ca)}
+
+  What only dials out runs heim-agent, and serves what {files.agent} lists:
+    {agent} status --state {state}
 
   Or paste, in another terminal in this directory:
     curl --cacert {ca} {status}/headers.json
@@ -96,5 +100,5 @@ def _tunnelled(ports: DemoPorts, tunnel: str, ca: str) -> str:
     ]
     if ports.ssh is not None:
         command = shlex.quote(f"{tunnel} proxy {ssh_host}")
-        lines.append(f"    ssh -o ProxyCommand={command} {SSH_HOST}")
+        lines.append(f"    ssh -o ProxyCommand={command} {SSH_HOST}     # through the agent")
     return "\n".join(lines)

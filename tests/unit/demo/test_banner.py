@@ -47,6 +47,12 @@ def test_banner_names(expected: str) -> None:
     assert expected in text()
 
 
+def test_banner_says_how_to_ask_the_agent() -> None:
+    printed = text(directory="/tmp/my demo")
+    assert "    heim-agent status --state '/tmp/my demo/agent'\n" in printed
+    assert "/tmp/my demo/agent.toml lists:" in printed
+
+
 def test_banner_fits_a_terminal() -> None:
     # As long as the names that tempfile makes.
     lines = text(directory="/tmp/heim-demo-abcdefgh").splitlines()
