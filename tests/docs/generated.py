@@ -22,6 +22,7 @@ from heim_proxy.identity.families import FAMILIES as IDENTITY_FAMILIES
 from heim_proxy.observe.metrics import FAMILIES as METRIC_FAMILIES
 from heim_tunnel.arguments import build_parser as build_tunnel_parser
 from tests.docs.chart import CHART_BLOCKS
+from tests.docs.kinds import KIND_BLOCKS
 from tests.docs.kubernetes import KUBERNETES_BLOCKS
 from tests.docs.pages import HANDWRITTEN
 from tests.docs.wire import WIRE_BLOCKS
@@ -175,6 +176,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "patterns": _pattern_table,
     "tunnel_commands": lambda: _command_table(tunnel_commands()),
     **CHART_BLOCKS,
+    **KIND_BLOCKS,
     **KUBERNETES_BLOCKS,
     **WIRE_BLOCKS,
 }

@@ -21,7 +21,7 @@ from heim_controller.translation.settings import Settings
 from heim_controller.translation.translate import Translation
 from heim_proxy.cli.main import build_parser as proxy_parser
 from tests.docs.pages import PAGES, Fence, Page, page
-from tests.docs.snippets import KUBERNETES, PART_OF_VALUES, VALUES
+from tests.docs.snippets import KUBERNETES, NOT_HEIM, PART_OF_VALUES, VALUES
 from tests.docs.test_commands import invocations
 from tests.fakes.kube_objects import at, certificate, endpoint_slice, service, translated
 from tests.fakes.kube_schema import complaints
@@ -75,6 +75,17 @@ def test_manifests_say_their_namespace(made: Manifest) -> None:
 def test_a_manifest_with_a_mistake_would_be_noticed() -> None:
     made = {"apiVersion": "heim.dev/v1alpha1", "kind": "Role", "metadata": {"name": "a"}}
     assert complaints({**made, "spec": {"titel": "A"}}) == ["Role.spec.titel: is not known"]
+
+
+def test_manifests_of_the_reference_are_taken_too() -> None:
+    shown = [
+        made
+        for _, fence in fences(NOT_HEIM)
+        for made in documents(fence)
+        if str(made.get("apiVersion", "")).startswith("heim.dev/")
+    ]
+    assert {made["kind"] for made in shown} >= {"Backend", "Agent", "Role", "RoleBinding"}
+    assert [said for made in shown for said in complaints(made)] == []
 
 
 VALUES_SHOWN = [*fences(VALUES), *fences(PART_OF_VALUES)]

@@ -72,7 +72,7 @@ def _upstream(where: str, *, web: bool) -> Schema:
     }
     agent: dict[str, Schema] = {
         "name": text("An Agent of this namespace.", most=LABEL_CHARS, least=1, pattern=LABEL),
-        "target": configured(HttpRoute, "target"),
+        "target": text("One of the Agent's targets.", most=LABEL_CHARS, least=1, pattern=LABEL),
     }
     if web:
         service["scheme"] = words(
@@ -101,7 +101,11 @@ def _upstream(where: str, *, web: bool) -> Schema:
     return section(
         f"{where} Exactly one of service, url and agent.",
         {
-            "service": section("A Service's pods.", service, required=("name", "port")),
+            "service": section(
+                "A Service: its ready pods." if web else "A Service: its own address.",
+                service,
+                required=("name", "port"),
+            ),
             "url": url,
             "agent": section("What an Agent reaches.", agent, required=("name", "target")),
         },

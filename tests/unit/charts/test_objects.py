@@ -183,3 +183,13 @@ def test_every_value_is_explained() -> None:
             leaves(inner, below)
 
     leaves(yaml.safe_load((CHART / "values.yaml").read_text()), "")
+
+
+def test_ports_say_their_protocol() -> None:
+    """It is a part of what tells ports apart, for Helm 4 and others that apply on the server."""
+    for one in objects(values_of("everything")):
+        if one["kind"] == "Service":
+            assert all("protocol" in port for port in one["spec"]["ports"])
+        if one["kind"] == "Deployment":
+            for container in one["spec"]["template"]["spec"]["containers"]:
+                assert all("protocol" in port for port in container["ports"])
