@@ -58,6 +58,7 @@ _LABEL_VALUE: Final = r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$"
 # A prefix of 253, a slash and a name of 63 characters.
 _LABEL_KEY_CHARS: Final = 317
 _SELECTOR_SIZE: Final = 32
+_NOT_IN: Final = "NotIn"  # codespell:ignore
 
 
 class Rule(dict[str, str]):
@@ -210,9 +211,9 @@ _EXPRESSION: Final = section(
     "A requirement: an operator on a label's value.",
     {
         "key": text("The label.", most=_LABEL_KEY_CHARS, least=1, pattern=_LABEL_KEY),
-        "operator": words("How values are compared.", "In", "NotIn", "Exists", "DoesNotExist"),
+        "operator": words("How values are compared.", "In", _NOT_IN, "Exists", "DoesNotExist"),
         "values": listing(
-            "The values, for In and NotIn.",
+            f"The values, for In and {_NOT_IN}.",
             text("A value.", most=LABEL_CHARS, pattern=_LABEL_VALUE),
             most=_SELECTOR_SIZE,
         ),
@@ -220,8 +221,8 @@ _EXPRESSION: Final = section(
     required=("key", "operator"),
     rules=[
         Rule(
-            "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
-            "In and NotIn need values, Exists and DoesNotExist have none",
+            f"(self.operator in ['In', '{_NOT_IN}']) == (has(self.values) && size(self.values) > 0)",
+            f"In and {_NOT_IN} need values, Exists and DoesNotExist have none",
             field=".values",
         )
     ],
