@@ -67,7 +67,6 @@ class App:
         """
         self._client = client
         self._caches = Caches(client, options, touched=self._touched, pace=pace)
-        self.leader = Leader(client, options, self._caches, clock=clock, tick_s=tick_s)
         self._election = Election(
             client,
             name=options.lease,
@@ -75,6 +74,13 @@ class App:
             identity=identity_for(options.pod),
             terms=terms,
             clock=clock,
+        )
+        self.leader = Leader(
+            client.while_leading(lambda: self._election.leading),
+            options,
+            self._caches,
+            clock=clock,
+            tick_s=tick_s,
         )
         self.health = Health(
             options.health, missing=lambda: self._caches.missing, readings=self.readings

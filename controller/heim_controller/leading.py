@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 60.0
 # A translation and all writes of the largest document, each of which has its own deadline.
 CYCLE_S: Final = 300.0
+# A change that comes right after another one waits no longer than this for its turn.
+MAX_REST_S: Final = 0.5
 
 
 class Leader:
@@ -80,7 +82,12 @@ class Leader:
         self.mirrors = Mirrors(client, options)
         self._issuing = Issuing(client, options)
         self.statuses = Statuses(
-            client, find=caches.find, wanted=self._wanted, wrote=self._wrote, clock=clock
+            client,
+            find=caches.find,
+            wanted=self._wanted,
+            ours=self._is_ours,
+            wrote=self._wrote,
+            clock=clock,
         )
         self._standing_changed = asyncio.Event()
         self.applied = Applied(options.status_url, changed=self._standing_changed.set, clock=clock)
@@ -94,6 +101,7 @@ class Leader:
         self._issued: tuple[object, ...] = ()
         self._looked_at = float("-inf")
         self._leading = False
+        self._took_s = 0.0
         self._mirrors_missing = False
         self.generation: Generation | None = None
         self.refused = ""
@@ -104,7 +112,7 @@ class Leader:
         """An object changed; `whole` says that more than its status did."""
         if whole or (ref.kind, ref.namespace, ref.name) == self._service_ref:
             self._debounce.touch()
-        elif self._leading:
+        elif self._leading and ref in self._served:
             self.statuses.look(ref)
 
     @property
@@ -167,6 +175,8 @@ class Leader:
                 whole = False
             if whole:
                 self._retry.succeeded()
+                # While changes never pause, half of a CPU at most goes into them.
+                await asyncio.sleep(min(MAX_REST_S, self._took_s))
             else:
                 await asyncio.sleep(self._retry.failed())
                 self._debounce.touch()
@@ -206,6 +216,7 @@ class Leader:
             self.failures["translate"] += 1
             return None
         self.translations += 1
+        self._took_s = generation.seconds
         log.debug(
             "controller.translated",
             extra={"document": generation.digest, "seconds": round(generation.seconds, 3)},
@@ -261,14 +272,17 @@ class Leader:
         if not first:
             return [ref for ref in before if ref not in self._served and ref.kind == "Ingress"]
         # Of what an earlier leader wrote nothing is known; it wrote these very addresses.
-        ours = {"loadBalancer": {"ingress": self._addresses}}
-        return [
-            Ref("Ingress", *key)
-            for key, found in self._caches.ingresses.items()
-            if Ref("Ingress", *key) not in self._served
-            and has_address(found)
-            and same_status(ours, found)
-        ]
+        known = ((Ref("Ingress", *key), found) for key, found in self._caches.ingresses.items())
+        return [ref for ref, found in known if ref not in self._served and self._is_here(found)]
+
+    def _is_here(self, found: Manifest) -> bool:
+        """Whether an Ingress says that it is reached at our addresses."""
+        here = {"loadBalancer": {"ingress": self._addresses}}
+        return has_address(found) and same_status(here, found)
+
+    def _is_ours(self, ref: Ref, found: Manifest) -> bool:
+        """Whether an address may be taken back: another Heim may have written its own since."""
+        return ref in self._served or self._is_here(found)
 
     # What may not be published.
 

@@ -14,7 +14,14 @@ from typing import Any, Final
 from heim_controller.certificates import Book
 from heim_controller.kube.apply import owner_reference
 from heim_controller.kube.client import Client
-from heim_controller.kube.errors import Busy, Conflict, KubeError, NotFound, Unreachable
+from heim_controller.kube.errors import (
+    Busy,
+    Conflict,
+    KubeError,
+    LeadershipLost,
+    NotFound,
+    Unreachable,
+)
 from heim_controller.kube.resources import SECRETS, Key, Manifest
 from heim_controller.options import Options
 from heim_controller.translation.certificates import mirror_name
@@ -136,7 +143,7 @@ class Mirrors:
             try:
                 # One that was not there a moment ago may be there now, and be somebody else's.
                 await self._client.apply(SECRETS, wanted, force=ours)
-            except (Unreachable, Busy):
+            except (Unreachable, Busy, LeadershipLost):
                 raise
             except KubeError as e:
                 good = False
@@ -163,7 +170,7 @@ class Mirrors:
                 )
             except (NotFound, Conflict):
                 continue  # somebody was faster, or it is another Secret by now
-            except (Unreachable, Busy):
+            except (Unreachable, Busy, LeadershipLost):
                 raise
             except KubeError as e:
                 self._refused(metadata["name"], e)

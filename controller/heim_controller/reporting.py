@@ -7,6 +7,7 @@ write: a restart, or another leader, does not say everything again.
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Protocol
 
@@ -17,6 +18,8 @@ from heim_controller.translation.objects import Ref
 from heim_runtime.clock import Clock, SystemClock
 
 __all__ = ["ACTION", "Reporter"]
+
+log = logging.getLogger(__name__)
 
 # What Events say that we were doing.
 ACTION: Final = "Translate"
@@ -92,7 +95,11 @@ class Reporter:
     def _tell(self, one: Diagnostic) -> None:
         found = self._find(one.ref)
         if found is None:
-            return  # a Proxy that does not exist: the log says it
+            # A Proxy that does not exist cannot have an Event.
+            log.warning(
+                "controller.object_missing", extra={"object": str(one.ref), "reason": one.reason}
+            )
+            return
         self._recorder.record(
             found,
             type="Warning" if one.is_event_warning else "Normal",

@@ -59,6 +59,7 @@ class _Hooks:
 
     find: Callable[[Ref], Manifest | None]
     wanted: Wanted
+    ours: Callable[[Ref, Manifest], bool] = field(default=lambda ref, found: True)
     wrote: Callable[[Ref, Manifest, Mapping[str, Any]], None] = field(
         default=lambda ref, before, status: None
     )
@@ -77,6 +78,7 @@ class Statuses:
         *,
         find: Callable[[Ref], Manifest | None],
         wanted: Wanted,
+        ours: Callable[[Ref, Manifest], bool] | None = None,
         wrote: Callable[[Ref, Manifest, Mapping[str, Any]], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -86,15 +88,20 @@ class Statuses:
             client: Who writes.
             find: Gives an object as the caches have it.
             wanted: Says what its status should be.
+            ours: Says of an Ingress that is to be given up whether what it says now is ours.
             wrote: Called with the object before, and the status that was written.
             clock: For the times of conditions.
         """
         self._client = client
         self._hooks = _Hooks(find, wanted)
+        if ours is not None:
+            self._hooks.ours = ours
         if wrote is not None:
             self._hooks.wrote = wrote
         self._clock: Clock = clock or SystemClock()
         self._written: dict[Ref, _Written] = {}
+        # Ingresses that say what somebody else wrote, by the version in which they do.
+        self._theirs: dict[Ref, str] = {}
         self.queue: WriteQueue[Ref] = WriteQueue(self._write, name="status")
 
     def look(self, ref: Ref) -> None:
@@ -108,6 +115,9 @@ class Statuses:
             self.look(ref)
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
+        for known in (self._written, self._theirs):
+            for ref in [one for one in known if self._hooks.find(one) is None]:
+                known.pop(ref)
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -130,7 +140,7 @@ class Statuses:
             return False
         wanted = self._status(ref, current)
         if wanted is None:
-            return has_address(current)
+            return has_address(current) and self._theirs.get(ref) != version_of(current)
         return not same_status(wanted, current)
 
     def _status(self, ref: Ref, current: Manifest) -> dict[str, Any] | None:
@@ -172,7 +182,8 @@ class Statuses:
             return
         try:
             found = await self._client.get(resource, ref.name, namespace=ref.namespace)
-            if not _is_writer(found):
+            if not (_is_writer(found) and self._hooks.ours(ref, found)):
+                self._theirs[ref] = version_of(found)
                 return
             metadata = {"name": ref.name, "namespace": ref.namespace}
             await self._client.apply_status(resource, {"metadata": metadata, "status": {}})

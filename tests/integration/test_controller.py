@@ -156,7 +156,8 @@ async def _at_least(value: Awaitable[float], limit: float) -> bool:
 async def test_what_concerns_nobody_is_not_even_translated(kube: FakeKube, tmp_path: Path) -> None:
     populate(kube.store, kube_objects.namespace("other"))
     async with running(kube, tmp_path) as controller:
-        await true(lambda: address(kube, "shop/web") == HERE)
+        await true(lambda: told(kube, "web") == ["Synced"])
+        await true(lambda: status(kube, resources.PROXIES, "heim/main").get("conditions"))
         before = await controller.metric("heim_controller_translations_total")
         kube.asked.clear()
         populate(

@@ -7,13 +7,14 @@ once more. When to try again is what callers differ in; `heim_controller.kube.er
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Mapping
+import copy
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from heim_controller.kube.credentials import Credentials, Kubeconfig, find_credentials
-from heim_controller.kube.errors import Garbled
+from heim_controller.kube.errors import Garbled, LeadershipLost
 from heim_controller.kube.exchange import Deadlines, Exchange, Request, drop
 from heim_controller.kube.resources import Manifest, Resource, key_of, version_of
 from heim_controller.kube.watch import WatchEvent, events_of
@@ -55,6 +56,7 @@ class Client:
         """Connect at the first request, with what `credentials` says then."""
         self._credentials = credentials
         self._deadlines = deadlines or Deadlines()
+        self._may_write: Callable[[], bool] | None = None
         self.exchange = Exchange(credentials, self._deadlines)
 
     @classmethod
@@ -93,6 +95,16 @@ class Client:
     def namespace(self) -> str:
         """The namespace of our pod, or of the kubeconfig's context."""
         return self._credentials.namespace
+
+    def while_leading(self, leading: Callable[[], bool]) -> Client:
+        """This client, on the same connections, which writes only while `leading()`.
+
+        A process that was stopped for a minute goes on in the middle of its work: whatever it was
+        about to write is refused with `LeadershipLost`, before it is sent.
+        """
+        found = copy.copy(self)
+        found._may_write = leading
+        return found
 
     async def close(self) -> None:
         """Close every connection; watches in flight end with `Unreachable`."""
@@ -174,7 +186,7 @@ class Client:
             KubeError: Any of them; `AlreadyExists` when the name is taken.
         """
         namespace, _ = _place(resource, manifest)
-        return await self.exchange.ask(
+        return await self._write(
             Request("POST", resource.path(namespace), _OURS, _named(manifest, resource))
         )
 
@@ -185,7 +197,7 @@ class Client:
             KubeError: Any of them; `Conflict` when its resourceVersion is no longer the current.
         """
         path = resource.path(*_place(resource, manifest))
-        return await self.exchange.ask(Request("PUT", path, _OURS, _named(manifest, resource)))
+        return await self._write(Request("PUT", path, _OURS, _named(manifest, resource)))
 
     async def patch(
         self,
@@ -202,7 +214,7 @@ class Client:
             KubeError: Any of them.
         """
         path = resource.path(namespace, name) + (f"/{subresource}" if subresource else "")
-        return await self.exchange.ask(Request("PATCH", path, _OURS, body, _MERGE))
+        return await self._write(Request("PATCH", path, _OURS, body, _MERGE))
 
     async def apply(
         self, resource: Resource, manifest: Manifest, *, force: bool = True
@@ -235,7 +247,12 @@ class Client:
 
     async def _apply(self, path: str, body: Manifest, *, force: bool) -> Manifest:
         query = (*_OURS, ("force", "true" if force else "false"))
-        return await self.exchange.ask(Request("PATCH", path, query, body, _APPLY))
+        return await self._write(Request("PATCH", path, query, body, _APPLY))
+
+    async def _write(self, request: Request) -> Manifest:
+        if self._may_write is not None and not self._may_write():
+            raise LeadershipLost(f"{request}: not sent, since we do not lead (any more)")
+        return await self.exchange.ask(request)
 
     async def delete(
         self,
@@ -254,7 +271,7 @@ class Client:
         body: Manifest = {"kind": "DeleteOptions", "apiVersion": "v1"}
         if uid is not None:
             body["preconditions"] = {"uid": uid}
-        await self.exchange.ask(Request("DELETE", resource.path(namespace, name), (), body))
+        await self._write(Request("DELETE", resource.path(namespace, name), (), body))
 
     @contextlib.asynccontextmanager
     async def watch(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from heim_controller.kube.client import FIELD_MANAGER, PAGE
-from heim_controller.kube.errors import Garbled, NotFound
+from heim_controller.kube.errors import Garbled, LeadershipLost, NotFound
 from heim_controller.kube.resources import CONFIG_MAPS, INGRESSES, LEASES, NAMESPACES
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_raw import answering, serving
@@ -99,3 +99,24 @@ async def test_a_status_goes_to_its_own_place() -> None:
 async def test_a_client_does_not_tell_its_token() -> None:
     async with FakeKube() as kube:
         assert "secret-token" not in repr(kube.client())
+
+
+async def test_who_does_not_lead_reads_and_writes_nothing() -> None:
+    leads = True
+    async with FakeKube() as kube:
+        client = kube.client().while_leading(lambda: leads)
+        made = {"metadata": {"name": "a", "namespace": "default"}}
+        stored = await client.create(CONFIG_MAPS, made)
+        leads = False
+        for write in (
+            client.create(CONFIG_MAPS, made),
+            client.replace(CONFIG_MAPS, stored),
+            client.patch(CONFIG_MAPS, "a", {}, namespace="default"),
+            client.apply(CONFIG_MAPS, made),
+            client.apply_status(CONFIG_MAPS, made),
+            client.delete(CONFIG_MAPS, "a", namespace="default"),
+        ):
+            with pytest.raises(LeadershipLost, match="not sent"):
+                await write
+        assert await client.get(CONFIG_MAPS, "a", namespace="default") == stored
+        assert {asked.verb for asked in kube.asked} == {"create", "get"}

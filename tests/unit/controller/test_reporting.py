@@ -107,9 +107,12 @@ def test_nothing_to_say_is_no_mark(clock: Clock, told: Told) -> None:
     assert reporter.mark == ""
 
 
-def test_events_say_where_and_how_bad(clock: Clock, told: Told) -> None:
+def test_events_say_where_and_how_bad(
+    clock: Clock, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
     reporter = Reporter(told, find=find, clock=clock)
     reporter.report([said(field="spec.x"), said(severity="info"), said("gone")])
+    assert [one.message for one in caplog.records] == ["controller.object_missing"]
     [first, second] = told.events
     assert (first["type"], first["note"], first["reason"]) == (
         "Warning", "spec.x: so", "HostNotOwned",

@@ -40,7 +40,14 @@ class Wants:
         self.wrote: list[tuple[Ref, bool]] = []
         # Caches that have not heard of anything yet.
         self.stale: dict[Ref, Manifest] = {}
-        self.statuses = Statuses(kube.client(), find=self.find, wanted=self.says, wrote=self.note)
+        self.ours = True
+        self.statuses = Statuses(
+            kube.client(),
+            find=self.find,
+            wanted=self.says,
+            ours=lambda ref, found: self.ours,
+            wrote=self.note,
+        )
 
     def find(self, ref: Ref) -> Manifest | None:
         return self.stale.get(ref) or self.kube.store.get(KINDS[ref.kind], ref.name, ref.namespace)
@@ -135,6 +142,20 @@ async def test_what_we_wrote_is_taken_back_and_what_others_wrote_is_not(kube: Fa
         await done(statuses)
     assert not has_address({"kind": "Ingress", "status": wants.status(INGRESS)})
     assert wants.status(Ref("Ingress", "shop", "theirs")) == HERE
+
+
+async def test_what_another_heim_wrote_is_left_and_not_asked_for_again(kube: FakeKube) -> None:
+    wants = Wants(kube, Ingress=HERE)
+    async with running(wants) as statuses:
+        statuses.look(INGRESS)
+        await done(statuses)
+        wants.ours = False
+        wants.wanted["Ingress"] = None
+        for _ in range(3):
+            await statuses.look_all([INGRESS])
+            await done(statuses)
+    assert wants.status(INGRESS) == HERE
+    assert sum(asked.verb == "get" for asked in kube.asked) == 1
 
 
 async def test_what_is_not_ours_and_says_nothing_is_not_even_asked_for(kube: FakeKube) -> None:
