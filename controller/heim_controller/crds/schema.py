@@ -221,7 +221,8 @@ _EXPRESSION: Final = section(
     required=("key", "operator"),
     rules=[
         Rule(
-            f"(self.operator in ['In', '{_NOT_IN}']) == (has(self.values) && size(self.values) > 0)",
+            f"(self.operator in ['In', '{_NOT_IN}']) "
+            "== (has(self.values) && size(self.values) > 0)",
             f"In and {_NOT_IN} need values, Exists and DoesNotExist have none",
             field=".values",
         )
