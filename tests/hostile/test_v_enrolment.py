@@ -437,6 +437,22 @@ async def test_v11_a_right_that_ended_between_page_and_button_is_none(
             await stand.change(roles=keepers("alice", "carol"))
 
 
+async def test_v23_a_right_that_ended_before_the_machine_came_lets_nobody_in(
+    stand: Stand,
+) -> None:
+    """A code is approved, and kept for the ten minutes that it lives: somebody is dismissed."""
+    machine = Machine(stand)
+    asked = await machine.waits()
+    browser = await stand.signed_in("carol", CAROLS)
+    assert (await approve(browser, asked)).status == 200
+    await stand.change(roles=keepers("alice"))
+    try:
+        assert code_of(await machine.enrolled(asked)) == (403, "denied")
+        assert not await enrolments(stand)
+    finally:
+        await stand.change(roles=keepers("alice", "carol"))
+
+
 # -- making somebody's browser let one in ---------------------------------------------------------
 
 

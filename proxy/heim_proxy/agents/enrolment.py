@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final, assert_never
 
+from heim_proxy.access.subject import Subject, SubjectKind
 from heim_proxy.agents import join_tokens
 from heim_proxy.agents.agent_keys import AgentKey, BadRequestError
 from heim_proxy.agents.authority import Authority, CertificateRefused
@@ -64,7 +65,7 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?", re.ASCII)
 class Enrolments:
     """Who is which agent. One per process; every method may raise StoreUnavailable."""
 
-    __slots__ = ("_authority", "_codes", "_enrolled", "_permitted", "_store")
+    __slots__ = ("_approves", "_authority", "_codes", "_enrolled", "_permitted", "_store")
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Enrolments:
         *,
         authority: Callable[[], Authority],
         permitted: Callable[[], Mapping[str, AgentGrant]],
+        approves: Callable[[Subject], bool],
         clock: Clock,
         enrolled: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -81,6 +83,7 @@ class Enrolments:
             store: Where enrolments, tokens and those who wait are.
             authority: Of the present configuration.
             permitted: The agents of the present configuration (`snapshot.agents`).
+            approves: Whether somebody may let agents in, by the present configuration.
             clock: Measures the pace of polling.
             enrolled: Told the name of every agent that was let in.
         """
@@ -88,6 +91,7 @@ class Enrolments:
         self._enrolled: Final = enrolled
         self._authority: Final = authority
         self._permitted: Final = permitted
+        self._approves: Final = approves
         self._codes: Final = DeviceCodes(store, clock, purpose=CodePurpose.AGENT)
 
     async def join(self, token: str, csr: bytes, *, device: str, now: float) -> Enrolled:
@@ -254,6 +258,9 @@ class Enrolments:
         if approver is None or approver.ended is not None or approver.expires <= now:
             # Whoever lost a signed-in machine and ended its session lets nobody in with it.
             return EnrolProblem.DENIED
+        if not self._approves(_subject(approver)):
+            # Nor does who may not any more: a machine has ten minutes to come for its certificate.
+            return EnrolProblem.DENIED
         key = AgentKey.from_der(row.key)
         return await self._enrol(self._grant(row.agent), key, label=row.label, now=now)
 
@@ -291,6 +298,19 @@ class Enrolments:
         return Enrolled(
             made.row, certificate, expires, grant, key.fingerprint, replaced=made.replaced
         )
+
+
+def _subject(row: SessionRow) -> Subject:
+    """Whose session it is; only people's approve."""
+    return Subject(
+        SubjectKind.USER,
+        issuer=row.issuer,
+        subject=row.subject,
+        provider=row.provider,
+        email=row.email,
+        domain=row.domain,
+        groups=frozenset(row.groups),
+    )
 
 
 def _key(csr: bytes) -> AgentKey:

@@ -76,6 +76,7 @@ class Agents:
             store,
             authority=authority,
             permitted=lambda: snapshot().agents,
+            approves=lambda subject: snapshot().policy.grants(subject).approver is not None,
             clock=clock,
             enrolled=lambda name: self.registry.joined(name),
         )

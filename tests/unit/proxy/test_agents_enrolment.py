@@ -50,12 +50,14 @@ class Place:
     clock: ManualClock
     authority: Authority
     agents: dict[str, AgentGrant] = field(default_factory=dict)
+    dismissed: set[str | None] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.enrolments = Enrolments(
             self.store,
             authority=lambda: self.authority,
             permitted=lambda: self.agents,
+            approves=lambda subject: subject.name not in self.dismissed,
             clock=self.clock,
         )
 
@@ -250,6 +252,14 @@ async def test_who_approves_sees_whom(place: Place) -> None:
     assert (waiting.targets, waiting.group) == (("ssh", "web"), False)
     assert waiting.fingerprint == AgentKey(key.public_key()).fingerprint
     assert waiting.refusal is None
+
+
+async def test_who_may_not_approve_any_more_lets_nobody_in(place: Place) -> None:
+    asked = await place.ask()
+    assert await place.enrolments.decide(asked.user_code, sid="p1", now=NOW)
+    place.dismissed.add(APPROVER.email)
+    assert await place.take(asked) is EnrolProblem.DENIED
+    assert await place.enrolments.live("desktop") == ()
 
 
 async def test_a_denial_is_final(place: Place) -> None:
