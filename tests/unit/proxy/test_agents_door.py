@@ -147,13 +147,13 @@ class TestRoots:
             for agent in (slow, quick):
                 await agent.until(lambda agent=agent: len(agent.readies) == 2)
             quick.renew()
-            await quick.until(lambda: len(quick.readies) == 3)
+            await quick.until(lambda: len(quick.readies) == 4)
             install_authority(tmp_path, new)
             await site.change(drain="3s")
             await slow.over()
             assert slow.goaway is not None
             assert slow.goaway.code == Code.UNAUTHENTICATED
-            await quick.until(lambda: len(quick.readies) == 4)
+            await quick.until(lambda: len(quick.readies) == 5)
             assert not quick.gone
             assert site.agents.authority is not before
             assert len(site.agents.registry) == 1
