@@ -238,7 +238,8 @@ async def test_O18_pages_without_end_do_not_shut_out_who_logs_in_on_the_same_mac
     monkeypatch.setattr("heim_proxy.agents.dialer.EACH", 3)
     monkeypatch.setattr("heim_proxy.agents.dialer.PUBLIC", 3)
     everybody = tunnel_role("everybody", "ssh", members=[{"domain": "example.com"}])
-    async with agent_site(tmp_path, roles=[everybody]) as site:
+    limits = {"streams_per_user": 3}
+    async with agent_site(tmp_path, roles=[everybody], tunnel=limits) as site:
         agent = await site.agent(targets={"web": endless})
         at = host("open" if public else "wiki")
         cookies = [

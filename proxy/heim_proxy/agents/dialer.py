@@ -175,7 +175,8 @@ class AgentDialer:
         """
         session = self._errand.session
         owner = None if session is None else (session.subject.issuer, session.subject.subject)
-        limit = PUBLIC if owner is None else EACH
+        each = max(EACH, self._dialers.snapshot().config.tunnel.streams_per_user)
+        limit = PUBLIC if owner is None else each
         if lane.shares.full(owner, lane.channel.session.streams, limit=limit):
             raise words.too_many(self._endpoint, self._errand, limit)
         return owner

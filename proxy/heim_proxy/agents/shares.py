@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["EACH", "PUBLIC", "Shares"]
 
 EACH: Final = 256
-"""Streams of one person on one lane, whatever their sessions: four of them fill it."""
+"""Streams of one person on one lane, whatever their sessions; more where `tunnel.streams_per_user`
+gives them more. Browsers make dozens."""
 
 PUBLIC: Final = 512
 """Of everybody on public backends together, who are strangers: half of a lane."""
