@@ -6,7 +6,7 @@ from typing import Final
 
 from heim_config.access import Member
 from heim_config.access import Role as ConfiguredRole
-from heim_controller.crds.definition import ACCEPTED, RESOLVED, Column, Kind
+from heim_controller.crds.definition import ACCEPTED, PROGRAMMED, RESOLVED, Column, Kind
 from heim_controller.crds.schema import (
     LABEL,
     LABEL_CHARS,
@@ -62,11 +62,12 @@ ROLE: Final = Kind(
         },
     ),
     named=True,
-    conditions=(ACCEPTED, RESOLVED),
+    conditions=(ACCEPTED, RESOLVED, PROGRAMMED),
     columns=(
         Column("Title", ".spec.title"),
         Column.condition(ACCEPTED),
         Column.condition(RESOLVED),
+        Column.condition(PROGRAMMED),
         Column.reason(RESOLVED),
     ),
 )
@@ -127,11 +128,12 @@ ROLE_BINDING: Final = Kind(
         },
         required=("roleRef",),
     ),
-    conditions=(ACCEPTED, RESOLVED),
+    conditions=(ACCEPTED, RESOLVED, PROGRAMMED),
     columns=(
         Column("Role", ".spec.roleRef.name"),
         Column.condition(ACCEPTED),
         Column.condition(RESOLVED),
+        Column.condition(PROGRAMMED),
         Column.reason(ACCEPTED),
     ),
 )

@@ -6,7 +6,7 @@ from typing import Final
 
 from heim_config.agents import MAX_TARGETS_CHARACTERS
 from heim_config.agents import Agent as ConfiguredAgent
-from heim_controller.crds.definition import ACCEPTED, PROGRAMMED, Column, Kind
+from heim_controller.crds.definition import ACCEPTED, PROGRAMMED, RESOLVED, Column, Kind
 from heim_controller.crds.schema import (
     LABEL,
     LABEL_CHARS,
@@ -50,7 +50,7 @@ AGENT: Final = Kind(
         required=("targets",),
     ),
     named=True,
-    conditions=(ACCEPTED, PROGRAMMED),
+    conditions=(ACCEPTED, RESOLVED, PROGRAMMED),
     columns=(
         Column("Targets", ".spec.targets"),
         Column.condition(ACCEPTED),

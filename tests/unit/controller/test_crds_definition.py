@@ -6,10 +6,15 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from heim_controller.conditions import Programming, Standing, conditions_of, proxy_conditions
 from heim_controller.crds.definition import Column, Kind
 from heim_controller.crds.manifests import KINDS
+from heim_controller.kube.apply import conditions
+from heim_controller.translation.diagnostics import Diagnostic
+from heim_controller.translation.objects import Ref
+from heim_controller.translation.translate import Served
 from tests.fakes.cel import CelError, evaluate, parse, unknown
-from tests.fakes.kube_schema import parts, structural_mistakes
+from tests.fakes.kube_schema import complaints, parts, structural_mistakes
 
 RULES = [
     (kind, at, part, rule)
@@ -83,6 +88,28 @@ def test_columns_show_fields_that_there_are(kind: Kind) -> None:
 def test_columns_ask_for_conditions_that_there_are(kind: Kind) -> None:
     asked = {found for one in kind.columns for found in re.findall(r'=="(\w+)"', one.path)}
     assert asked <= set(kind.conditions)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=named)
+@pytest.mark.parametrize("well", [True, False], ids=["accepted", "not accepted"])
+def test_what_the_controller_writes_fits(kind: Kind, well: bool) -> None:
+    one = Served(Ref(kind.resource.kind, "shop", "a"), 3, (), well, well)
+    current: Any = {"kind": kind.resource.kind, "metadata": {"name": "a", "generation": 3}}
+    told = [
+        Diagnostic(*one.ref, "InvalidSpec", "is wrong", "error", "spec.host"),
+        Diagnostic(*one.ref, "BackendNotFound", "is not there", "warning", ""),
+    ]
+    made = (
+        proxy_conditions(one, [] if well else told, Standing(), current)
+        if kind.resource.kind == "Proxy"
+        else conditions_of(one, [] if well else told, Programming(), current)
+    )
+    status = {"conditions": conditions(made, current, now=0.0)}
+    spec = {"roleRef": {"name": "a"}, "targets": ["a"], "tcp": {"upstream": {"url": "tcp://a:1"}}}
+    known = kind.spec["properties"].keys()
+    current["spec"] = {key: value for key, value in spec.items() if key in known}
+    assert complaints({**current, "status": status}) == []
+    assert {entry["type"] for entry in made} == set(kind.conditions)
 
 
 def test_a_wide_column_is_one() -> None:
