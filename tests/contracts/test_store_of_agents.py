@@ -152,6 +152,16 @@ async def test_a_key_that_is_enrolled_keeps_its_enrolment(store: Store, replaces
     assert await store.revocations(0) == []
 
 
+async def test_replacing_ends_the_others_also_for_a_key_that_is_enrolled(store: Store) -> None:
+    """It was a group and is one machine now: whoever is replaced must not stay."""
+    await store.enrol(ROW, group=True, replace=False)
+    await store.enrol(OTHER, group=True, replace=False)
+    again = replace(ROW, sid="a3", created=1030.0)
+    assert await store.enrol(again, group=False, replace=True) == Enrolment(ROW, ("a2",))
+    assert await store.list_enrolments("desktop") == [ROW]
+    assert [one.sid for one in await store.revocations(0)] == ["a2"]
+
+
 async def test_one_key_may_be_several_agents(store: Store) -> None:
     await store.enrol(ROW, **ALONE)
     await store.enrol(replace(ROW, sid="a2", subject="office"), **ALONE)

@@ -234,7 +234,8 @@ class MemoryStore:
             if found.expires <= row.created:
                 return EnrolFailure.TOKEN_OVER
             self.join_tokens[token] = dataclasses.replace(found, used=row.created, sid=holds.sid)
-        ended = [one.sid for one in live] if same is None and replace and not group else []
+        others = [one.sid for one in live if one is not same]
+        ended = others if replace and not group else []
         for sid in ended:
             self._end(sid, "replaced", row.created)
         self.sessions[holds.sid] = holds

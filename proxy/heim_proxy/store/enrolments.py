@@ -78,11 +78,14 @@ def enrol(
     if token and not _use(db, token, holds, now=row.created):
         return EnrolFailure.TOKEN_OVER
     if same is None:
-        ended = _end_others(db, row) if replace and not group else ()
+        ended = _end_others(db, row, now=row.created) if replace and not group else ()
         sessions.insert(db, row)
         return Enrolment(row, ended)
     db.execute("UPDATE sessions SET label = ? WHERE sid = ?", (holds.label, holds.sid))
-    return Enrolment(holds)
+    # It was a group, perhaps, and has other machines still.
+    return Enrolment(
+        holds, _end_others(db, holds, now=row.created) if replace and not group else ()
+    )
 
 
 def of(db: sqlite3.Connection, name: str) -> Sequence[SessionRow]:
@@ -114,8 +117,9 @@ def _use(db: sqlite3.Connection, token: str, row: SessionRow, *, now: float) -> 
     return db.execute(update, (now, row.sid, token, row.subject, now)).rowcount == 1
 
 
-def _end_others(db: sqlite3.Connection, row: SessionRow) -> tuple[str, ...]:
-    return sessions.end(db, _LIVE, _values(row.subject), reason=REPLACED, now=row.created)
+def _end_others(db: sqlite3.Connection, row: SessionRow, *, now: float) -> tuple[str, ...]:
+    values = {**_values(row.subject), "sid": row.sid}
+    return sessions.end(db, f"{_LIVE} AND sid != :sid", values, reason=REPLACED, now=now)
 
 
 def _values(name: str) -> dict[str, str]:
