@@ -194,8 +194,10 @@ async def running(
     heim = HeimProcess.prepare(directory, backends=backends, roles=roles, **more)
     assert isinstance(heim, HeimProcess)
     heim.within = within
-    await heim.launch()
     try:
+        await heim.launch()
         yield heim
     finally:
-        await heim.stop()
+        # Also one that did not get ready in time.
+        if hasattr(heim, "process"):
+            await heim.stop()

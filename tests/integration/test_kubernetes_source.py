@@ -71,8 +71,21 @@ async def heim(
     account = account_folder(tmp_path / "account")
     prepared = prepare(tmp_path, {"kubernetes": {"config_map": NAME, "account": str(account)}})
     yield prepared
+    for starting in _STARTING:
+        starting.cancel()
+    await asyncio.gather(*_STARTING, return_exceptions=True)
+    _STARTING.clear()
     if hasattr(prepared, "process"):
         await prepared.stop()
+
+
+_STARTING: list[asyncio.Future[None]] = []
+
+
+def begin(heim: HeimProcess) -> asyncio.Future[None]:
+    """Start it without waiting; what a test leaves waiting ends with it."""
+    _STARTING.append(asyncio.ensure_future(heim.launch()))
+    return _STARTING[-1]
 
 
 def prepare(directory: Path, source: dict[str, Any]) -> HeimProcess:
@@ -364,7 +377,7 @@ async def test_a_token_that_is_refused_keeps_serving_and_says_so(
 async def test_without_anything_it_waits_says_what_for_and_then_serves(
     heim: HeimProcess, kube: FakeKube, upstream: Upstream
 ) -> None:
-    starting = asyncio.ensure_future(heim.launch())
+    starting = begin(heim)
     await event(heim, "config.source_lost")
     assert await readiness(heim) == (
         503,
@@ -384,7 +397,7 @@ async def test_without_anything_it_waits_says_what_for_and_then_serves(
 
 
 async def test_while_it_waits_sigterm_ends_it(heim: HeimProcess, kube: FakeKube) -> None:
-    starting = asyncio.ensure_future(heim.launch())
+    starting = begin(heim)
     await event(heim, "config.source_lost")
     heim.signal(signal.SIGTERM)
     async with asyncio.timeout(PATIENCE_S):
