@@ -130,6 +130,8 @@ class App:
         await self._stopped.wait()
 
     async def _stand(self) -> None:
+        # One that cannot see everything must not keep one that can from leading.
+        await self._caches.wait_synced()
         try:
             await self._election.run(self.leader.lead)
         except LeadershipLost as e:
