@@ -610,6 +610,21 @@ async def test_renewals_have_a_pace(world: World, desktop: Machine) -> None:
     assert "a moment ago" in agent.notices[0]
 
 
+async def test_G12_a_store_that_is_away_for_too_long_sends_nobody_to_join_again(
+    world: World, desktop: Machine
+) -> None:
+    """An agent that is told that its certificate ended gives up for minutes, and asks for help."""
+    agent = await connected(world, desktop)
+    edge = world.heim.proxy._edge
+    assert edge is not None
+    edge.sessions._distrust_memory()
+    await agent.over(SOON_S)
+    assert agent.goaway is not None
+    assert agent.goaway.code == Code.BUSY
+    assert "cannot check enrolments" in agent.goaway.reason
+    nobody(world)
+
+
 async def test_O17_an_agent_that_asks_for_renewals_without_end_fills_no_log(
     world: World, desktop: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,6 +19,7 @@ from heim_proxy.agents.occupant import ChannelOccupant
 from heim_proxy.agents.presence import LanePresence
 from heim_proxy.agents.refused import ending
 from heim_proxy.agents.shares import Shares
+from heim_proxy.live import EndReason
 from heim_wire.agents import RENEW_KIND
 from heim_wire.errors import FAILURES, Code, OpenRefused
 from heim_wire.events import Auth, Opened
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from heim_proxy.agents.proof import Greeting
     from heim_proxy.edge.connection import Front
     from heim_proxy.identity.session import Session
-    from heim_proxy.live import EndReason
     from heim_wire.aio.channel import Channel
     from heim_wire.events import Event
     from heim_wire.messages import Message
@@ -190,6 +190,10 @@ class Lane(ChannelOccupant):
     def end(self, reason: EndReason) -> None:
         """The permission no longer holds."""
         code, words = ending(reason, self.name)
+        if reason is EndReason.EXPIRED and self.now() < self.valid_until:
+            # Not its certificate's end: the store has been away for longer than enrolments in
+            # memory are believed, and the machine need not join again.
+            code, words = Code.BUSY, "the proxy cannot check enrolments just now"
         self.dismiss(code, words, word=reason.value)
 
     # -- for the edge and the channel -------------------------------------------------------
