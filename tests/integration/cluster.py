@@ -149,8 +149,10 @@ class Cluster:
     Attributes:
         kube: The API server.
         heim: The proxy.
-        controller: The first replica of the controller.
+        controller: The replica of the controller that was started last.
         directory: Files of all of them.
+        flags: Further ones of the controller.
+        replicas: All replicas, to be ended.
         running: All pods.
     """
 
@@ -159,7 +161,9 @@ class Cluster:
     directory: Path
     ca: str
     status_url: str
+    flags: tuple[str, ...] = ()
     controller: Controller = field(init=False)
+    replicas: AsyncExitStack = field(init=False)
     running: list[Pods] = field(default_factory=list)
     _number: int = 0
     _marker: Pods = field(init=False)
@@ -297,14 +301,21 @@ class Cluster:
         found = self.kube.store.get(resource, bare, namespace)
         return dict(found.get("status") or {}) if found else {}
 
-    @asynccontextmanager
-    async def replica(self, *args: str, pod: str) -> AsyncIterator[Controller]:
-        """A replica of the controller."""
-        flags = ("--secrets=cluster", f"--proxy-status-url={self.status_url}", *args)
-        async with controller.running(
+    async def start_controller(self, pod: str) -> Controller:
+        """Start a replica of the controller, which is `controller` from now on."""
+        flags = ("--secrets=cluster", f"--proxy-status-url={self.status_url}", *self.flags)
+        started = controller.running(
             self.kube, self.directory, *flags, pod=pod, program=PROGRAM, ca=self.ca
-        ) as found:
-            yield found
+        )
+        self.controller = found = await self.replicas.enter_async_context(started)
+        watching = asyncio.ensure_future(self._kubelet(found))
+        self.replicas.callback(watching.cancel)
+        return found
+
+    async def _kubelet(self, replica: Controller) -> None:
+        """Start a replica anew that ended by itself, as one does that lost its Lease."""
+        if await replica.process.wait() == 1:
+            await self.start_controller(f"{replica.pod}-again")
 
 
 @asynccontextmanager
@@ -325,7 +336,7 @@ async def cluster(
         account = account_folder(directory / "account")
         heim = _boot(directory, account, boot)
         url = await stack.enter_async_context(_status_listener(directory))
-        made = Cluster(kube, heim, directory, str(account / "ca.crt"), url)
+        made = Cluster(kube, heim, directory, str(account / "ca.crt"), url, args)
         made._marker = await made.pods("marker/marker")
         stack.push_async_callback(_stopped, made)
         populate(
@@ -337,7 +348,8 @@ async def cluster(
         # The proxy waits for the controller's first document.
         launching = asyncio.ensure_future(heim.launch())
         stack.callback(launching.cancel)
-        made.controller = await stack.enter_async_context(made.replica(*args, pod="pod-1"))
+        made.replicas = await stack.enter_async_context(AsyncExitStack())
+        await made.start_controller("pod-1")
         await launching
         await made.settled()
         yield made
