@@ -153,7 +153,8 @@ class Admin:
         return _json(self._status())
 
     async def _get_metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=self._metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+        body = await asyncio.to_thread(self._metrics.read())
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def _get_debug(self, request: web.Request) -> web.Response:
         facts = self._debug.get(request.match_info["name"])

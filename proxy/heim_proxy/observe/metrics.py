@@ -13,6 +13,7 @@ import enum
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from prometheus_client.core import (
@@ -246,7 +247,14 @@ class Metrics:
 
     def render(self) -> bytes:
         """The text exposition, of type `CONTENT_TYPE`."""
-        return generate_latest(self._registry)
+        return self.read()()
+
+    def read(self) -> Callable[[], bytes]:
+        """Read everything now; what is returned writes the exposition of that, in any thread.
+
+        With 5,000 agents it takes 0.2 s to write, for which nobody's request should wait.
+        """
+        return partial(generate_latest, _Read(list(self._registry.collect())))
 
     def collect(self) -> Iterator[Metric]:
         """All families that have a source, as prometheus_client wants them."""
@@ -271,6 +279,16 @@ class _Exposition(Collector):
 
     def collect(self) -> Iterator[Metric]:
         return self._metrics.collect()
+
+
+class _Read(Collector):
+    """What was collected."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        return iter(self._metrics)
 
 
 def _simple(family: Family, reading: Reading) -> Metric:

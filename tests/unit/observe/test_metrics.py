@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import enum
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -140,3 +141,18 @@ def test_every_name_follows_the_conventions() -> None:
         assert family.name.endswith("_total") is (family.kind is Kind.COUNTER)
         assert family.help.endswith(".")
     assert len({family.name for family in FAMILIES}) == len(FAMILIES)
+
+
+def test_what_was_read_is_written_in_another_thread_whatever_happens_meanwhile() -> None:
+    metrics = Metrics(version="1")
+    agents = {"desktop": 1.0}
+    metrics.expose("heim_agents_connected", lambda: agents)
+    stats = metrics.backend("a")
+    stats.count(200, 0.01, 0, 0)
+    write = metrics.read()
+    stats.count(200, 0.01, 0, 0)
+    agents.clear()
+    with ThreadPoolExecutor(1) as pool:
+        text = pool.submit(write).result().decode()
+    assert 'heim_requests_total{backend="a",class="2xx"} 1.0' in text
+    assert 'heim_agents_connected{agent="desktop"} 1.0' in text
