@@ -56,7 +56,9 @@ Script = Callable[["Received", asyncio.StreamReader, asyncio.StreamWriter], Awai
 
 @dataclass
 class Upstream:
-    """Serves 127.0.0.1, or another `address`, on a free port. `script` may write by itself, or return an answer.
+    """Serves 127.0.0.1, or another `address`, on a free port.
+
+    `script` may write by itself, or return an answer.
 
     Returning None closes the connection without (further) answer.
     """
