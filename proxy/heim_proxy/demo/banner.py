@@ -42,7 +42,6 @@ def banner(
     app, status, login, office = (public_url(host, ports) for host in hosts)
     program, tunnel = shlex.quote(programs.proxy), shlex.quote(programs.tunnel)
     ca, configuration = shlex.quote(str(files.ca)), shlex.quote(str(files.configuration))
-    agent, state = shlex.quote(programs.agent), shlex.quote(str(files.agent_state))
     people = "\n".join(f"    {person.login:<9}{person.note}" for person in PEOPLE)
     ending = f"{files.directory} stays" if kept else f"removes {files.directory}"
     return f"""
@@ -64,8 +63,7 @@ def banner(
 
 {_tunnelled(ports, tunnel, ca)}
 
-  What only dials out runs heim-agent, and serves what {files.agent} lists:
-    {agent} status --state {state}
+{_agent(files, programs)}
 
   Or paste, in another terminal in this directory:
     curl --cacert {ca} {status}/headers.json
@@ -83,6 +81,14 @@ def banner(
 
   Ctrl-C ends the demo and {ending}.
 """
+
+
+def _agent(files: DemoFiles, programs: Programs) -> str:
+    """What to paste for the machine that only dials out."""
+    command, state = shlex.quote(programs.agent), shlex.quote(str(files.agent_state))
+    return f"""\
+  What only dials out runs heim-agent, and serves what {files.agent} lists:
+    {command} status --state {state}"""
 
 
 def _tunnelled(ports: DemoPorts, tunnel: str, ca: str) -> str:
