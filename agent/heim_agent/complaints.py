@@ -29,6 +29,7 @@ __all__ = [
     "UsageError",
     "clean",
     "say",
+    "with_hint",
 ]
 
 OK: Final = 0
@@ -48,6 +49,14 @@ LINE_BYTES: Final = 600
 def clean(text: str, limit: int = LINE_BYTES) -> str:
     """The text as one line without control characters, `limit` bytes at most."""
     return printable(text, limit)
+
+
+def with_hint(text: str, hint: str) -> str:
+    """What happened and what to do about it, as one line; a question keeps its mark."""
+    if not hint:
+        return text
+    between = " " if text.endswith(("?", "!")) else "; "
+    return f"{text.rstrip(' .;')}{between}{hint}"
 
 
 def say(text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import socket
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from heim_agent.complaints import with_hint
 from heim_agent.endings import Ending, Kind, NotConnected, failed
 from heim_runtime import race, trust, webproxy
 from heim_runtime.complaints import Complaint
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["Carriage", "Connected", "Way", "connect", "open_tcp"]
+__all__ = ["OTHER_NAME", "Carriage", "Connected", "Way", "connect", "open_tcp"]
 
 HTTPS_PORT: Final = 443
 
@@ -52,6 +54,12 @@ TLS_S: Final = 10.0
 CUT_S: Final = 2.0
 """For a connection that was cut to be gone."""
 
+OTHER_NAME: Final = (
+    "is this the proxy's login host? If so, the proxy needs a certificate for this name"
+)
+"""What to do about a certificate that is for another name."""
+
+_REFUSED: Final = os.strerror(errno.ECONNREFUSED).lower()
 _ADVICE: Final = "name its authority with: heim-agent join --ca-file FILE"
 
 
@@ -136,9 +144,10 @@ def open_tcp(way: Way, environ: Mapping[str, str] = os.environ) -> tuple[socket.
     host, port = way.connect_to or (way.host, way.port)
     proxy = webproxy.find(host, port, environ)
     if proxy is None:
-        return _open(host, port, f"{host}:{port}"), ""
+        hint = "is the proxy running, and are this its address and port?"
+        return _open(host, port, f"{host}:{port}", hint), ""
     try:
-        sock = _open(proxy.host, proxy.port, f"web proxy {proxy}")
+        sock = _open(proxy.host, proxy.port, f"web proxy {proxy}", "is HTTPS_PROXY right?")
     except Complaint as e:
         # Not the host that the person knows of.
         named = "" if str(proxy) in e.text else f"web proxy {proxy}: "
@@ -161,9 +170,16 @@ def open_tcp(way: Way, environ: Mapping[str, str] = os.environ) -> tuple[socket.
     return sock, str(proxy)
 
 
-def _open(host: str, port: int, name: str) -> socket.socket:
+def _open(host: str, port: int, name: str, hint: str) -> socket.socket:
+    """A connection to `host`; `hint` is what to ask oneself when nothing listens there."""
     deadline = time.monotonic() + CONNECT_S
-    sock = race.connect(race.resolve(host, port, deadline), name, deadline)
+    addresses = race.resolve(host, port, deadline)
+    try:
+        sock = race.connect(addresses, name, deadline)
+    except Complaint as e:
+        if _REFUSED not in e.text.lower():
+            raise
+        raise Complaint(with_hint(e.text, hint), e.status) from e
     tune_carriage(sock)
     return sock
 
@@ -239,6 +255,8 @@ async def _shake(
 def _explain(problem: OSError | EOFError, way: Way) -> Ending:
     if isinstance(problem, ssl.SSLError):
         text = trust.explain(problem, way.host, way.ca_file, advice=_ADVICE)
+        if trust.other_name(problem):
+            return Ending(Kind.UNREACHABLE, text, OTHER_NAME)
     elif isinstance(problem, TimeoutError | ConnectionAbortedError):
         text = f"no TLS with {way.host}: it does not answer"
     else:

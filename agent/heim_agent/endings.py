@@ -8,6 +8,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, replace
 
+from heim_agent.complaints import with_hint
+from heim_wire.agents import ANOTHER_AUTHORITY
 from heim_wire.errors import Code
 
 TYPE_CHECKING = False
@@ -67,7 +69,7 @@ class Ending:
     @property
     def line(self) -> str:
         """Text and hint in one line."""
-        return f"{self.text.rstrip('.')}; {self.hint}" if self.hint else self.text
+        return with_hint(self.text, self.hint)
 
     def after(self, lived_s: float) -> Ending:
         """The same, of a lane that was ready for so long."""
@@ -83,6 +85,12 @@ class NotConnected(Exception):  # noqa: N818 - a thing that happened, not a mist
 
 
 _REJOIN: Final = "run: heim-agent join"
+_LOST_AUTHORITY: Final = (
+    "the proxy has another authority for agents than when this one joined, as when its state was "
+    f"lost: get a join token made with --replace and {_REJOIN}"
+)
+# What the proxy says in short, and the hint in full.
+_IN_SHORT: Final = "; join again"
 _BY_CODE: Final = {
     Code.UNAUTHENTICATED: (
         Kind.REFUSED,
@@ -122,6 +130,11 @@ def sent_away(goaway: GoAway) -> Ending:
     kind, hint = _BY_CODE.get(goaway.code, (Kind.LOST, ""))
     failure = FAILURES.get(goaway.code)
     text = goaway.reason or _TOLD.get(goaway.code) or f"the proxy ended it (code {goaway.code})"
+    if hint:
+        text = text.removesuffix(_IN_SHORT)
+    if goaway.reason == ANOTHER_AUTHORITY:
+        # No load balancer does that.
+        hint = _LOST_AUTHORITY
     return Ending(
         kind,
         text,

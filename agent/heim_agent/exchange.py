@@ -25,8 +25,9 @@ from heim_agent.complaints import (
     Complaint,
     UsageError,
     clean,
+    with_hint,
 )
-from heim_agent.dialling import TLS_S, Way, open_tcp
+from heim_agent.dialling import OTHER_NAME, TLS_S, Way, open_tcp
 from heim_runtime import trust
 from heim_runtime.link import Link, Lost
 from heim_runtime.race import is_loopback_name, literal
@@ -170,7 +171,7 @@ class Reply:
         code, detail = self.said("code", 64), self.said("detail")
         if not code or not detail:
             return self.nonsense("its error gives no reason")
-        text = "; ".join(part for part in (detail.rstrip(" .;"), self.said("hint")) if part)
+        text = with_hint(detail, self.said("hint"))
         request_id = self.said("request_id", 64)
         shown = f"{self._host}: {text}" + (f" (request {request_id})" if request_id else "")
         return Complaint(shown, TRY_LATER if code in _LATER else AUTH)
@@ -232,7 +233,7 @@ def _connect(host: Host, environ: Mapping[str, str]) -> _Wire:
     try:
         sock, _ = open_tcp(host.way, environ)
     except Refused as e:
-        raise Complaint(f"{e.detail}; {e.hint}" if e.hint else e.detail, UNAVAILABLE) from e
+        raise Complaint(with_hint(e.detail, e.hint), UNAVAILABLE) from e
     if host.is_plain:
         return _Plain(sock)
     try:
@@ -242,7 +243,8 @@ def _connect(host: Host, environ: Mapping[str, str]) -> _Wire:
     except ssl.SSLError as e:
         sock.close()
         ca_file = host.way.ca_file
-        raise Complaint(trust.explain(e, host.way.host, ca_file, advice=_CA_ADVICE)) from e
+        text = trust.explain(e, host.way.host, ca_file, advice=_CA_ADVICE)
+        raise Complaint(with_hint(text, OTHER_NAME if trust.other_name(e) else "")) from e
     except (Lost, OSError) as e:
         sock.close()
         why = "it does not answer" if isinstance(e, TimeoutError) else str(e)

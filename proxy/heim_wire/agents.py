@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AGENT_PATH",
+    "ANOTHER_AUTHORITY",
     "ENROLLED_PATH",
     "ENROL_PATH",
     "JOIN_PATH",
@@ -28,6 +29,9 @@ __all__ = [
 
 AGENT_PATH: Final = "/.heim/tunnel/agent"
 """Where agents open a lane; on the login host only."""
+
+ANOTHER_AUTHORITY: Final = "the certificate is of another authority"
+"""Reason of the GOAWAY to an agent that joined before the proxy's authority was another one."""
 
 JOIN_PATH: Final = "/.heim/agent/join"
 """POST: a join token for a certificate."""

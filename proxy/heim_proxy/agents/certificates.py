@@ -23,6 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from heim_proxy.agents.agent_keys import AgentKey
 from heim_proxy.agents.roots import PrivateKey, Root
+from heim_wire.agents import ANOTHER_AUTHORITY
 
 __all__ = [
     "BACKDATED_S",
@@ -134,7 +135,7 @@ def read_certificate(
     certificate, key = _parse(der)
     root = next((one for one in roots if one.issued(certificate)), None)
     if root is None:
-        raise CertificateRefused("the certificate is of another authority")
+        raise CertificateRefused(ANOTHER_AUTHORITY)
     if not root.valid_at(now):
         raise CertificateRefused("the authority that signed the certificate is not valid now")
     try:

@@ -71,7 +71,7 @@ def test_it_gives_the_key_that_was_seen(loop: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pair", "other", "said"),
     [
-        ({"names": ["elsewhere.test"]}, {}, "is for another name"),
+        ({"names": ["elsewhere.test"]}, {}, "is for another name; is this the proxy's login host?"),
         ({"end_days": -0.5}, {}, "has expired (or this machine's clock is wrong)"),
         ({"start_days": 1}, {}, "is not valid yet (or this machine's clock is wrong)"),
         ({}, {"ca_file": None}, "not known; name its authority with: heim-agent join"),
@@ -88,7 +88,7 @@ def test_a_certificate_that_is_not_believed_is_told_with_what_to_do(
             host.use(make_pair(*names, **times))  # type: ignore[misc,arg-type]
             ending = await failure(way(host, **other))
             assert ending.kind is Kind.UNREACHABLE
-            assert said in ending.text
+            assert said in ending.line
             assert LOGIN_HOST in ending.text
 
     run_on(loop, scenario())
@@ -163,7 +163,7 @@ def test_nobody_there_is_told(loop: str, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as gone:
             port = gone.getsockname()[1]
         ending = await failure(way(host, connect_to=("127.0.0.1", port)))
-        assert "connection refused" in ending.text
+        assert "connection refused); is the proxy running" in ending.text
 
     run_on(loop, scenario())
 

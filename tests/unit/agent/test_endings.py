@@ -4,6 +4,7 @@ import pytest
 
 from heim_agent.endings import Ending, Kind, NotConnected, failed, refused, sent_away, untrusted
 from heim_runtime.complaints import Complaint
+from heim_wire.agents import ANOTHER_AUTHORITY
 from heim_wire.errors import Code
 from heim_wire.events import GoAway
 from heim_wire.problem import Refused
@@ -39,6 +40,19 @@ def test_a_goodbye_has_a_kind_words_and_what_to_do(code: int, kind: Kind, hint: 
 def test_the_proxys_own_words_are_kept_and_its_timing() -> None:
     ending = sent_away(goaway(Code.GOING_AWAY, "upgrade to 2.0", reconnect_in=3.5))
     assert (ending.text, ending.wait_s, ending.code) == ("upgrade to 2.0", 3.5, "going_away")
+
+
+def test_a_certificate_of_another_authority_is_no_load_balancers() -> None:
+    ending = sent_away(goaway(Code.UNAUTHENTICATED, ANOTHER_AUTHORITY))
+    assert ending.kind is Kind.REFUSED
+    assert "state was lost: get a join token made with --replace" in ending.hint
+    assert "load balancer" not in ending.line
+
+
+def test_to_join_again_is_said_once() -> None:
+    line = sent_away(goaway(Code.REVOKED, "agent a was revoked on this machine; join again")).line
+    assert line.startswith("agent a was revoked on this machine; if it shall come back, get a new")
+    assert "join again" not in line
 
 
 def test_a_goodbye_without_timing_asks_for_none() -> None:

@@ -4,6 +4,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -167,10 +168,22 @@ def test_a_certificate_of_another_authority_is_refused_with_what_to_do(host: Joi
     assert host.asked == []
 
 
+def test_a_certificate_for_another_name_is_refused_with_what_to_do(host: JoinHost) -> None:
+    port = urlsplit(host.url).port
+    other = Host(
+        f"https://elsewhere.test:{port}",
+        ca_file=str(host.ca_file),
+        connect_to=f"127.0.0.1:{port}",
+    )
+    with pytest.raises(Complaint, match=r"for another name; is this the proxy's login host\?"):
+        post(other, JOIN_PATH, {"token": "secret"}, {})
+    assert host.asked == []
+
+
 def test_nobody_there_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with pytest.raises(Complaint, match="refused") as caught:
+    with pytest.raises(Complaint, match=r"refused\); is the proxy running") as caught:
         post(Host(f"https://auth.localhost:{port}"), JOIN_PATH, {}, {})
     assert caught.value.status == UNAVAILABLE
 
