@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from heim_agent.complaints import AUTH, UNAVAILABLE, Complaint, clean, say
+from heim_agent.complaints import AUTH, UNAVAILABLE, Complaint, clean, say, with_hint
 from heim_agent.exchange import Host, Reply, post
 from heim_agent.key import AgentKey
 from heim_runtime.version import version
@@ -76,6 +76,10 @@ def ask_to_be_let_in(
         f"to let this machine in as agent {name}, open {clean(page, 200)} and type the code "
         f"{reply.said('user_code', 32)} (good for {_minutes(life)})"
     )
+    say(
+        f"whoever approves sees there whether the name {name} is configured (agents:), which is "
+        "told to nobody else"
+    )
     say(f"the page must show this machine's key, {key.fingerprint}; waiting (Ctrl-C gives up)")
     return _wait(host, code, interval=interval, until=clock() + life, sleep=sleep, clock=clock)
 
@@ -99,7 +103,7 @@ def _wait(
             # start over because the network had a hiccup.
             if complaint.status != UNAVAILABLE:
                 raise
-            say(f"{complaint.text}; trying again")
+            say(with_hint(complaint.text, "trying again"))
             interval = min(interval * 2, _MAX_INTERVAL_S)
             continue
         if reply.status == 200:

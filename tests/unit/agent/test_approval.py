@@ -59,6 +59,7 @@ def test_it_asks_until_somebody_has_typed_the_code(
     assert polls == [(ENROLLED_PATH, {"device_code": "device-code-canary"})] * 4
     said = capfd.readouterr().err
     assert f"open {host.url}/.heim/agents and type the code BCDF-GHJK (good for 15 minutes)" in said
+    assert "whoever approves sees there whether the name desktop is configured (agents:)" in said
 
 
 def test_it_slows_down_when_it_is_told_to(host: JoinHost) -> None:
