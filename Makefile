@@ -59,6 +59,7 @@ bench: $(DEV)
 
 docs: $(DEV)
 	$(BIN)/python -m heim_config.reference docs/reference
+	$(BIN)/python -m heim_controller.crds
 	$(BIN)/python -m tests.docs.generated
 
 fmt: $(DEV)
