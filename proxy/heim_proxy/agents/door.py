@@ -41,6 +41,8 @@ MAX_LANES_HERE: Final = 10_000
 _SPREAD_S: Final = 10.0
 # How often the enrolments of those who are connected are noted as seen. A crash forgets a minute.
 _SEEN_EVERY_S: Final = 60.0
+# Reasons for the end of a lane that leave its machine with nothing to come back with.
+_ENROLMENT_ENDED: Final = (EndReason.REVOKED.value, EndReason.LOGOUT.value)
 # Statements signed, or certificates checked, in one turn of the loop: a few ms with RSA.
 _SLICE: Final = 20
 
@@ -146,7 +148,11 @@ class AgentDoor:
         """A lane that had been ready is over."""
         now = lane.now()
         self.busy.discard(lane)
-        self.registry.leave(lane, now)
+        grant = self._snapshot().agents.get(lane.name)
+        # Of a group another machine may be enrolled, and only be away.
+        alone = grant is not None and not grant.group
+        revoked = alone and lane.end_reason in _ENROLMENT_ENDED
+        self.registry.leave(lane, now, revoked=revoked)
         lane.live_session.last_seen = now
 
     # -- for the edge -----------------------------------------------------------------------

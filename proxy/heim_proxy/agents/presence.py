@@ -14,10 +14,12 @@ class Offline:
     Attributes:
         since: When it was last here, seconds since the epoch; None when nobody knows.
         joined: Whether a machine ever became this agent.
+        revoked: Whether the last of its connections ended because its enrolment did.
     """
 
     since: float | None = None
     joined: bool = False
+    revoked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,10 @@ class Registry:
     def __init__(self) -> None:
         self._agents: dict[str, dict[str, _Machine]] = {}
         self._seen: dict[str, float | None] = {}
+        # Agents whose last lane ended with its enrolment, and those for whom a machine joined that
+        # has not come yet: it takes the place of one that is revoked for it.
+        self._revoked: set[str] = set()
+        self._expected: set[str] = set()
         # Streams by agent and outcome, since the start.
         self._outcomes: dict[tuple[str, ...], float] = {}
         self.duplicates = 0
@@ -99,6 +103,8 @@ class Registry:
         machine.boot = lane.boot
         machine.lanes[lane.number] = lane
         self._seen.setdefault(lane.name, None)
+        self._revoked.discard(lane.name)
+        self._expected.discard(lane.name)
         return Arrival(replaced)
 
     def _doubt(self, machine: _Machine, now: float) -> Lane | None:
@@ -112,12 +118,13 @@ class Registry:
         machine.doubted_until = now + _DUPLICATE_S
         return next(iter(machine.lanes.values()))
 
-    def leave(self, lane: Lane, wall: float) -> bool:
+    def leave(self, lane: Lane, wall: float, *, revoked: bool = False) -> bool:
         """A lane ended; False when it had been replaced or was never taken in.
 
         Args:
             lane: Whichever.
             wall: Seconds since the epoch.
+            revoked: Whether it ended because its enrolment did.
         """
         machines = self._agents.get(lane.name, {})
         machine = machines.get(lane.thumbprint)
@@ -130,6 +137,8 @@ class Registry:
             del machines[lane.thumbprint]
             if not machines:
                 del self._agents[lane.name]
+                if revoked and lane.name not in self._expected:
+                    self._revoked.add(lane.name)
         return True
 
     def pick(self, name: str) -> Lane | Offline:
@@ -165,10 +174,16 @@ class Registry:
 
     def offline(self, name: str) -> Offline:
         """What is known of an agent that is not connected."""
-        return Offline(self._seen.get(name), name in self._seen)
+        return Offline(self._seen.get(name), name in self._seen, name in self._revoked)
 
     def joined(self, name: str, seen: float | None = None) -> None:
-        """A machine is this agent, last here at `seen` (seconds since the epoch)."""
+        """A machine is this agent, last here at `seen` (seconds since the epoch).
+
+        Without `seen` it has just joined.
+        """
+        self._revoked.discard(name)
+        if seen is None:
+            self._expected.add(name)
         before = self._seen.get(name)
         if before is None or (seen is not None and seen > before):
             self._seen[name] = seen
@@ -177,6 +192,8 @@ class Registry:
         """Forget what is remembered of agents that are not configured any more."""
         kept = set(names)
         self._seen = {name: at for name, at in self._seen.items() if name in kept}
+        self._revoked &= kept
+        self._expected &= kept
         self._outcomes = {key: n for key, n in self._outcomes.items() if key[0] in kept}
 
     # -- figures ----------------------------------------------------------------------------

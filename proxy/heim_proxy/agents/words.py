@@ -58,6 +58,13 @@ def offline(endpoint: Endpoint, known: Offline, now: float) -> AgentDialError:
             f"agent {name} is offline: no machine has joined as {name} yet",
             hint="on that machine, run: heim-agent join",
         )
+    if known.revoked:
+        when = "" if known.since is None else f" {_ago(now - known.since)}"
+        return AgentDialError(
+            Code.AGENT_OFFLINE,
+            f"agent {name} is offline: it was revoked{when}",
+            hint="if it shall come back, its machine has to join again: heim-agent join",
+        )
     seen = "" if known.since is None else f", last seen {_ago(now - known.since)}"
     return AgentDialError(
         Code.AGENT_OFFLINE,

@@ -269,6 +269,24 @@ class TestTold:
         ]
         assert left["reason"] == "revoked"
 
+    @pytest.mark.parametrize(
+        ("name", "reason", "revoked"),
+        [
+            ("desktop", EndReason.REVOKED, True),
+            ("desktop", EndReason.EXPIRED, False),
+            ("pool", EndReason.REVOKED, False),
+        ],
+        ids=["revoked", "expired", "one of a group"],
+    )
+    async def test_that_an_enrolment_ended_is_known_afterwards(
+        self, site: AgentSite, name: str, reason: EndReason, revoked: bool
+    ) -> None:
+        agent = await site.connect(await site.machine(name))
+        site.lane(name).end(reason)
+        await agent.over()
+        await site.heim.until(lambda: len(site.agents.registry) == 0)
+        assert site.agents.registry.offline(name).revoked is revoked
+
     async def test_a_refusal_is_counted_and_told(
         self, site: AgentSite, caplog: pytest.LogCaptureFixture
     ) -> None:

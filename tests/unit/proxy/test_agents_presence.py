@@ -15,4 +15,4 @@ def test_a_machine_has_the_streams_of_its_lanes() -> None:
 
 
 def test_nothing_is_known_of_an_agent_that_nobody_is() -> None:
-    assert Offline() == Offline(since=None, joined=False)
+    assert Offline() == Offline(since=None, joined=False, revoked=False)

@@ -88,6 +88,42 @@ def test_who_joined_and_never_came_is_known(registry: Registry) -> None:
     assert registry.offline("desktop") == Offline(50.0, joined=True)
 
 
+def test_an_agent_whose_last_lane_was_revoked_is_so_until_a_machine_joins(
+    registry: Registry,
+) -> None:
+    first, second = lane(), lane(number=1)
+    registry.arrive(first, 0.0)
+    registry.arrive(second, 0.0)
+    registry.leave(first, 2000.0, revoked=True)
+    registry.leave(second, 2000.0, revoked=True)
+    assert registry.pick("desktop") == Offline(2000.0, joined=True, revoked=True)
+    registry.joined("desktop")
+    assert not registry.offline("desktop").revoked
+
+
+def test_an_agent_that_left_by_itself_was_not_revoked(registry: Registry) -> None:
+    first, second = lane(), lane(thumbprint="key-2")
+    registry.arrive(first, 0.0)
+    registry.arrive(second, 0.0)
+    registry.leave(first, 2000.0, revoked=True)
+    registry.leave(second, 3000.0)
+    assert not registry.offline("desktop").revoked
+
+
+def test_the_machine_that_was_replaced_does_not_speak_for_its_successor(
+    registry: Registry,
+) -> None:
+    """A token made with --replace: the new machine is enrolled before the old one is ended."""
+    old, new = lane(), lane(thumbprint="key-2")
+    registry.arrive(old, 0.0)
+    registry.joined("desktop")
+    registry.leave(old, 2000.0, revoked=True)
+    assert not registry.offline("desktop").revoked
+    registry.arrive(new, 1.0)
+    registry.leave(new, 3000.0, revoked=True)
+    assert registry.offline("desktop").revoked
+
+
 def test_what_is_not_configured_any_more_is_forgotten(registry: Registry) -> None:
     registry.joined("desktop", 50.0)
     registry.joined("web", 60.0)

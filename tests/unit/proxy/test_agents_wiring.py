@@ -97,7 +97,7 @@ async def test_operators_see_who_is_here_and_who_is_not(tmp_path: Path) -> None:
         facts = json.loads(body)
         (here,) = facts["connected"]
         assert (here["name"], here["device"], len(here["lanes"])) == ("desktop", "box-7", 1)
-        assert facts["offline"] == {"pool": {"since": None, "joined": False}}
+        assert facts["offline"] == {"pool": {"since": None, "joined": False, "revoked": False}}
         assert facts["connecting"] == 0
         assert facts["replica"] == site.agents.door.replica
 

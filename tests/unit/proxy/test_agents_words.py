@@ -38,6 +38,14 @@ def test_an_offline_agent_was_last_seen_some_time_ago(ago: float, told: str) -> 
     assert (error.code, error.retry_after > 0) == (Code.AGENT_OFFLINE, True)
 
 
+def test_an_agent_that_was_revoked_has_to_join_again() -> None:
+    error = words.offline(SSH, Offline(NOW - 180, joined=True, revoked=True), NOW)
+    assert error.code == Code.AGENT_OFFLINE
+    assert error.detail == "agent office is offline: it was revoked 3 min ago"
+    assert "its machine has to join again" in error.hint
+    assert not error.retry_after
+
+
 def test_an_agent_that_nobody_saw_is_offline_without_a_time() -> None:
     error = words.offline(SSH, Offline(None, joined=True), NOW)
     assert error.detail == "agent office is offline"
