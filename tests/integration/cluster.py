@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import os
+import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
@@ -29,6 +31,7 @@ from tests.fakes.heim import DOMAIN, Answer
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_cluster import CONFIG_MAP, basics, populate
 from tests.fakes.kube_document import account_folder, api_tls, issued
+from tests.fakes.kube_store import Denied
 from tests.fakes.upstream import Received, Script, Upstream, answer, read_body
 from tests.integration import controller
 from tests.integration.controller import Controller
@@ -41,7 +44,8 @@ Made = dict[str, Any]
 WITHIN_S = 12.0
 """What takes half a second takes this long on a machine that does four things at once."""
 
-PROGRAM = (sys.executable, str(Path(__file__).with_name("cluster_controller.py")))
+CONTROLLER = (sys.executable, str(Path(__file__).with_name("cluster_controller.py")))
+PROXY = (sys.executable, str(Path(__file__).with_name("cluster_proxy.py")))
 
 # One network for each process: `make test` runs several at a time.
 NET = 8 + os.getpid() % 200
@@ -305,17 +309,16 @@ class Cluster:
         """Start a replica of the controller, which is `controller` from now on."""
         flags = ("--secrets=cluster", f"--proxy-status-url={self.status_url}", *self.flags)
         started = controller.running(
-            self.kube, self.directory, *flags, pod=pod, program=PROGRAM, ca=self.ca
+            self.kube, self.directory, *flags, pod=pod, program=CONTROLLER, ca=self.ca
         )
         self.controller = found = await self.replicas.enter_async_context(started)
-        watching = asyncio.ensure_future(self._kubelet(found))
-        self.replicas.callback(watching.cancel)
         return found
 
-    async def _kubelet(self, replica: Controller) -> None:
-        """Start a replica anew that ended by itself, as one does that lost its Lease."""
-        if await replica.process.wait() == 1:
-            await self.start_controller(f"{replica.pod}-again")
+    async def kill(self, replica: Controller) -> None:
+        """Kill a replica; nobody waits until its Lease runs out, that is test_controller's."""
+        await replica.end(signal.SIGKILL)
+        with contextlib.suppress(Denied):
+            self.kube.store.remove(resources.LEASES, "main-controller", "heim")
 
 
 @asynccontextmanager
@@ -383,6 +386,7 @@ def _boot(directory: Path, account: Path, boot: Made) -> HeimProcess:
         del heim.document[key]
     heim.document["source"] = {"kubernetes": {"config_map": CONFIG_MAP, "account": str(account)}}
     heim.write()
+    heim.within = PROXY
     heim.log_file.touch()
     return heim
 

@@ -18,7 +18,7 @@ from heim_controller.arguments import build_parser
 from heim_controller.kube.client import Client
 from heim_controller.kube.informer import Pace
 from heim_controller.options import Options
-from heim_controller.run import _terms
+from heim_controller.run import terms_for
 from heim_runtime.logs import configure
 from heim_runtime.signals import handling
 
@@ -36,7 +36,7 @@ def main() -> int:
 async def run(options: Options) -> int:
     async with await Client.from_environment() as client:
         pace = Pace(ceiling=1.0, healthy=0.5, denied=1.0)
-        app = App(client, options, terms=_terms(options.lease_s), pace=pace)
+        app = App(client, options, terms=terms_for(options.lease_s), pace=pace)
         with handling({signal.SIGTERM: app.stop, signal.SIGINT: app.stop}):
             return await app.run()
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest_asyncio
 
 from heim_controller.kube import resources
 from tests.fakes.kube_cluster import CONFIG_MAP, document
+from tests.fakes.kube_faults import Faults
 from tests.fakes.kube_objects import ingress, path, rule
 from tests.integration.cluster import Cluster, cluster, comes
 from tests.integration.cluster_churn import Churn
@@ -34,7 +34,7 @@ LATE = "late.example.test"
 async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     spec = {"ingress": {"allowPublic": {}}, "certificates": ["default"]}
     directory = tmp_path_factory.mktemp("cluster")
-    async with cluster(directory, "--lease-duration=3", proxy=spec) as started:
+    async with cluster(directory, proxy=spec) as started:
         await started.echo("shop/one")
         await started.echo("shop/two")
         await started.apply(made("web", HOST, "one"))
@@ -45,7 +45,7 @@ async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clus
 async def kube(shared: Cluster) -> AsyncIterator[Cluster]:
     """The cluster, in which nothing is wrong yet."""
     yield shared
-    shared.kube.faults.__init__()  # type: ignore[misc]
+    shared.kube.faults = Faults()
     if shared.kube.store.get(resources.INGRESSES, "late", "shop"):
         shared.kube.store.remove(resources.INGRESSES, "late", "shop")
     await shared.settled(within_s=25)
@@ -200,7 +200,7 @@ async def test_a_controller_that_is_killed_and_comes_back_never_empties_the_conf
     kube: Cluster, people: Churn
 ) -> None:
     since = kube.kube.store.revision
-    await kube.controller.end(signal.SIGKILL)
+    await kube.kill(kube.controller)
     kube.kube.faults.slow_s = 0.5
     # One kind is not there for a while; all others are, and would make half a configuration.
     kube.kube.faults.answer(
@@ -226,9 +226,9 @@ async def test_without_any_controller_all_goes_on_and_the_next_one_catches_up(
     await caught_up(kube)
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["asked", "killed"])
+@pytest.mark.parametrize("how", ["asked", "killed"])
 async def test_another_leader_takes_over_while_people_go_on(
-    kube: Cluster, people: Churn, how: signal.Signals
+    kube: Cluster, people: Churn, how: str
 ) -> None:
     leader = kube.controller
     await kube.heim.until(lambda: leader.leads, 12)
@@ -236,7 +236,10 @@ async def test_another_leader_takes_over_while_people_go_on(
     await comes(second.ready)
     assert not second.leads
     since = kube.kube.store.revision
-    await leader.end(how)
+    if how == "killed":
+        await kube.kill(leader)
+    else:
+        assert await leader.end() == 0
     change(kube)
     await caught_up(kube)
     assert second.leads
@@ -276,7 +279,7 @@ async def test_everything_at_once_comes_back(kube: Cluster) -> None:
     await kube.heim.until((kube.directory / "state" / "configuration-document").exists, 12)
     since = kube.kube.store.revision
     await kube.kube.down()
-    await kube.controller.end(signal.SIGKILL)
+    await kube.kill(kube.controller)
     await kube.heim.stop()
     await kube.heim.launch()
     assert await kube.leads_to(HOST) == "shop/one"
