@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
 from heim_agent import config
-from heim_agent.complaints import FAILED, OK, clean
+from heim_agent.complaints import FAILED, OK, clean, say
+from heim_agent.differences import Differences, of_status
 from heim_agent.places import Places
+from heim_agent.status import running
 from heim_agent.targets import Target
 
 __all__ = ["command"]
@@ -19,6 +22,8 @@ def command(args: argparse.Namespace, places: Places) -> int:
     targets = list(config.load(places.config).targets.values())
     if args.check is None:
         sys.stdout.write(_columns((one.name, one.address, _notes(one)) for one in targets))
+        sys.stdout.flush()
+        _compare([one.name for one in targets], places)
         return OK
     import asyncio
 
@@ -28,7 +33,18 @@ def command(args: argparse.Namespace, places: Places) -> int:
         for one, reason in zip(targets, found, strict=True)
     ]
     sys.stdout.write(_columns(rows))
+    sys.stdout.flush()
+    _compare([one.name for one in targets], places)
     return FAILED if any(reason is not None for reason in found) else OK
+
+
+def _compare(served: Sequence[str], places: Places) -> None:
+    """Say where the proxy names targets otherwise, if an agent runs here with this agent.toml."""
+    found = running(places.state)
+    if found is None or found.get("config") != os.path.abspath(places.config):
+        return
+    for line in (of_status(found, served) or Differences()).lines():
+        say(line)
 
 
 def _notes(target: Target) -> str:

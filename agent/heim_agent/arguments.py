@@ -159,8 +159,9 @@ def _add_targets(commands: _Commands[argparse.ArgumentParser]) -> None:
         commands,
         "targets",
         "what may be reached through this machine",
-        "Show the targets of agent.toml. With check connect to each, and say which cannot be "
-        "reached; exit status 1 then.",
+        "Show the targets of agent.toml, and which names the proxy has otherwise, as far as a "
+        "running agent knows. With check connect to each, and say which cannot be reached; exit "
+        "status 1 then.",
         "heim-agent targets",
         "heim-agent targets check",
     )
@@ -168,6 +169,7 @@ def _add_targets(commands: _Commands[argparse.ArgumentParser]) -> None:
         "check", metavar="check", nargs="?", choices=("check",), help="connect to each"
     )
     _add_config(targets)
+    _add_state(targets)
     targets.set_defaults(run=_lazy("heim_agent.allowlist"))
 
 

@@ -91,6 +91,7 @@ class Grant:
     Attributes:
         replica: Which of the proxy's replicas this is.
         targets: Names that the proxy's configuration lets it ask for.
+        whole: Whether `targets` is all of them, as the proxy says.
         expires: When the certificate of this lane ends, by the proxy's time.
         lanes: How many lanes the proxy wants at most.
     """
@@ -99,6 +100,7 @@ class Grant:
     targets: tuple[str, ...]
     expires: float
     lanes: int
+    whole: bool = False
 
 
 class Lane:
@@ -370,6 +372,9 @@ class Lane:
             targets=tuple(names[:_TARGETS]),
             expires=float(expires) if isinstance(expires, int | float) else before.expires,
             lanes=max(1, min(lanes, MAX_LANES)) if type(lanes) is int else before.lanes,
+            whole=message.get("targets_whole") is True and len(names) <= _TARGETS
+            if isinstance(targets, list)
+            else before.whole,
         )
 
     def _renewed(self, message: Message) -> None:

@@ -18,6 +18,7 @@ import time
 
 from heim_agent.clock import ProxyClock
 from heim_agent.dialling import Way
+from heim_agent.differences import Comparison
 from heim_agent.keeper import Keeper
 from heim_agent.lane import Terms
 from heim_agent.proof import Program
@@ -31,7 +32,7 @@ from heim_wire.window import WindowBudget
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Final
 
     from heim_agent.identity import Identity
@@ -100,6 +101,7 @@ class Link:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._said = ""
+        self._names = Comparison()
 
     @property
     def connected(self) -> bool:
@@ -117,6 +119,15 @@ class Link:
         self._wanted = max(1, min(lanes, MAX_LANES))
         if self._keepers and not self._stopping.is_set():
             self._adjust()
+
+    def serve(self, targets: Iterable[str]) -> None:
+        """These are the targets of agent.toml from now on: compared with what the proxy asks for.
+
+        In the running loop. Without it nothing is compared.
+        """
+        self._names.serve(targets)
+        if self._keepers:
+            self._changed()
 
     async def run(self) -> None:
         """Keep lanes up until `stop`; returns when everything has ended."""
@@ -153,6 +164,8 @@ class Link:
             "connected": self.connected,
             "stopping": self._stopping.is_set(),
             "lanes": [_describe(keeper) for keeper in self._keepers],
+            "serves": self._names.served,
+            "config": os.path.abspath(identity.places.config),
             "certificate": {
                 "expires": identity.expires - ahead,
                 "problem": next((keeper.certificate_problem for keeper in self._keepers), ""),
@@ -242,6 +255,9 @@ class Link:
 
     def _changed(self) -> None:
         self._report.change()
+        self._names.look(
+            keeper.lane.grant for keeper in self._keepers if keeper.lane and keeper.lane.grant
+        )
         status = self._status()
         if status != self._said:
             self._said = status
@@ -271,6 +287,7 @@ def _describe(keeper: Keeper) -> dict[str, object]:
             "since": lane.since,
             "replica": lane.grant.replica,
             "targets": list(lane.grant.targets),
+            "targets_whole": lane.grant.whole,
             "streams": lane.streams,
         }
         with contextlib.suppress(TypeError):
@@ -279,6 +296,7 @@ def _describe(keeper: Keeper) -> dict[str, object]:
         described |= {
             "error": keeper.ending.line,
             "kind": keeper.ending.kind.value,
+            "code": keeper.ending.code,
             "retry_at": keeper.retry_at,
             "attempts": keeper.attempts,
         }

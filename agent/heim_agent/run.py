@@ -57,8 +57,10 @@ async def _run(identity: Identity, settings: Settings, connect_to: tuple[str, in
 
     def apply(fresh: Settings) -> None:
         serving.swap(fresh)
+        link.serve(fresh.targets)
         link.resize(fresh.lanes)
 
+    link.serve(settings.targets)
     follower = Follower(identity.places.config, settings, apply)
     _tell(identity, settings)
     following = spawn("agent-settings", follower.run())

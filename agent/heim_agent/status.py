@@ -12,10 +12,11 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from heim_agent import files
-from heim_agent.complaints import FAILED, OK, Complaint, clean
+from heim_agent.complaints import FAILED, OK, Complaint, clean, with_hint
+from heim_agent.differences import Differences, of_status
 from heim_agent.places import SYSTEM_STATE, Places
 
-__all__ = ["command", "describe"]
+__all__ = ["command", "describe", "running"]
 
 _FILE: Final = "status.json"
 _IDENTITY: Final = "identity.json"
@@ -55,14 +56,16 @@ def describe(found: Mapping[str, object], now: float) -> Iterator[str]:
         yield f"streams: {streams}"
         named = sorted({str(one) for lane in ready for one in _list(lane, "targets")})
         yield f"targets that the proxy knows of: {', '.join(named) or 'none'}"
+        yield from (of_status(found) or Differences()).lines()
     else:
         yield "not connected"
     for lane in lanes:
         if lane.get("state") != "connected" and _text(lane, "error"):
             retry = _number(lane, "retry_at") - now
-            again = f"; trying again in {_span(retry)}" if retry > 0 else "; trying again"
-            yield f"lane {int(_number(lane, 'lane'))}: {_text(lane, 'error')}{again}"
-    yield from _certificate(found, now)
+            again = f"trying again in {_span(retry)}" if retry > 0 else "trying again"
+            yield f"lane {int(_number(lane, 'lane'))}: {with_hint(_text(lane, 'error'), again)}"
+    codes = {_text(lane, "code") for lane in lanes} if not ready else set()
+    yield from _certificate(found, now, connected=bool(ready), gone="revoked" in codes)
     if ready and _text(found, "last_error"):
         yield f"last error: {_text(found, 'last_error')}"
     off = _number(found, "clock_off_s")
@@ -74,23 +77,40 @@ def describe(found: Mapping[str, object], now: float) -> Iterator[str]:
     )
 
 
-def _certificate(found: Mapping[str, object], now: float) -> Iterator[str]:
+def _certificate(
+    found: Mapping[str, object], now: float, *, connected: bool, gone: bool
+) -> Iterator[str]:
+    """Until when it is good; not at all when the enrolment is `gone`."""
     certificate = found.get("certificate")
     if not isinstance(certificate, Mapping):
         return
     expires = _number(certificate, "expires")
-    if expires <= now:
+    if gone:
+        yield "certificate: worth nothing any more, as this machine is not enrolled"
+    elif expires <= now:
         # The proxy still takes it for a renewal (heim_proxy.agents.judging.RENEWABLE_S).
         yield (
             f"certificate: ended {_when(expires, now)}; the next connection renews it, up to 30 "
             "days later; then run: heim-agent join"
         )
     else:
-        yield f"certificate: until {_when(expires, now)}, renewed by itself"
+        renewed = "renewed by itself" if connected else "renewed once it is connected"
+        yield f"certificate: until {_when(expires, now)}, {renewed}"
     if _text(certificate, "problem"):
         yield f"the last renewal failed: {_text(certificate, 'problem')}"
     if _text(certificate, "unsaved"):
         yield f"{_text(certificate, 'unsaved')}"
+
+
+def running(directory: str) -> dict[str, object] | None:
+    """What the agent that runs with a state directory says; None when none does, or nobody may see.
+
+    For commands that say more if there is one.
+    """
+    try:
+        return _read(f"{directory}/{_FILE}") if _runs(directory) else None
+    except Complaint:
+        return None
 
 
 def _idle(places: Places) -> str:

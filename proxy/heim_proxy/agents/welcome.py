@@ -58,9 +58,12 @@ def ready(
         jwks=snapshot.signing_keys.jwks(),
         now=now,
     )
+    targets = _some(sorted(grant.targets))
     return {
         "agent": grant.name,
-        "targets": _some(sorted(grant.targets)),
+        "targets": targets,
+        # Whether that is all of them.
+        "targets_whole": len(targets) == len(grant.targets),
         "expires": int(expires),
         "lanes": MAX_LANES,
         "replica": replica,

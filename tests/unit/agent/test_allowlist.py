@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from heim_agent import cli
 from heim_agent.complaints import FAILED, OK, USAGE
+from heim_agent.files import Lock
 
 
 def targets(directory: Path, text: str, *more: str) -> int:
@@ -45,6 +47,33 @@ def test_check_connects_to_each(tmp_path: Path, capfd: pytest.CaptureFixture[str
             ["down", f"127.0.0.1:{dead}", "not reached: connection refused"],
         ]
         assert targets(tmp_path, f'targets.up.address = "127.0.0.1:{port}"', "check") == OK
+
+
+@pytest.mark.parametrize("more", [[], ["check"]], ids=["shown", "checked"])
+def test_names_that_the_proxy_has_otherwise_are_said(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir(0o700)
+    text = '[targets.ssh]\naddress = "unix:/no/such"\n'
+    lane = {"state": "connected", "targets": ["shh"], "targets_whole": True}
+    about = {"serves": ["old"], "config": f"{tmp_path}/agent.toml", "lanes": [lane]}
+    (state / "status.json").write_text(json.dumps(about))
+    options = [*more, "--state", str(state)]
+    with Lock(str(state)):
+        targets(tmp_path, text, *options)
+        said = capfd.readouterr()
+        assert said.err == (
+            "heim-agent: the proxy asks for shh, agent.toml has ssh: spell them the same, here or "
+            "under agents: in the proxy's configuration\n"
+        )
+        assert said.out.startswith("ssh  unix:/no/such")
+        (state / "status.json").write_text(json.dumps(about | {"config": "/another/agent.toml"}))
+        targets(tmp_path, text, *options)
+        assert capfd.readouterr().err == ""
+    (state / "status.json").write_text(json.dumps(about))
+    targets(tmp_path, text, *options)
+    assert capfd.readouterr().err == "", "no agent runs"
 
 
 def test_a_file_with_mistakes_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from heim_agent.differences import Differences, of_status
 from heim_agent.link import Link
 from heim_runtime.tasks import cancel, running, spawn
 from heim_wire.errors import Code
@@ -91,7 +92,41 @@ def test_the_status_of_one_that_is_not_let_in_says_why_and_when(tmp_path: Path) 
             assert told["last_error"].startswith("another desktop; ")
             [lane] = told["lanes"]
             assert (lane["state"], lane["kind"]) == ("waiting", "superseded")
+            assert lane["code"] == "superseded"
             assert lane["retry_at"] == pytest.approx(time.time() + 60, abs=5)
+
+    run_on("asyncio", scenario())
+
+
+def test_names_that_differ_are_in_the_log_and_the_status_and_compared_anew_when_they_change(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[tuple[list[str], list[str]]]:
+        return [
+            (vars(one)["missing"], vars(one)["unasked"])
+            for one in caplog.records
+            if one.getMessage() == "settings.differ"
+        ]
+
+    async def script(peer: Peer) -> None:
+        await peer.let_in(targets=["shh", "web"], targets_whole=True)
+        await peer.serve()
+
+    async def scenario() -> None:
+        async with lane_host(tmp_path, script) as host, agent(host) as running:
+            running.link.serve(["web", "ssh"])
+            await until(told)
+            assert told() == [(["shh"], ["ssh"])]
+            await until(lambda: running.status().get("connected"))
+            shown = running.status()
+            assert shown["serves"] == ["ssh", "web"]
+            assert shown["config"] == running.link.identity.places.config
+            assert shown["lanes"][0]["targets_whole"] is True
+            assert of_status(shown) == Differences(("shh",), ("ssh",))
+            running.link.serve(["web", "shh"])
+            await until(lambda: running.status()["serves"] == ["shh", "web"])
+            running.link.serve(["web"])
+            assert told()[1:] == [(["shh"], [])]
 
     run_on("asyncio", scenario())
 

@@ -75,6 +75,37 @@ def test_what_is_wrong_has_a_line(changed: dict[str, Any], line: str) -> None:
     assert line in told(**changed).splitlines()
 
 
+def test_names_that_differ_from_the_proxys_have_a_line() -> None:
+    lane = CONNECTED["lanes"][0] | {"targets": ["shh", "web"], "targets_whole": True}
+    text = told(lanes=[lane], serves=["ssh", "web"])
+    assert "\nthe proxy asks for shh, agent.toml has ssh: " in text
+    assert "asks for" not in told(lanes=[lane], serves=["shh", "web"])
+
+
+@pytest.mark.parametrize(
+    ("lane", "line"),
+    [
+        (
+            {"error": "agent desktop was revoked", "code": "revoked"},
+            "certificate: worth nothing any more, as this machine is not enrolled",
+        ),
+        ({"error": "busy", "code": "busy"}, "renewed once it is connected"),
+    ],
+    ids=["revoked", "away"],
+)
+def test_a_certificate_is_renewed_only_where_the_agent_is_let_in(
+    lane: dict[str, str], line: str
+) -> None:
+    text = told(connected=False, lanes=[{"lane": 0, "state": "waiting", **lane}])
+    assert line in text
+    assert "by itself" not in text
+
+
+def test_a_question_keeps_its_mark() -> None:
+    lane = {"lane": 0, "state": "waiting", "error": "was a disk cloned?", "retry_at": NOW + 60}
+    assert "lane 0: was a disk cloned? trying again in 1 minute" in told(lanes=[lane])
+
+
 def test_a_certificate_that_ended_says_what_to_do() -> None:
     assert "run: heim-agent join" in told(certificate={"expires": NOW - 60})
 

@@ -49,6 +49,7 @@ def test_ready_says_what_was_granted_and_proves_who_says_it(tmp_path: Path) -> N
     assert message == {
         "agent": "desktop",
         "targets": ["ssh", "web"],
+        "targets_whole": True,
         "expires": int(NOW + 60.5),
         "lanes": 4,
         "replica": "r1",
@@ -63,6 +64,7 @@ def test_ready_fits_into_a_frame_however_many_targets_there_are(tmp_path: Path) 
     names = [f"{number:03d}-{'x' * 59}" for number in range(500)]
     message = ready(tmp_path, *names)
     assert 10 < len(message["targets"]) < 30
+    assert message["targets_whole"] is False
     assert len(encode(message)) <= 4096 - MAX_TEXT
 
 
