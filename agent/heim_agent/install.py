@@ -11,14 +11,15 @@ from typing import Final
 
 from heim_agent import files
 from heim_agent.complaints import FAILED, OK, Complaint, UsageError, say
-from heim_agent.places import Places
+from heim_agent.places import SYSTEM_CONFIG, Places
 
-__all__ = ["UNIT_FILE", "command", "hidden", "program", "unit"]
+__all__ = ["UNIT_FILE", "at_home", "command", "hidden", "program", "unit"]
 
 UNIT_FILE: Final = "/etc/systemd/system/heim-agent.service"
 
 _KEY: Final = "key.pem"
 _AUTHORITIES: Final = "authorities.pem"
+_HOMES: Final = ("/home/", "/root/", "/run/user/")
 _CREDENTIALS: Final = (_KEY, "certificate.pem", "identity.json")
 
 _UNIT: Final = """\
@@ -100,9 +101,13 @@ def command(args: argparse.Namespace, places: Places) -> int:
     if not (args.state or args.config or os.environ.get("HEIM_AGENT_STATE")):
         # A service is root's to make: whoever prints it gets what root would.
         places = Places.find(os.environ, root=True)
-    text = unit(started, places)
+    # What the interpreter reads, too: a link in /usr/local/bin may lead into a home.
+    homely = at_home(started, places.config, sys.prefix, sys.base_prefix)
+    text = unit(started, places, home=bool(homely))
     if not args.write:
         sys.stdout.write(text)
+        sys.stdout.flush()
+        _warn(homely)
         return OK
     if os.geteuid() != 0:
         raise UsageError(f"writing {UNIT_FILE} takes root; run: sudo {started} install --write")
@@ -118,6 +123,7 @@ def command(args: argparse.Namespace, places: Places) -> int:
         hint = "" if os.path.isdir(os.path.dirname(UNIT_FILE)) else "; is this a systemd machine?"
         raise Complaint(f"cannot write {UNIT_FILE}: {e.strerror}{hint}", FAILED) from e
     say(f"wrote {UNIT_FILE}")
+    _warn(homely)
     for trouble in hidden(started, sys.executable, places.config):
         say(trouble)
     if not os.path.exists(places.config):
@@ -127,12 +133,13 @@ def command(args: argparse.Namespace, places: Places) -> int:
     return OK
 
 
-def unit(started: str, places: Places) -> str:
+def unit(started: str, places: Places, *, home: bool = False) -> str:
     """The unit's text.
 
     Args:
         started: What to start, an absolute path.
         places: Where root joined, and the configuration.
+        home: Whether the service has to read something in a home directory.
 
     Raises:
         UsageError: A path cannot be written into a unit.
@@ -145,14 +152,33 @@ def unit(started: str, places: Places) -> str:
         raise UsageError(f"{seed}: systemd takes no colon in the directory of a credential")
     lines = (f"LoadCredential={name}:{_escaped(f'{seed}/{name}')}" for name in names)
     config = os.path.abspath(places.config)
-    # A virtual environment or a file in somebody's home: readable at least.
-    at_home = any(path.startswith(("/home/", "/root/", "/run/user/")) for path in (started, config))
     return _UNIT.format(
         program=_quoted(started),
         config=_quoted(config),
         credentials="\n".join(lines),
-        home="read-only" if at_home else "yes",
+        home="read-only" if home else "yes",
     )
+
+
+def at_home(*paths: str) -> list[str]:
+    """Those that are in somebody's home, or lead there: `ProtectHome=yes` would hide them."""
+    ways = {path: (f"{os.path.abspath(path)}/", f"{os.path.realpath(path)}/") for path in paths}
+    return [path for path, both in ways.items() if any(map(_is_home, both))]
+
+
+def _is_home(path: str) -> bool:
+    return path.startswith(_HOMES)
+
+
+def _warn(homely: list[str]) -> None:
+    """Say what it means that the service needs something in a home, and what is better."""
+    if homely:
+        say(
+            f"in a home directory: {', '.join(homely)}; the unit has ProtectHome=read-only for "
+            "that, and the service's user must be able to get there; better have heim-agent in "
+            "/opt, with the system's Python (/usr/bin/python3 -m venv /opt/heim), and agent.toml "
+            f"in {SYSTEM_CONFIG}"
+        )
 
 
 def hidden(*paths: str) -> Iterator[str]:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from heim_agent import cli, install
 from heim_agent.complaints import FAILED, OK, USAGE, UsageError
-from heim_agent.install import hidden, program, unit
+from heim_agent.install import at_home, hidden, program, unit
 from heim_agent.places import SYSTEM_CONFIG, SYSTEM_STATE, Places
 from tests.fakes.agent_streams import Signer, identity_of
 
@@ -70,14 +71,66 @@ def test_a_path_that_systemd_would_read_otherwise_is_refused(seed: str) -> None:
         unit("/a", Places(config="/c", state="/s", seed=seed))
 
 
+def test_what_is_in_a_home_can_be_read() -> None:
+    assert values(unit("/opt/heim-agent", SYSTEM, home=True), "ProtectHome") == ["read-only"]
+
+
 @pytest.mark.parametrize(
-    "places",
-    [SYSTEM, Places(config="/home/me/agent.toml", state="/s")],
-    ids=["the program", "agent.toml"],
+    ("path", "found"),
+    [
+        ("/home/me/venv", True),
+        ("/root", True),
+        ("/run/user/1000/agent.toml", True),
+        ("/opt/heim", False),
+        ("/etc/heim-agent/agent.toml", False),
+        ("/homestead/heim", False),
+    ],
 )
-def test_what_is_in_a_home_can_be_read(places: Places) -> None:
-    at_home = "/home/me/venv/bin/heim-agent" if places is SYSTEM else "/opt/heim-agent"
-    assert values(unit(at_home, places), "ProtectHome") == ["read-only"]
+def test_homes_are_what_systemd_protects(path: str, found: bool) -> None:
+    assert at_home(path, "/usr/bin/env") == ([path] if found else [])
+
+
+def test_a_link_into_a_home_leads_there(tmp_path: Path) -> None:
+    link = tmp_path / "heim-agent"
+    link.symlink_to("/home/nobody-there/venv/bin/heim-agent")
+    assert at_home(str(link)) == [str(link)]
+
+
+@pytest.mark.parametrize("way", ["--print", "--write"])
+@pytest.mark.parametrize("prefix", ["prefix", "base_prefix"])
+def test_a_python_in_a_home_is_warned_of_with_what_to_do(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,
+    prefix: str,
+) -> None:
+    """Its program may be a link in /usr/local/bin, and its virtual environment in /opt."""
+    written = tmp_path / "heim-agent.service"
+    monkeypatch.setattr(install, "UNIT_FILE", str(written))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    for name in ("prefix", "base_prefix"):
+        monkeypatch.setattr(sys, name, "/home/me/python" if name == prefix else "/opt/python")
+    identity_of(tmp_path, Signer())
+    options = ["--state", str(tmp_path / "state"), "--config", str(tmp_path / "agent.toml")]
+    assert cli.main(["install", way, *options]) == OK
+    said = capfd.readouterr()
+    assert "in a home directory: /home/me/python; the unit has ProtectHome=read-only" in said.err
+    assert "python3 -m venv /opt/heim" in said.err
+    text = said.out if way == "--print" else written.read_text()
+    assert values(text, "ProtectHome") == ["read-only"]
+
+
+def test_a_python_of_the_system_is_not_warned_of(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/opt/heim/bin/heim-agent"])
+    for name in ("prefix", "base_prefix"):
+        monkeypatch.setattr(sys, name, "/opt/python")
+    assert cli.main(["install"]) == OK
+    said = capfd.readouterr()
+    assert said.err == ""
+    assert values(said.out, "ProtectHome") == ["yes"]
 
 
 def test_the_program_is_the_one_that_runs(tmp_path: Path) -> None:
