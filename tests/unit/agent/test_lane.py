@@ -352,6 +352,26 @@ def test_a_renewal_that_fails_says_why_and_changes_nothing(
     run_on("asyncio", scenario())
 
 
+@pytest.mark.parametrize("said", [True, False, None, 1], ids=repr)
+def test_a_list_of_targets_is_whole_only_when_the_proxy_says_so(
+    tmp_path: Path, said: object
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.let_in(targets_whole=said)
+        # One without a list changes nothing about it.
+        peer.ready(targets=None, targets_whole=None, lanes=3)
+        await peer.serve()
+
+    async def scenario() -> None:
+        async with opened(tmp_path, script) as agent:
+            await until(lambda: agent.lane.grant and agent.lane.grant.lanes == 3)
+            assert agent.lane.grant is not None
+            assert agent.lane.grant.whole is (said is True)
+            assert agent.lane.grant.targets == ("ssh", "web")
+
+    run_on("asyncio", scenario())
+
+
 def test_keys_that_change_are_pinned_while_the_lane_lives(tmp_path: Path) -> None:
     async def script(peer: Peer) -> None:
         await peer.let_in()
