@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
@@ -36,6 +37,9 @@ _UPSTREAM_LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", 
 _NUMERIC: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _EMAIL_LOCAL: Final = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}", re.ASCII)
 _PORTS: Final = {"http": 80, "https": 443}
+# Every change of a large document brings all its names again, and to judge those of 5,000 backends
+# took a third of a second. As many as the largest documents have; some 10 MiB at the most.
+_REMEMBERED: Final = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +67,15 @@ def parse_host(text: object, *, wildcard: bool = False) -> str:
 
     Addresses are refused: browsers send no SNI for them, and a certificate rarely names them.
     """
+    if not isinstance(text, str):
+        raise mistake(f"{show(text)} is not a host name")
+    return _host(text, wildcard)
+
+
+@lru_cache(_REMEMBERED)
+def _host(text: str, wildcard: bool) -> str:
     # What cannot be seen would be mapped away: two different texts would become one host.
-    if not isinstance(text, str) or not text or not text.isprintable():
+    if not text or not text.isprintable():
         raise mistake(f"{show(text)} is not a host name")
     if "://" in text or "/" in text:
         raise mistake(f"{show(text)} is a URL", "write only the host name")
@@ -185,6 +196,11 @@ def parse_upstream(text: object, *, base: Path | None = None) -> Upstream:
         raise mistake(f"{show(text)} is not an upstream", "write http://127.0.0.1:3000")
     if text.startswith("unix:"):
         return _socket(text, base)
+    return _http(text)
+
+
+@lru_cache(_REMEMBERED)
+def _http(text: str) -> Upstream:
     url = _split(text, ("http", "https"))
     if url.query or url.fragment or "?" in text or "#" in text or url.path not in ("", "/"):
         raise mistake(

@@ -63,10 +63,16 @@ def _no_constant(word: str) -> float:
     raise NotStrictJsonError(f"has {word}, which is not JSON")
 
 
-def _depth_exceeds(value: Any, left: int) -> bool:
-    """Whether containers are nested more than `left` deep."""
-    inner = value.values() if isinstance(value, dict) else value
-    for item in inner:
-        if isinstance(item, (dict, list)) and (not left or _depth_exceeds(item, left - 1)):
-            return True
-    return False
+def _depth_exceeds(value: Any, limit: int) -> bool:
+    """Whether containers are nested more than `limit` deep."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            item
+            for one in level
+            for item in (one.values() if isinstance(one, dict) else one)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return False
+    return True

@@ -334,3 +334,17 @@ def test_what_is_not_an_address_of_tcp_is_refused_with_what_to_write(
     assert part in told
     assert "hunter2" not in told
     assert told.isprintable()
+
+
+@pytest.mark.parametrize("again", range(2))
+def test_what_was_read_before_is_read_in_the_same_way(again: int, tmp_path: Path) -> None:
+    assert parse_host("*.Example.com", wildcard=True) == "*.example.com"
+    assert str(parse_upstream("http://10.0.0.1")) == "http://10.0.0.1:80"
+    # These depend on more than the text.
+    assert parse_upstream("unix:x", base=tmp_path / str(again)).host == f"{tmp_path}/{again}/x"
+    with pytest.raises(ValueError, match="wildcard is not possible"):
+        parse_host("*.Example.com")
+    with pytest.raises(ValueError, match="not a host name"):
+        parse_host(["a.example"])
+    with pytest.raises(ValueError, match="not an upstream"):
+        parse_upstream({})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,3 +96,13 @@ def test_an_accepted_path_has_one_reading(text: str) -> None:
     assert "" not in segments[:-1]
     assert not {".", ".."} & set(segments)
     assert plain.count("/") == path.count("/")
+
+
+@pytest.mark.parametrize("parse", [parse_path, parse_pattern])
+def test_what_was_judged_before_is_judged_in_the_same_way(parse: Callable[[object], str]) -> None:
+    for _ in range(2):
+        assert parse("/team a".replace(" ", "%20")) == "/team%20a"
+        with pytest.raises(ValueError, match="dot segment"):
+            parse("/a/../b")
+        with pytest.raises(ValueError, match="slash|pattern"):
+            parse(["/a"])
