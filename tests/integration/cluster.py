@@ -312,11 +312,23 @@ class Cluster:
             self.kube, self.directory, *flags, pod=pod, program=CONTROLLER, ca=self.ca
         )
         self.controller = found = await self.replicas.enter_async_context(started)
+        kubelet = asyncio.ensure_future(self._kubelet(found))
+        self.replicas.callback(kubelet.cancel)
         return found
 
+    async def _kubelet(self, replica: Controller) -> None:
+        """Start a replica anew that ended by itself, as one does that lost its Lease."""
+        if await replica.process.wait() == 1:
+            self._end_lease()
+            await self.start_controller(f"{replica.pod}-again")
+
     async def kill(self, replica: Controller) -> None:
-        """Kill a replica; nobody waits until its Lease runs out, that is test_controller's."""
+        """Kill a replica."""
         await replica.end(signal.SIGKILL)
+        self._end_lease()
+
+    def _end_lease(self) -> None:
+        """Nobody waits until a Lease runs out: that is test_controller's."""
         with contextlib.suppress(Denied):
             self.kube.store.remove(resources.LEASES, "main-controller", "heim")
 
@@ -387,6 +399,7 @@ def _boot(directory: Path, account: Path, boot: Made) -> HeimProcess:
     heim.document["source"] = {"kubernetes": {"config_map": CONFIG_MAP, "account": str(account)}}
     heim.write()
     heim.within = PROXY
+    heim.patience_s = 40.0
     heim.log_file.touch()
     return heim
 

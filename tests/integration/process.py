@@ -81,6 +81,8 @@ class HeimProcess(Heim):
     addresses: list[str] = field(default_factory=list)
     # What runs it: another network, perhaps.
     within: tuple[str, ...] = ()
+    # How long it may take to start, in seconds: some wait for others.
+    patience_s: float = START_DEADLINE_S
 
     async def launch(self) -> None:
         """Start the process and wait until it accepts connections."""
@@ -98,7 +100,7 @@ class HeimProcess(Heim):
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=stderr,
             )
-        async with asyncio.timeout(START_DEADLINE_S):
+        async with asyncio.timeout(self.patience_s):
             while not (started := self.events("proxy.started", begin)):
                 if self.process.returncode is not None:
                     raise RuntimeError(self.log_file.read_text())

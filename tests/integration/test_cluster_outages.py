@@ -119,7 +119,7 @@ async def test_connections_that_are_half_open_keep_what_was_known(
     await caught_up(kube)
 
 
-@pytest.mark.parametrize("how", ["event", "status"])
+@pytest.mark.parametrize("how", ["event", pytest.param("status", marks=pytest.mark.slow)])
 async def test_a_compacted_history_is_no_deletion(kube: Cluster, people: Churn, how: str) -> None:
     since = kube.kube.store.revision
     kube.kube.faults.gone_by_status = how == "status"
@@ -131,7 +131,13 @@ async def test_a_compacted_history_is_no_deletion(kube: Cluster, people: Churn, 
 
 
 @pytest.mark.parametrize(
-    ("status", "retry_after"), [(500, None), (429, 1), (503, None), (401, None)]
+    ("status", "retry_after"),
+    [
+        (500, None),
+        (429, 1),
+        pytest.param(503, None, marks=pytest.mark.slow),
+        pytest.param(401, None, marks=pytest.mark.slow),
+    ],
 )
 async def test_errors_of_the_api_server_are_outlived(
     kube: Cluster, people: Churn, status: int, retry_after: int | None
@@ -226,7 +232,7 @@ async def test_without_any_controller_all_goes_on_and_the_next_one_catches_up(
     await caught_up(kube)
 
 
-@pytest.mark.parametrize("how", ["asked", "killed"])
+@pytest.mark.parametrize("how", [pytest.param("asked", marks=pytest.mark.slow), "killed"])
 async def test_another_leader_takes_over_while_people_go_on(
     kube: Cluster, people: Churn, how: str
 ) -> None:
@@ -246,6 +252,7 @@ async def test_another_leader_takes_over_while_people_go_on(
     assert all(HOST in hosts for hosts in published(kube, since))
 
 
+@pytest.mark.slow
 async def test_a_document_that_somebody_deletes_is_written_again_and_not_missed(
     kube: Cluster, people: Churn
 ) -> None:
