@@ -2,8 +2,8 @@
 
 Whoever may write EndpointSlices or ExternalName Services chooses where the proxy connects. What
 only the proxy's own machine can reach must not come within their reach: loopback (the admin
-listener), link-local (the cloud's metadata service), multicast. Where a name leads is found out
-when it is dialled, so for names this is the first line and not the last.
+listener), link-local and other addresses of clouds' metadata services, multicast. Where a name
+leads is found out when it is dialled, so for names this is the first line and not the last.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ _IPV4: Final = re.compile(
     r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])",
     re.ASCII,
 )
+# Metadata services of clouds that are not on link-local addresses: AWS and Google over IPv6,
+# Azure's agent, Alibaba, Oracle.
+_METADATA_ADDRESSES: Final = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
+    )
+)
+_WITHIN_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 # Names of metadata services that are not addresses already.
 _METADATA: Final = frozenset(("metadata.google.internal", "metadata.goog"))
 _METADATA_SUFFIX: Final = "instance-data.ec2.internal"
@@ -38,16 +47,18 @@ _LOCAL: Final = ("localhost", "localdomain", "local")
 @lru_cache(_REMEMBERED)
 def usable_address(text: str) -> bool:
     """Whether an IP address may be dialled."""
-    if _IPV4.fullmatch(text):
-        return True
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    if address.version == 4 or getattr(address, "scope_id", None):
+    if address in _METADATA_ADDRESSES:
         return False
-    # ::ffff:127.0.0.1 and what 6to4 and Teredo wrap lead to the IPv4 address inside.
-    if address.ipv4_mapped or address.sixtofour or address.teredo:
+    if address.version == 4:
+        return _IPV4.fullmatch(text) is not None
+    if address.scope_id:
+        return False
+    # ::ffff:127.0.0.1 and what 6to4, Teredo and NAT64 wrap lead to the IPv4 address inside.
+    if address.ipv4_mapped or address.sixtofour or address.teredo or address in _WITHIN_NAT64:
         return False
     return not (
         address.is_loopback

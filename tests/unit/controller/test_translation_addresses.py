@@ -28,6 +28,17 @@ def test_addresses_of_the_proxy_itself_and_worse_are_not(text: str) -> None:
     assert not usable_address(text)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fd00:ec2::254", "FD00:0EC2:0:0::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200",
+        "192.0.0.192", "64:ff9b::169.254.169.254", "64:ff9b::7f00:1",
+    ],
+)  # fmt: skip
+def test_metadata_services_of_clouds_are_not_either(text: str) -> None:
+    assert not usable_address(text)
+
+
 @pytest.mark.parametrize("text", ["api.example.com", "API.Example.com", "db.corp.internal"])
 def test_names_from_outside_are_usable(text: str) -> None:
     assert usable_name(text, "cluster.local")
