@@ -232,6 +232,9 @@ def read_options(found: Mapping[str, Any], namespace: str) -> Options:
         except _Unreadable as error:
             message = f"annotation {quoted(key)} {error}, not {quoted(found[key])}"
             options = options.closing("InvalidAnnotation", message)
+        if options.closed is not None:
+            # The first reason is the one that is told; there may be thousands.
+            return options
     return options if options is NONE else _consistent(options)
 
 

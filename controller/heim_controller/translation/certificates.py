@@ -2,7 +2,8 @@
 
 A Secret comes from the namespace of the Ingress that names it, and is shown only for hosts that
 this namespace may answer on, whatever other names the certificate has: a certificate somebody made
-for another's host must never be served for it.
+for another's host must never be served for it. A wildcard is for everybody's hosts below it, so one
+that the Proxy has a certificate for is always shown from the Proxy's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import quoted
-from heim_controller.translation.hosts import Owners, covers
+from heim_controller.translation.hosts import Owners, parent_wildcard
 from heim_controller.translation.merging import Merged, Share
 from heim_controller.translation.objects import CertificateFacts, Key, Ref
 from heim_controller.translation.sites import TlsEntry
@@ -50,8 +51,7 @@ def choose(merged: Merged, context: Context, now: float | None) -> Certificates:
     for position, secret in enumerate(context.policy.certificates):
         facts = chooser.usable(proxy, secret, f"spec.certificates[{position}]")
         if facts is not None:
-            chooser.found.secrets.add(secret)
-            chooser.found.entries.append({"secret": mirror_name(secret)})
+            chooser.shared(secret, facts)
     for share in merged.shares:
         for entry in share.site.tls:
             chooser.entry(share, entry)
@@ -67,6 +67,14 @@ class _Chooser:
         self._context = context
         self._now = now
         self._by_host: dict[str, Key] = {}
+        # Wildcards that certificates of the Proxy are for.
+        self._shared: set[str] = set()
+
+    def shared(self, secret: Key, facts: CertificateFacts) -> None:
+        """Take a certificate of the Proxy, for all the names in it."""
+        self.found.secrets.add(secret)
+        self.found.entries.append({"secret": mirror_name(secret)})
+        self._shared.update(name.lower() for name in facts.names if name.startswith("*."))
 
     def usable(self, ref: Ref, secret: Key, field: str) -> CertificateFacts | None:
         """What is known of a Secret, if it can be served; whatever is wrong with it is said."""
@@ -99,7 +107,8 @@ class _Chooser:
         """One entry of an Ingress's TLS section."""
         site = share.site
         hosts = self._allowed(share, entry)
-        refused = [host for host in entry.hosts if host not in hosts and host not in site.hosts]
+        known = frozenset(hosts)
+        refused = [host for host in entry.hosts if host not in known and host not in site.hosts]
         if refused:
             message = f"no certificate of namespace {site.namespace} is served for {refused[0]}"
             self._context.findings.add(site.ref, "HostNotOwned", message, field=entry.field)
@@ -112,7 +121,11 @@ class _Chooser:
             return
         # Without hosts an entry stands for those of the rules that the certificate is for.
         wanted = hosts if entry.hosts else share.hosts
-        good = [host for host in wanted if host in facts.names or _covered(host, facts)]
+        # Both sides may have thousands.
+        names = frozenset([name.lower() for name in facts.names])
+        good = dict.fromkeys(
+            host for host in wanted if host in names or parent_wildcard(host) in names
+        )
         missing = [host for host in hosts if host not in good]
         if missing:
             message = f"{_named(secret)} is not for {', '.join(missing[:5])}"
@@ -124,6 +137,10 @@ class _Chooser:
         """Add the entries of all hosts, by Secret."""
         by_secret: dict[Key, list[str]] = {}
         for host, secret in self._by_host.items():
+            # What covers hosts of others, the login host among them, must not become what one
+            # namespace made; the Proxy's is for its hosts just as well.
+            if host in self._shared and secret[0] != self._context.policy.namespace:
+                continue
             by_secret.setdefault(secret, []).append(host)
         for secret in sorted(by_secret):
             self.found.secrets.add(secret)
@@ -134,7 +151,8 @@ class _Chooser:
     def _allowed(self, share: Share, entry: TlsEntry) -> list[str]:
         """Hosts of an entry that its namespace may answer on."""
         policy, namespace = self._context.policy, share.site.namespace
-        return [host for host in entry.hosts if host in share.hosts or (
+        own = frozenset(share.hosts)
+        return [host for host in entry.hosts if host in own or (
             host not in share.site.hosts
             and host not in policy.login_hosts
             and policy.may_use(namespace, host)
@@ -144,7 +162,3 @@ class _Chooser:
 
 def _named(secret: Key) -> str:
     return f"Secret {quoted('/'.join(secret))}"
-
-
-def _covered(host: str, facts: CertificateFacts) -> bool:
-    return any(covers(name, host) for name in facts.names)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["CATCH_ALL", "Owners", "canonical_host", "covers", "parent_wildcard", "under_suffix"]
+__all__ = ["CATCH_ALL", "Owners", "canonical_host", "parent_wildcard", "under_suffix"]
 
 # How the configuration spells "any host that nobody else has".
 CATCH_ALL: Final = "*"
@@ -46,12 +46,6 @@ def parent_wildcard(host: str) -> str | None:
     """The wildcard that covers an exact `host`; None for wildcards and single labels."""
     label, dot, parent = host.partition(".")
     return f"*.{parent}" if dot and label != "*" else None
-
-
-def covers(name: str, host: str) -> bool:
-    """Whether a certificate's `name` covers `host` (RFC 6125, 6.4.3); a wildcard covers itself."""
-    name = name.lower()
-    return name == host or (name.startswith("*.") and name == parent_wildcard(host))
 
 
 def under_suffix(host: str, suffixes: Iterable[str]) -> bool:

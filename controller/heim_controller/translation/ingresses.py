@@ -72,6 +72,7 @@ class IngressReader:
             self._default(site, spec)
             for position, rule in enumerate(listed(spec.get("rules"))):
                 self._rule(site, position, mapping(rule))
+            site.settle()
         if not site.public and not site.closed:
             self._access(site)
         return site

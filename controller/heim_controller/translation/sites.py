@@ -99,7 +99,7 @@ class Site:
     upstream_tls: Mapping[str, Any] | None = None
     tls: Sequence[TlsEntry] = ()
     challenges: tuple[Challenge, ...] = ()
-    longer: frozenset[tuple[str, str]] = frozenset()
+    longer: set[tuple[str, str]] = field(default_factory=set)
 
     @property
     def namespace(self) -> str:
@@ -110,10 +110,19 @@ class Site:
         """Add a rule. Of /foo and /foo/, `longer`, in one object the longer wins (types.go)."""
         key = (rule.host, rule.identity)
         if longer:
-            self.rules = [one for one in self.rules if (one.host, one.identity) != key]
-            self.longer |= {key}
+            self.longer.add(key)
         if longer or key not in self.longer:
             self.rules.append(rule)
+
+    def settle(self) -> None:
+        """Drop the rules that a longer one replaced; once, because there may be thousands."""
+        if self.longer:
+            last = {(one.host, one.identity): number for number, one in enumerate(self.rules)}
+            self.rules = [
+                one
+                for number, one in enumerate(self.rules)
+                if (key := (one.host, one.identity)) not in self.longer or last[key] == number
+            ]
 
     def field_of(self, rule: Rule) -> str:
         """The place of a rule in the object."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from hypothesis import given
@@ -174,3 +175,36 @@ def test_a_long_name_is_mirrored_under_a_short_one() -> None:
     assert len(one) <= 253
     assert one != mirror_name(("a" * 63, "c" * 253))
     assert "." not in one
+
+
+def test_a_namespaces_wildcard_is_not_shown_where_the_proxy_has_one() -> None:
+    """Else whoever names *.test first breaks TLS of everybody below it, and of the login host."""
+    found = translated(
+        proxy(certificates=["heim/shared"]),
+        certificate("heim/shared", "*.Test"),
+        *app("bank/web", "bank.test"),
+        *app("evil/web", "*.test", entry("tls", "*.test", "evil.test"), age=9),
+        certificate("evil/tls", "*.test"),
+    )
+    assert shown(found) == [("heim.shared", []), ("evil.tls", ["evil.test"])]
+
+
+def test_a_wildcard_that_only_a_namespace_has_is_shown() -> None:
+    found = translated(
+        *app("shop/web", "*.shop.test", entry("tls", "*.shop.test")),
+        certificate("shop/tls", "*.shop.test"),
+    )
+    assert shown(found) == [("shop.tls", ["*.shop.test"])]
+
+
+def test_thousands_of_hosts_and_names_are_compared_in_no_time() -> None:
+    hosts = [f"h{number}.test" for number in range(5000)]
+    made = ingress("shop/web", rule("a.test", "/"), notes={"roles": "viewers"},
+                   tls=[entry("tls", *hosts)])  # fmt: skip
+    names = [f"n{number}.test" for number in range(20000)]
+    began = time.process_time()
+    found = translated(
+        *web("shop"), role("shop/viewers"), made, certificate("shop/tls", *names, "h7.test")
+    )
+    assert shown(found) == [("shop.tls", ["h7.test"])]
+    assert time.process_time() - began < 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from heim_controller.translation.objects import Ref
 from heim_controller.translation.sites import Rule, Site, Target
 
@@ -22,6 +24,7 @@ def test_of_two_spellings_in_one_object_the_longer_wins() -> None:
     second.add(rule("long"), longer=True)
     second.add(rule("short"))
     for one in (first, second):
+        one.settle()
         assert [found.target.upstreams for found in one.rules] == [["long"]]
 
 
@@ -29,7 +32,20 @@ def test_other_paths_stay() -> None:
     one = site()
     one.add(rule("a", "/a"))
     one.add(rule("b", "/b"), longer=True)
+    one.settle()
     assert len(one.rules) == 2
+
+
+def test_thousands_of_longer_rules_take_no_time() -> None:
+    one = site()
+    began = time.process_time()
+    for number in range(10_000):
+        one.add(rule("short", f"/{number}"))
+        one.add(rule("long", f"/{number}"), longer=True)
+    one.settle()
+    assert len(one.rules) == 10_000
+    assert {found.target.upstreams[0] for found in one.rules} == {"long"}
+    assert time.process_time() - began < 2
 
 
 def test_a_rule_knows_its_place() -> None:
