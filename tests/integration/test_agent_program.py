@@ -338,6 +338,57 @@ async def test_targets_change_while_it_runs(machine: Machine, echo: TcpServer) -
     assert (await machine.ask("web")).out == b"hello"
 
 
+async def test_names_that_the_proxy_spells_otherwise_are_told_where_they_are_written(
+    machine: Machine, echo: TcpServer
+) -> None:
+    await machine.joined()
+    machine.serve(shh=echo.port, web=echo.port)
+    await machine.start()
+    differ = await machine.told("settings.differ")
+    assert (differ["missing"], differ["unasked"]) == (["ssh"], ["shh"])
+    said = b"the proxy asks for ssh, agent.toml has shh: "
+    async with asyncio.timeout(5):
+        # It is written once a second.
+        while said not in (await machine.status()).out:
+            await asyncio.sleep(0.1)
+    listed = await run(
+        HEIM_AGENT, "targets", "--config", str(machine.config), "--state", str(machine.state)
+    )
+    assert said.decode() in listed.err
+    machine.serve(ssh=echo.port)
+    await machine.told("settings.differ", count=2)
+    async with asyncio.timeout(5):
+        while b"which agent.toml does not have" not in (await machine.status()).out:
+            await asyncio.sleep(0.1)
+    machine.serve(ssh=echo.port, web=echo.port)
+    await machine.told("settings.applied", count=2)
+    async with asyncio.timeout(5):
+        while b"agent.toml" in (await machine.status()).out:
+            await asyncio.sleep(0.1)
+    assert len(machine.events("settings.differ")) == 2
+
+
+async def test_a_revoked_machine_is_told_so_on_both_sides(
+    machine: Machine, echo: TcpServer
+) -> None:
+    await machine.joined()
+    machine.serve(ssh=echo.port, web=echo.port)
+    await machine.start()
+    await heim_proxy("agent", "revoke", AGENT, "--config", str(machine.site.heim.config_file))
+    refused = await machine.told("lane.refused")
+    assert refused["code"] == "revoked"
+    assert "join again" not in refused["reason"]
+    assert "run: heim-agent join" in refused["hint"]
+    async with asyncio.timeout(5):
+        while b"worth nothing any more" not in (shown := await machine.status()).out:
+            await asyncio.sleep(0.1)
+    assert b"by itself" not in shown.out
+    asked = await machine.ask("ssh")
+    assert asked.status == FAILURES[Code.AGENT_OFFLINE].exit_status
+    assert "it was revoked less than a minute ago" in asked.err
+    assert "its machine has to join again" in asked.err
+
+
 async def test_a_target_that_is_down_is_told_to_the_user(machine: Machine) -> None:
     await machine.joined()
     with socket.create_server(("127.0.0.1", 0)) as free:
