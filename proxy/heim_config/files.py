@@ -43,12 +43,16 @@ def check_files(config: Config, environment: Mapping[str, str] | None = None) ->
         yield from _authority(config.agents_ca.cert_file, ("agents_ca", "cert_file"))
         yield from _filled(config.agents_ca.key_file, ("agents_ca", "key_file"), "ca")
     for position, certificate in enumerate(config.tls.certificates):
-        if certificate.secret is not None:
+        if certificate.secret is not None or config.tls.self_signed:
+            # It may be there later: the log says so, and another one is shown meanwhile.
             continue
         keys = ("cert_file", "key_file")
         for key, path in zip(keys, certificate.pair, strict=True):
             named = "directory" if certificate.directory is not None else key
             yield from _filled(path, ("tls", "certificates", position, named))
+    acme = None if config.listeners.http is None else config.listeners.http.acme
+    if acme is not None and acme.webroot is not None and not acme.webroot.is_dir():
+        yield Finding(("listeners", "http", "acme", "webroot"), f"{acme.webroot} is no directory")
     for position, backend in enumerate(config.backends):
         if backend.upstream_tls is not None and backend.upstream_tls.ca_file is not None:
             place = ("backends", position, "upstream_tls", "ca_file")

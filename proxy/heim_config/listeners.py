@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from heim_config.fields import BindAddress, BindAddressOrSocket, Section, TrustedNetwork
+from heim_config.fields import (
+    BindAddress,
+    BindAddressOrSocket,
+    FilePath,
+    Section,
+    TrustedNetwork,
+    UpstreamUrl,
+)
+from heim_config.problems import mistake
 from heim_config.units import Address
 
-__all__ = ["AdminListener", "HttpListener", "HttpsListener", "Listeners", "ProxyProtocol"]
+__all__ = ["Acme", "AdminListener", "HttpListener", "HttpsListener", "Listeners", "ProxyProtocol"]
 
 
 class ProxyProtocol(Section):
@@ -29,11 +37,36 @@ class HttpsListener(Section):
     """Who announces client addresses below TLS. Default: nobody."""
 
 
+class Acme(Section):
+    """Who answers an ACME authority's HTTP-01 challenges: a directory or a program, not both.
+
+    GET and HEAD of /.well-known/acme-challenge/<token>, 16 to 128 of A-Z, a-z, 0-9, - and _, for
+    the login host and the hosts of backends. Nobody is asked who they are.
+    """
+
+    webroot: FilePath | None = None
+    """The directory that an ACME client is given as webroot. Files below .well-known/acme-challenge
+    are answered if they hold what an authority asks for, and no others."""
+
+    upstream: UpstreamUrl | None = None
+    """Where an ACME client listens by itself, such as http://127.0.0.1:8402."""
+
+    @model_validator(mode="after")
+    def _check_form(self) -> Acme:
+        if (self.webroot is None) == (self.upstream is None):
+            raise mistake("needs webroot or upstream, one of them")
+        return self
+
+
 class HttpListener(Section):
-    """The plain listener: 308 to https, and public backends with `allow_http`."""
+    """The plain listener: 308 to https, ACME, and public backends with `allow_http`."""
 
     address: BindAddress = Field(default="0.0.0.0:80", validate_default=True)
     """IP address and port to bind. Default 0.0.0.0:80, where browsers try first. Changing it needs
+    a restart."""
+
+    acme: Acme | None = None
+    """Who answers HTTP-01 challenges. Default: nobody, but for `acme_challenges`. Changing it needs
     a restart."""
 
 

@@ -31,8 +31,10 @@ _SECRET: Final = "secrets come from a file or the environment, never from this f
 
 ABSENT: Final[dict[str, Absent]] = {
     "backends.webhooks": _later("webhooks"),
-    "listeners.http.acme": _later("ACME"),
-    "listeners.https.acme": _later("ACME"),
+    "listeners.https.acme": Absent(
+        "belongs to the plain listener, which is where authorities look",
+        "write listeners: {http: {acme: {webroot: ...}}}",
+    ),
     "identity.providers.client_secret": Absent(
         _SECRET, "write client_secret_file or client_secret_env"
     ),

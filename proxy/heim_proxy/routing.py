@@ -12,7 +12,8 @@ every prefix, and the longest prefix wins. Prefixes end at segment borders: ``/a
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,7 @@ ANY_HOST: Final = "*"
 
 # Where an ACME authority looks, on plain http (RFC 8555, 8.3); a token follows.
 CHALLENGE_PREFIX: Final = b"/.well-known/acme-challenge/"
+_CHALLENGE: Final = re.compile(re.escape(CHALLENGE_PREFIX) + rb"[A-Za-z0-9_-]{16,128}")
 
 # So many prefixes are compared one by one (0.1 µs each); more are looked up while climbing.
 _FEW: Final = 8
@@ -86,9 +88,9 @@ class UpstreamTls:
 class Endpoint:
     """One address that connections are dialled to; equal endpoints share a connection pool.
 
-    `scheme` is http, https, tcp, unix or agent. For unix, `host` is the socket's path and `port` is
-    0; for agent, `host` is the agent's name, `target` what is asked of it, and `port` is 0. With
-    `tls` a connection through an agent is https.
+    `scheme` is http, https, tcp, unix, webroot or agent. For unix and webroot, `host` is a path and
+    `port` is 0; for agent, `host` is the agent's name, `target` what is asked of it, and `port` is
+    0. With `tls` a connection through an agent is https.
     """
 
     scheme: str
@@ -100,8 +102,8 @@ class Endpoint:
     def __str__(self) -> str:
         if self.scheme == "agent":
             return f"agent:{self.host}/{self.target}"
-        if self.scheme == "unix":
-            return f"unix:{self.host}"
+        if self.scheme in ("unix", "webroot"):
+            return f"{self.scheme}:{self.host}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
 
@@ -197,15 +199,32 @@ class Route:
 class Challenges:
     """Who answers challenges of an ACME authority, one exact token of one host at a time."""
 
-    __slots__ = ("_exact",)
+    __slots__ = ("_exact", "_ours", "_standing")
 
-    def __init__(self, exact: Mapping[tuple[str, bytes], Route]) -> None:
-        """`exact` are routes by canonical host and whole path, which holds nothing encoded."""
+    def __init__(
+        self,
+        exact: Mapping[tuple[str, bytes], Route],
+        standing: Route | None = None,
+        *,
+        ours: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """Two kinds, of which the first comes first.
+
+        Args:
+            exact: Routes by canonical host and whole path, which holds nothing encoded.
+            standing: The route for whatever looks like a token, on hosts that are `ours`.
+            ours: Whether a canonical host is served here.
+        """
         self._exact = exact
+        self._standing = standing
+        self._ours = ours
 
     def find(self, host: str, raw: bytes) -> Route | None:
         """The route for a path exactly as it was received; None when it is nobody's."""
-        return self._exact.get((host, raw))
+        found = self._exact.get((host, raw))
+        if found is not None or self._standing is None:
+            return found
+        return self._standing if _CHALLENGE.fullmatch(raw) and self._ours(host) else None
 
 
 class HostRoutes:

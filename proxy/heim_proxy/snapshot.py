@@ -196,7 +196,11 @@ def build(
         generation=generation,
         config=config,
         routes=routes,
-        challenges=Challenges(dict(_challenges(config))),
+        challenges=Challenges(
+            dict(_challenges(config)),
+            _standing(config),
+            ours=lambda host: host == config.login_host or routes.lookup(host) is not None,
+        ),
         policy=policy_of(config),
         backends=backends,
         public={
@@ -390,6 +394,18 @@ def _challenges(config: Config) -> Iterator[tuple[tuple[str, bytes], Route]]:
         yield (one.host, path), Route(_CHALLENGE_BACKEND, path, PathMatch.EXACT, endpoints)
 
 
+def _standing(config: Config) -> Route | None:
+    """What answers challenges for all hosts, if the plain listener has such a thing."""
+    acme = None if config.listeners.http is None else config.listeners.http.acme
+    if acme is None:
+        return None
+    if acme.upstream is not None:
+        endpoint = _endpoint(acme.upstream, None)
+    else:
+        endpoint = Endpoint("webroot", str(acme.webroot), 0)
+    return Route(_CHALLENGE_BACKEND, CHALLENGE_PREFIX, PathMatch.PREFIX, (endpoint,))
+
+
 def _endpoints(http: HttpRoute, tls: UpstreamTls | None) -> tuple[Endpoint, ...]:
     if http.agent is not None and http.target is not None:
         secure = (tls or UpstreamTls()) if http.scheme == "https" else None
@@ -430,7 +446,8 @@ def _every_endpoint(config: Config) -> Iterator[tuple[str, UpstreamTls | None, E
         for http in backend.http:
             for endpoint in _endpoints(http, tls):
                 yield backend.name, tls, endpoint
-    for _, route in _challenges(config):
+    standing = _standing(config)
+    for route in (*(one for _, one in _challenges(config)), *([standing] if standing else [])):
         for endpoint in route.endpoints:
             yield route.backend.name, None, endpoint
 

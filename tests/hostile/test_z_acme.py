@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.fakes.heim import DOMAIN, LOGIN_HOST, Answer
+from tests.fakes.heim import DOMAIN, LOGIN_HOST, Answer, Heim
 from tests.fakes.upstream import Received, Upstream, answer
 from tests.hostile.world import ALICE, World, host, websocket_head, within
 
@@ -336,3 +336,89 @@ async def test_Z24_a_websocket_goes_where_it_always_went(world: World, solver: U
     assert world.only().path == PATH
     assert not solver.requests
     assert DOMAIN in str(world.only().get("host"))
+
+
+# Who answers for every host of ours: `listeners.http.acme`.
+
+
+THUMBPRINT = "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
+
+
+async def standing(tmp_path: Path, **acme: str) -> Heim:
+    listeners = {
+        "https": {"address": "127.0.0.1:0"},
+        "http": {"address": "127.0.0.1:0", "acme": acme},
+        "admin": {"address": f"unix:{tmp_path / 'admin.sock'}"},
+    }
+    backend = {
+        "name": "app",
+        "http": [{"path": "/", "upstream": "http://127.0.0.1:1"}],
+        "permissions": [{"name": "all", "locations": [{"any": "/"}]}],
+    }
+    return await Heim.start(tmp_path, backends=[backend], listeners=listeners)
+
+
+@pytest.mark.parametrize("kind", ["webroot", "upstream"])
+async def test_Z25_one_who_answers_for_all_sees_tokens_of_our_hosts_alone(
+    tmp_path: Path, solver: Upstream, kind: str
+) -> None:
+    folder = tmp_path / "acme" / ".well-known" / "acme-challenge"
+    folder.mkdir(parents=True)
+    content = f"{TOKEN}.{THUMBPRINT}".encode()
+    (folder / TOKEN).write_bytes(content)
+    (tmp_path / "acme" / "secret").write_text(SECRET)
+
+    async def script(*_: object) -> bytes:
+        return answer(content, headers="Set-Cookie: a=1\r\n")
+
+    solver.script = script
+    heim = await standing(
+        tmp_path, **{kind: str(tmp_path / "acme") if kind == "webroot" else solver.url}
+    )
+    try:
+        for at in (host("app"), LOGIN_HOST):
+            found = await heim.request(PATH, host=at, plain=True, headers=HEADERS)
+            assert (found.status, found.body) == (200, content)
+            assert not found.all("set-cookie")
+            head = await heim.request(PATH, host=at, plain=True, method="HEAD")
+            assert head.get("content-length") == str(len(content))
+        assert SECRET.encode() not in b"".join(one.head for one in solver.requests)
+        solver.requests.clear()
+        for at in (host("app"), LOGIN_HOST, UNKNOWN, f"x.{UNKNOWN}"):
+            # A token of the right form goes to whoever answers, on our hosts.
+            allowed = {"Z3-another-token", "Z3-longer", "Z3-shorter", "Z3-case-of-the-token"}
+            targets = [one for name, one in WIDER.items() if name not in allowed]
+            targets += [f"{BASE}/short", f"{BASE}/{'a' * 129}", f"{BASE}/../../secret", "/secret"]
+            for target in [*targets, *([PATH] if UNKNOWN in at else [])]:
+                found = await heim.request(target, host=at, plain=True)
+                assert found.status in (308, 400, 404), target
+                assert SECRET.encode() not in found.body
+            for request_text in RAW.values():
+                data = request_text.format(path=PATH, host=at).encode()
+                found = await heim.raw(data, plain=True)
+                assert found.status in (308, 400, 404, 405, 421), request_text
+            data = f"GET {PATH} HTTP/1.1\r\nHost: {at}\r\n\r\n".encode()
+            assert (await heim.raw(data)).status in (401, 404, 421)
+        assert not solver.requests
+        if kind == "webroot":
+            gone = await heim.request(f"{PATH}x", host=LOGIN_HOST, plain=True)
+            assert (gone.status, gone.body) == (404, b"")
+    finally:
+        await heim.stop()
+
+
+async def test_Z26_files_that_are_no_answer_stay_where_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "acme" / ".well-known" / "acme-challenge"
+    folder.mkdir(parents=True)
+    (tmp_path / "secret").write_text(SECRET)
+    links = {"a" * 20: "../../../secret", "b" * 20: "/etc/passwd", "c" * 20: "/dev/zero"}
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    (folder / ("d" * 20)).write_text(SECRET)
+    heim = await standing(tmp_path, webroot=str(tmp_path / "acme"))
+    try:
+        for name in (*links, "d" * 20, "e" * 20):
+            found = await heim.request(f"{BASE}/{name}", host=LOGIN_HOST, plain=True)
+            assert (found.status, found.body) == (404, b"")
+    finally:
+        await heim.stop()

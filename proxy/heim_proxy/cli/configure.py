@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence, Sized
@@ -40,10 +41,14 @@ def check(args: argparse.Namespace) -> int:
     except SnapshotError as error:
         print(f"{args.config}: {error}", file=sys.stderr)
         return 2
-    problems = [Problem(args.config, None, *found) for found in _look_inside(config)]
+    unusable = list(_unusable(config))
+    # One of our own stands in for those.
+    refused = () if config.tls.self_signed else unusable
+    problems = [Problem(args.config, None, *found) for found in (*_look_inside(config), *refused)]
     if problems:
         return complain(ConfigError(problems))
-    for line in (*advice(config), *(() if alone else _uncovered(config, hosts))):
+    soft = [f"{key}: {reason}" for key, reason in unusable]
+    for line in (*advice(config), *soft, *(() if alone else _uncovered(config, hosts))):
         print(f"{args.config}: warning: {line}", file=sys.stderr)
     if alone:
         print(
@@ -84,11 +89,10 @@ def _counted(things: Sized, noun: str) -> str:
 def _uncovered(config: Config, hosts: Sequence[str]) -> Iterator[str]:
     """Hosts that no certificate is for: browsers and heim-tunnel would refuse them."""
     now = time.time()
-    names = [
-        name
-        for files in CertificateFiles.listed(config.tls.certificates)
-        for name in load_certificate(files, now=now).shown_for
-    ]
+    names: list[str] = []
+    for files in CertificateFiles.listed(config.tls.certificates):
+        with contextlib.suppress(CertificateProblem):
+            names += load_certificate(files, now=now).shown_for
     if any(certificate.secret is not None for certificate in config.tls.certificates):
         # What they are for is in the cluster.
         return
@@ -122,6 +126,10 @@ def _look_inside(config: Config) -> Iterator[tuple[str, str]]:
         yield "assertion.key_file", str(error)
     if config.agents_ca is not None:
         yield from _look_at_authority(config.agents_ca, config.login_host)
+
+
+def _unusable(config: Config) -> Iterator[tuple[str, str]]:
+    """Certificates that cannot serve: the key that names them, and why."""
     for position, certificate in enumerate(config.tls.certificates):
         for files in CertificateFiles.listed([certificate]):
             try:

@@ -11,11 +11,12 @@ import contextlib
 import ipaddress
 import logging
 from functools import partial
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from heim_proxy.access.policy import Allow
-from heim_proxy.edge.dial import DialError, EndpointDialer
+from heim_proxy.edge.dial import DialError, EndpointDialer, InProcessDialer
 from heim_proxy.edge.exchange import Exchange
 from heim_proxy.edge.head import RequestHead
 from heim_proxy.edge.judge import Client, Forward, Judge, Portal
@@ -24,6 +25,7 @@ from heim_proxy.edge.personal import PersonalPools
 from heim_proxy.edge.pool import Pool
 from heim_proxy.edge.record import Recorder
 from heim_proxy.edge.upstream import Upstream
+from heim_proxy.edge.webroot import Webroot
 from heim_proxy.live import EndReason, LiveExchange, LiveRegistry
 from heim_proxy.routing import Backend, Endpoint, PathMatch, Route, Timeouts
 from heim_runtime.tasks import spawn
@@ -294,7 +296,10 @@ class Edge:
         pool = self._pools.get(endpoint)
         if pool is None:
             context = self.snapshot.endpoints.get(endpoint)
-            pool = self._pools[endpoint] = Pool(str(endpoint), EndpointDialer(endpoint, context))
+            dialer: Dialer = EndpointDialer(endpoint, context)
+            if endpoint.scheme == "webroot":
+                dialer = InProcessDialer(Webroot(Path(endpoint.host)))
+            pool = self._pools[endpoint] = Pool(str(endpoint), dialer)
         return pool
 
     def dial(self, exchange: Exchange, pools: tuple[Pool, ...]) -> None:

@@ -34,3 +34,23 @@ def test_a_challenge_has_one_host(host: str) -> None:
 
 def test_somebody_must_answer() -> None:
     assert "must not be empty" in told(challenge(upstreams="[]"))[0]
+
+
+@pytest.mark.parametrize("acme", ["{}", "{webroot: /x, upstream: 'http://127.0.0.1:1'}"])
+def test_one_answers_for_all_hosts_or_none(acme: str) -> None:
+    [found] = told(f"{GOOD}listeners: {{http: {{acme: {acme}}}}}\n")
+    assert "needs webroot or upstream, one of them" in found
+
+
+def test_who_answers_for_all_hosts_is_a_directory_or_an_address() -> None:
+    http = load(f"{GOOD}listeners: {{http: {{acme: {{webroot: acme}}}}}}\n").listeners.http
+    assert http is not None
+    assert http.acme is not None
+    assert str(http.acme.webroot).endswith("/acme")
+    assert load(GOOD).listeners.http is not None
+    assert getattr(load(GOOD).listeners.http, "acme", "absent") is None
+
+
+def test_authorities_do_not_look_on_https() -> None:
+    [found] = told(f"{GOOD}listeners: {{https: {{acme: {{webroot: /x}}}}}}\n")
+    assert "belongs to the plain listener" in found

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from heim_config.files import MAX_FILE_BYTES, check_files
+from heim_config.load import load_text
 from heim_config.model import Config
 from tests.unit.config.samples import GOOD, load
 
@@ -113,3 +114,25 @@ def test_a_variable_that_is_not_set_is_told(config: Config) -> None:
     [finding] = check_files(config, {})
     assert finding.loc == ("identity", "providers", 0, "client_secret_env")
     assert finding.message == "the environment variable GOOGLE is not set"
+
+
+def test_certificates_may_come_later_where_one_of_our_own_stands_in() -> None:
+    document = """\
+domain: x.example.com
+tls: {certificates: [{cert_file: absent.crt, key_file: absent.key}], self_signed: SIGNED}
+"""
+    own = load_text(document.replace("SIGNED", "true"), file=Path("/nowhere/heim.yaml"))
+    assert not list(check_files(own))
+    none = load_text(document.replace("SIGNED", "false"), file=Path("/nowhere/heim.yaml"))
+    assert len(list(check_files(none))) == 2
+
+
+def test_a_webroot_must_be_a_directory(tmp_path: Path) -> None:
+    text = "domain: a.test\ntls: {self_signed: true}\nlisteners: {http: {acme: {webroot: DIR}}}\n"
+    (tmp_path / "file").write_text("")
+    for name, count in (("file", 1), ("absent", 1), ("", 0)):
+        path = tmp_path / name
+        config = load_text(text.replace("DIR", str(path)), file=Path("/nowhere/heim.yaml"))
+        found = list(check_files(config))
+        assert len(found) == count
+        assert not count or f"{path} is no directory" in found[0].message

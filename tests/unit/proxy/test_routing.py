@@ -420,3 +420,33 @@ def test_a_challenge_is_found_by_its_exact_host_and_path() -> None:
     assert challenges.find("a.test", path) is route
     for host, other in (("b.test", path), ("a.test", path + b"/"), ("a.test", path[:-1])):
         assert challenges.find(host, other) is None
+
+
+TOKEN = b"0123456789abcdef"
+BASE = b"/.well-known/acme-challenge/"
+STANDING = {
+    "token": ("a.test", BASE + TOKEN, True),
+    "longest": ("a.test", BASE + b"a" * 128, True),
+    "every-letter": ("a.test", BASE + b"-_AZaz09-_AZaz09", True),
+    "another-host": ("b.test", BASE + TOKEN, False),
+    "short": ("a.test", BASE + TOKEN[1:], False),
+    "long": ("a.test", BASE + b"a" * 129, False),
+    "none": ("a.test", BASE, False),
+    "slash": ("a.test", BASE + TOKEN + b"/", False),
+    "below": ("a.test", BASE + TOKEN + b"/x", False),
+    "newline": ("a.test", BASE + TOKEN + b"\n", False),
+    "dot": ("a.test", BASE + TOKEN + b".txt", False),
+    "encoded": ("a.test", BASE + TOKEN + b"%41", False),
+    "before": ("a.test", b"/x" + BASE + TOKEN, False),
+}
+
+
+@pytest.mark.parametrize(("host", "path", "found"), STANDING.values(), ids=STANDING)
+def test_whatever_looks_like_a_token_is_a_challenge_of_our_hosts(
+    host: str, path: bytes, found: bool
+) -> None:
+    route = Route(Backend("acme", challenge=True), BASE, PathMatch.PREFIX, ())
+    exact = Route(Backend("acme", challenge=True), path, PathMatch.EXACT, ())
+    challenges = Challenges({("c.test", path): exact}, route, ours=lambda host: host == "a.test")
+    assert challenges.find(host, path) is (route if found else None)
+    assert challenges.find("c.test", path) is exact

@@ -595,3 +595,26 @@ def test_challenges_are_routes_of_a_backend_that_is_nobodys() -> None:
     plain, secure = (built.endpoints[endpoint] for endpoint in route.endpoints)
     assert plain is None
     assert secure is not None
+
+
+WHO: dict[str, tuple[dict[str, str], Endpoint]] = {
+    "webroot": ({"webroot": "acme"}, Endpoint("webroot", "/etc/heim/acme", 0)),
+    "upstream": ({"upstream": "http://127.0.0.1:8402"}, Endpoint("http", "127.0.0.1", 8402)),
+}
+
+
+@pytest.mark.parametrize(("acme", "endpoint"), WHO.values(), ids=WHO)
+def test_one_who_answers_for_all_does_so_for_hosts_that_are_ours(
+    acme: dict[str, str], endpoint: Endpoint
+) -> None:
+    config = configured([app(hosts=["*.wild.test"])], listeners={"http": {"acme": acme}})
+    built = snapshot(config)
+    path = b"/.well-known/acme-challenge/0123456789abcdef"
+    for host in ("auth.example.test", "a.wild.test"):
+        route = built.challenges.find(host, path)
+        assert route is not None
+        assert route.endpoints == (endpoint,)
+        assert route.backend.challenge
+    assert built.endpoints[endpoint] is None
+    for host in ("elsewhere.test", "example.test", "a.b.wild.test"):
+        assert built.challenges.find(host, path) is None
