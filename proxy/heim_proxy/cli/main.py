@@ -26,6 +26,7 @@ examples:
   heim-proxy keygen session > session.keys
   heim-proxy check --config heim.yaml
   heim-proxy run --config heim.yaml
+  heim-proxy certs check --config heim.yaml wiki.x.example.com
   heim-proxy explain --config heim.yaml --as alice@example.com GET https://grafana.x.example.com/
   heim-proxy session list --config heim.yaml
   heim-proxy token create backup --config heim.yaml > backup.token
@@ -63,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_check(commands)
+    _add_certs(commands)
     _add_init(commands)
     _add_keygen(commands)
     _add_explain(commands)
@@ -112,6 +114,30 @@ def _add_check(commands: Commands[argparse.ArgumentParser]) -> None:
         help="the configuration document: a JSON file, or the directory where it is mounted",
     )
     check.set_defaults(run=lazy("heim_proxy.cli.configure", "check"))
+
+
+def _add_certs(commands: Commands[argparse.ArgumentParser]) -> None:
+    certs = commands.add_parser(
+        "certs",
+        help="say which certificate is served",
+        description="Say which certificate is served for a host, and whether it is the right one.",
+    )
+    actions = certs.add_subparsers(title="actions", metavar="ACTION", required=True)
+    check = actions.add_parser(
+        "check",
+        help="compare what is served for a host with the configuration",
+        description="Shake hands with a proxy and look at the certificate that it shows for a "
+        "host: its names, when it ends, and whether it is the one in the files that the "
+        "configuration names. Exit status 0 when all is well, 1 when not.",
+    )
+    add_config(check)
+    check.add_argument("host", metavar="HOST", help="the name to ask for")
+    check.add_argument(
+        "--connect",
+        metavar="HOST:PORT",
+        help="where to ask; default: the https listener of the configuration, on this machine",
+    )
+    check.set_defaults(run=lazy("heim_proxy.cli.certs", "check_certificate"))
 
 
 def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
