@@ -23,6 +23,8 @@ __all__ = ["Answer", "answer", "challenges"]
 
 # cert-manager wrote ImplementationSpecific before it wrote Exact; it means the same here.
 _EXACT: Final = ("Exact", "ImplementationSpecific")
+# A solver is one pod.
+_MOST: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def answer(services: Services, namespace: str, path: Mapping[str, Any]) -> Answe
     found = services.resolve(namespace, backend)
     if not isinstance(found, Resolved):
         return Answer(token, ())
-    return Answer(token, found.target("http", by_name=False).upstreams)
+    return Answer(token, found.target("http", by_name=False).upstreams[:_MOST])
 
 
 def challenges(sites: Iterable[Site], owners: Owners, context: Context) -> list[dict[str, Any]]:

@@ -171,7 +171,11 @@ class BackendReader:
         if scheme not in ("http", "https"):
             raise _Unusable(f"{quoted(scheme)} is not HTTP or HTTPS", f"{field}.service.scheme")
         by_name = scheme == "https" and not site.upstream_tls
-        return found.target(scheme, by_name=by_name)
+        target = found.target_for(site, scheme, by_name=by_name)
+        if target.unavailable:
+            # Once for all of its rules.
+            self._say(site.ref, "InvalidSpec", target.unavailable.partition(": ")[2])
+        return target
 
     def _agent(
         self, site: Site, agent: Mapping[str, Any], field: str

@@ -182,7 +182,11 @@ class IngressReader:
         # Over https the Service's name, unless another one is given: it is what certificates of
         # Services are for, and those of pods hardly ever name addresses.
         by_name = options.upstream_service or (scheme == "https" and not site.upstream_tls)
-        return found.target(scheme, by_name=by_name)
+        target = found.target_for(site, scheme, by_name=by_name)
+        if target.unavailable:
+            # Once for all of its rules.
+            self._say(site.ref, "InvalidSpec", target.unavailable.partition(": ")[2])
+        return target
 
     def _default(self, site: Site, spec: Mapping[str, Any]) -> None:
         """Where requests go that no rule covers: of its hosts, or without rules of any host."""

@@ -11,13 +11,18 @@ from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.names import is_label
 from heim_controller.translation.objects import Key, Object, Objects, labels_of, listed, mapping
 from heim_controller.translation.settings import Settings
-from heim_controller.translation.sites import Target
+from heim_controller.translation.sites import Site, Target
 
-__all__ = ["SOLVER_LABEL", "SOLVER_PORT", "Resolved", "Services", "Unresolved"]
+__all__ = ["MAX_NAMED", "SOLVER_LABEL", "SOLVER_PORT", "Resolved", "Services", "Unresolved"]
 
 # What cert-manager labels the Service of an HTTP-01 solver with, and the port it listens on.
 SOLVER_LABEL: Final = "acme.cert-manager.io/http01-solver"
 SOLVER_PORT: Final = 8089
+
+# Endpoints that the rules of one object name in all, 500 KB of the document: without a bound, one
+# Ingress with thousands of paths to a large Service makes it too large for everybody. The same for
+# all ports of one Service.
+MAX_NAMED: Final = 20_000
 
 _SERVICE_NAME: Final = "kubernetes.io/service-name"
 # HTTP/1.1 is what is spoken to upstreams; these promise something else.
@@ -52,6 +57,19 @@ class Resolved:
             found = self.targets[key] = Target([f"{scheme}://{host}" for host in hosts])
         return found
 
+    def target_for(self, site: Site, scheme: str, *, by_name: bool) -> Target:
+        """The same for one more rule of `site`, whose rules name `MAX_NAMED` endpoints at most.
+
+        Beyond them the Service's own address balances; of a headless one there is none.
+        """
+        if not by_name:
+            site.named += len(self.endpoints)
+            by_name = site.named > MAX_NAMED
+            if by_name and not _balances(self.own_address):
+                message = f"its rules name more than {MAX_NAMED} endpoints of headless Services"
+                return Target(unavailable=f"InvalidSpec: {message}")
+        return self.target(scheme, by_name=by_name)
+
     @property
     def stream_address(self) -> str:
         """Where TCP streams go: one address, with the port.
@@ -59,7 +77,7 @@ class Resolved:
         The Service's own balances; a headless one has only its pods'.
         """
         own = self.own_address
-        if isinstance(own, str) and usable_address(own):
+        if isinstance(own, str) and _balances(own):
             return joined(own, self.number)
         return (*self.endpoints, self.name)[0]
 
@@ -83,6 +101,7 @@ class Services:
         self._settings = settings
         self._external_names = external_names
         self._by_service: dict[Key, list[Object]] | None = None
+        self._ports: dict[Key, dict[object, Mapping[str, Any]]] = {}
         self._resolved: dict[tuple[str, object, object], Resolved | Unresolved] = {}
 
     def resolve(self, namespace: str, backend: Mapping[str, Any]) -> Resolved | Unresolved:
@@ -111,7 +130,8 @@ class Services:
         if found is None or labels_of(found).get(SOLVER_LABEL) != "true":
             return False
         spec, wanted = mapping(found.get("spec")), mapping(service.get("port"))
-        port = _port(listed(spec.get("ports")), wanted.get("number") or wanted.get("name") or "")
+        key = (namespace, str(service.get("name")))
+        port = self._port(key, spec, wanted.get("number") or wanted.get("name") or "")
         external = spec.get("type") == "ExternalName"
         return not external and not isinstance(port, Unresolved) and port["port"] == SOLVER_PORT
 
@@ -126,7 +146,7 @@ class Services:
         spec = mapping(service.get("spec"))
         if spec.get("type") == "ExternalName":
             return self._external(namespace, name, spec, wanted)
-        port = _port(listed(spec.get("ports")), wanted)
+        port = self._port((namespace, name), spec, wanted)
         if isinstance(port, Unresolved):
             return Unresolved(port.reason, f"Service {namespace}/{name} {port.message}")
         protocol = port.get("appProtocol")
@@ -135,8 +155,14 @@ class Services:
             message = f"Service {namespace}/{name} port {quoted(wanted)} speaks {quoted(protocol)}"
             return Unresolved("UnsupportedBackend", message)
         number = port["port"]
-        endpoints, refused = self._endpoints((namespace, name), str(port.get("name") or ""))
-        if not endpoints:
+        crowded = self._crowded((namespace, name), spec)
+        endpoints, refused = (
+            ((), "") if crowded else self._endpoints((namespace, name), str(port.get("name") or ""))
+        )
+        if crowded and not _balances(spec.get("clusterIP")):
+            message = f"headless Service {namespace}/{name} has too many ports and endpoints"
+            return Unresolved("UnsupportedBackend", message)
+        if not endpoints and not crowded:
             if refused:
                 message = f"Service {namespace}/{name} has no endpoint but {refused}"
                 return Unresolved("EndpointNotAllowed", message)
@@ -161,7 +187,7 @@ class Services:
         if not usable_name(target, self._settings.cluster_domain, self.namespaces):
             message = f"Service {namespace}/{name} leads to {quoted(target)}"
             return Unresolved(reason, message)
-        port = _port(listed(spec.get("ports")), wanted)
+        port = self._port((namespace, name), spec, wanted)
         if isinstance(port, Unresolved):
             # Such a Service needs no ports; then the number is the one that is dialled.
             if not isinstance(wanted, int) or listed(spec.get("ports")):
@@ -171,15 +197,46 @@ class Services:
         scheme = "https" if str(port.get("appProtocol") or "").lower() in _TLS else "http"
         return Resolved(name=f"{target}:{number}", scheme=scheme)
 
-    def _endpoints(self, key: Key, port_name: str) -> tuple[tuple[str, ...], str]:
-        """Ready addresses of a Service port, and one address that was refused, if any."""
+    def _port(
+        self, key: Key, spec: Mapping[str, Any], wanted: object
+    ) -> Mapping[str, Any] | Unresolved:
+        """The TCP port of a Service by number or name."""
+        known = self._ports.get(key)
+        if known is None:
+            known = self._ports[key] = {}
+            for port in listed(spec.get("ports")):
+                # The same number may be there for UDP too.
+                if port.get("protocol") in ("TCP", None) and _is_port(port.get("port")):
+                    known.setdefault(port["port"], port)
+                    if port.get("name"):
+                        known.setdefault(port["name"], port)
+        found = known.get(wanted)
+        if found is not None:
+            return found
+        offer = ", ".join(
+            f"{port.get('port')} ({port['name']})" if port.get("name") else str(port.get("port"))
+            for port in listed(spec.get("ports"))[:8]
+        )
+        message = f"has no TCP port {quoted(wanted)}; it has {offer or 'none'}"
+        return Unresolved("PortNotFound", message)
+
+    def _crowded(self, key: Key, spec: Mapping[str, Any]) -> bool:
+        """Whether all endpoints of all its ports are more than anybody should write down."""
+        count = sum(len(one["endpoints"] or ()) for one in self._slices_of(key))
+        return len(listed(spec.get("ports"))) * count > MAX_NAMED
+
+    def _slices_of(self, key: Key) -> list[Object]:
         if self._by_service is None:
             self._by_service = _by_service(self._slices)
+        return self._by_service.get(key, [])
+
+    def _endpoints(self, key: Key, port_name: str) -> tuple[tuple[str, ...], str]:
+        """Ready addresses of a Service port, and one address that was refused, if any."""
         moved = self._settings.address_map
         ready: list[str] = []
         leaving: list[str] = []
         refused = ""
-        for found in self._by_service.get(key, ()):
+        for found in self._slices_of(key):
             number = _slice_port(found, port_name)
             if number is None or found.get("addressType") == "FQDN":
                 continue
@@ -219,22 +276,9 @@ def _slice_port(found: Object, name: str) -> int | None:
     return None
 
 
-def _port(ports: list[Any], wanted: str | int) -> Mapping[str, Any] | Unresolved:
-    key = "port" if isinstance(wanted, int) else "name"
-    for port in ports:
-        # The same number may be there for UDP too.
-        if (
-            port.get(key) == wanted
-            and wanted != ""
-            and port.get("protocol") in ("TCP", None)
-            and _is_port(port.get("port"))
-        ):
-            return mapping(port)
-    known = ", ".join(
-        f"{port.get('port')} ({port['name']})" if port.get("name") else str(port.get("port"))
-        for port in ports[:8]
-    )
-    return Unresolved("PortNotFound", f"has no TCP port {quoted(wanted)}; it has {known or 'none'}")
+def _balances(own_address: object) -> bool:
+    """Whether a Service's `clusterIP` is an address: connections to it are spread by themselves."""
+    return isinstance(own_address, str) and usable_address(own_address)
 
 
 def _is_port(number: object) -> bool:

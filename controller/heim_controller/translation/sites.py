@@ -76,9 +76,9 @@ class Site:
     `hosts` are those its ordinary rules name, in order. `closed` is why everything of it answers
     503, if it does. `closures` are paths that answer 503 unless somebody has them. `fallback` is
     where requests go that no rule of a host covers. `tcp` is what the configuration says about its
-    streams, `settings` are further keys of the backend, `upstream_tls` one that only https needs.
-    `roles` are the Roles that an Ingress names, `longer` the rules that were written with a slash
-    at the end.
+    streams, `named` counts endpoints of its rules, `settings` are further keys of the backend,
+    `upstream_tls` one that only https needs. `roles` are the Roles that an Ingress names, `longer`
+    the rules that were written with a slash at the end.
     """
 
     ref: Ref
@@ -88,6 +88,7 @@ class Site:
     options: Options = NONE
     public: bool = False
     closed: str = ""
+    named: int = 0
     hosts: dict[str, None] = field(default_factory=dict)
     rules: list[Rule] = field(default_factory=list)
     closures: tuple[tuple[str, str], ...] = ()

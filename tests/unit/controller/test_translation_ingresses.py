@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from heim_controller.translation.document import canonical
 from tests.fakes.kube_objects import (
     backend_named,
     endpoint_slice,
     ingress,
     ingress_class,
+    loaded,
     namespace,
     path,
     proxy,
@@ -353,3 +355,28 @@ def test_a_name_that_no_object_has_is_refused() -> None:
     found = translated(*web("shop"), made, namespace("shop"))
     assert reasons(found) == ["InvalidObject"]
     assert found.document["backends"] == []
+
+
+@pytest.mark.parametrize("headless", [False, True])
+def test_thousands_of_paths_to_a_large_service_stay_small(headless: bool) -> None:
+    """One Ingress must not make the document too large for everybody."""
+    addresses = [f"10.{number // 250}.{number % 250}.7" for number in range(1000)]
+    paths = [f"/{number}" for number in range(1000)]
+    found = translated(
+        service("shop/web", **({"clusterIP": "None"} if headless else {})),
+        endpoint_slice("shop/web", *addresses),
+        role("shop/viewers"),
+        ingress("shop/web", rule("a.test", *paths), notes={"roles": "viewers"}),
+    )
+    routes = backend_named(found, "ingress.shop.web")["http"]
+    assert len(routes) == 1000
+    assert sum(len(route.get("upstreams", ())) == 1000 for route in routes) == 20
+    rest = [route for route in routes if len(route.get("upstreams", ())) != 1000]
+    if headless:
+        assert all(route["unavailable"].startswith("InvalidSpec: ") for route in rest)
+        assert reasons(found) == ["InvalidSpec"]
+    else:
+        assert {tuple(route["upstreams"]) for route in rest} == {("http://web.shop.svc:80",)}
+        assert reasons(found) == []
+    assert len(canonical(found.document)) < 1_000_000
+    loaded(found)
