@@ -1,7 +1,7 @@
 """`python -m bench [SCENARIO ...]`: measure Heim beside its peers, print tables, keep the JSON.
 
-The tunnel and agents have scenarios of their own: `python -m bench tunnel [SCENARIO ...]`,
-`python -m bench agents [SCENARIO ...]`.
+The tunnel, agents and the controller have scenarios of their own:
+`python -m bench tunnel|agents|controller [SCENARIO ...]`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 
 from bench import load, memory, report
 from bench.agents import main as agents
+from bench.controller import main as controller
 from bench.load import LoadResult
 from bench.peers import PEERS
 from bench.peers.base import Server
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     if words[:1] == ["agents"]:
         return agents.main(words[1:])
+    if words[:1] == ["controller"]:
+        return controller.main(words[1:])
     if words[:1] == ["tunnel"]:
         return tunnel.main(words[1:])
     args = _arguments(words)

@@ -28,7 +28,7 @@ _SETTLE_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ChurnSample:
-    """What came of it; `late_s` is how long after the last change everything was as it should be."""
+    """What came of it; `late_s`: how long after the last change everything was as it should be."""
 
     ingresses: int
     seconds: float

@@ -1,7 +1,7 @@
-"""What the proxy makes of a large cluster's document: configuration, snapshot, and a look-up in it.
+"""What the proxy makes of a large cluster's document: configuration, snapshot, and look-ups in it.
 
-Each sample is a process of its own, because memory is counted: `python -m bench.controller.proxy_side`
-reads the document from a file and prints one line of JSON.
+Each sample is a process of its own, because memory is counted:
+`python -m bench.controller.proxy_side` reads the document from a file and prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.controller.translate import SETTINGS, held_kib, highest_kib, objects
 from heim_config.layers import Boot, combine, read_boot, read_document
 from heim_config.model import Config
 from heim_controller.translation.document import canonical, digest
@@ -28,8 +29,6 @@ from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.snapshot import Snapshot, build
 from heim_proxy.sources.document import Sheet, assemble
 from heim_runtime.collector import without_collecting
-
-from bench.controller.translate import SETTINGS, held_kib, highest_kib, objects
 
 __all__ = ["Part", "ProxySample", "lookup_us", "measure"]
 
@@ -52,9 +51,11 @@ class ProxySample:
     Attributes:
         first: The steps when the process does them for the first time.
         again: The steps of a later document, which differs in one host; medians of the rounds.
-        high_mib: How much more memory at the highest than before anything was read, after the first.
-        kept_mib: The same after all rounds, with one snapshot alive.
-        lookup_us: Of a host, exact, in random order; and with it the match of a path.
+        first_high_mib: How much more memory than before at the highest, after the first.
+        high_mib: The same after all rounds.
+        kept_mib: How much more is held then, with one snapshot alive.
+        lookup_us: Of an exact host, in random order.
+        match_us: The same with the match of a path.
         unknown_us: Of a host that nobody has.
     """
 
@@ -143,7 +144,10 @@ def _snapshot(
         config: Config = combine(boot, document, name="document")
         steps.ended("validate and cross-check")
         made = build(
-            config, generation=1, signing_keys=keys, providers=from_config(config.identity.providers)
+            config,
+            generation=1,
+            signing_keys=keys,
+            providers=from_config(config.identity.providers),
         )
         steps.ended("snapshot: routes, policy")
     return made, steps.parts

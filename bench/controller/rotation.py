@@ -14,7 +14,6 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-
 from tests.fakes.heim import DOMAIN, Wire, trusting_context
 from tests.fakes.kube_cluster import populate
 from tests.fakes.kube_objects import ingress, path, rule

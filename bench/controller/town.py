@@ -15,11 +15,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from heim_controller.kube import resources
 from tests.fakes.heim import DOMAIN, Wire
 from tests.fakes.kube_cluster import populate
 from tests.fakes.kube_objects import ingress, path, rule
 from tests.integration.cluster import Cluster, cluster
+
+from heim_controller.kube import resources
 
 __all__ = ["NAMESPACES", "SERVICES", "Asker", "Town", "town"]
 
@@ -88,9 +89,7 @@ class Town:
             return
         after = copy.deepcopy(before)
         paths = [path("/", SERVICES[0], port=8080)] if target != "/" else []
-        after["spec"]["rules"] = [
-            rule(self.host(number), *paths, path(target, service, port=8080))
-        ]
+        after["spec"]["rules"] = [rule(self.host(number), *paths, path(target, service, port=8080))]
         self.kube.kube.store.put(resources.INGRESSES, after)
 
     def delete(self, number: int) -> None:
