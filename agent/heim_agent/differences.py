@@ -6,9 +6,6 @@ otherwise when somebody connects. A proxy with very many targets tells only some
 
 from __future__ import annotations
 
-import difflib
-import logging
-import time
 from dataclasses import dataclass
 
 TYPE_CHECKING = False
@@ -16,17 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
     from typing import Final
 
-    from heim_agent.lane import Grant
-
-__all__ = ["Comparison", "Differences", "of_status"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Differences", "of_status"]
 
 # Names in one line.
 _SHOWN: Final = 10
-# Lines in the log in a minute: the proxy chooses how often it says another list.
-_LINES: Final = 10
-_LINES_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +52,8 @@ class Differences:
 
     def lines(self) -> Iterator[str]:
         """For people: what differs, and what to do about it."""
+        import difflib
+
         missing, unasked = list(self.missing), list(self.unasked)
         for name in self.missing[:_SHOWN]:
             near = difflib.get_close_matches(name, unasked, 1)
@@ -83,52 +75,6 @@ class Differences:
                 f"nobody asks for {_some(unasked)}: the proxy's configuration does not list that "
                 "for this agent, under agents:"
             )
-
-
-class Comparison:
-    """Tells the log when the names of agent.toml and of the proxy begin to differ otherwise."""
-
-    __slots__ = ("_differed", "_lines", "_served")
-
-    def __init__(self) -> None:
-        """Nothing is compared before `serve`."""
-        self._served: tuple[str, ...] | None = None
-        self._differed = Differences()
-        self._lines: list[float] = []
-
-    @property
-    def served(self) -> list[str] | None:
-        """What `serve` said last, sorted."""
-        return None if self._served is None else list(self._served)
-
-    def serve(self, targets: Iterable[str]) -> None:
-        """What agent.toml has from now on."""
-        self._served = tuple(sorted(targets))
-
-    def look(self, grants: Iterable[Grant]) -> None:
-        """Compare with what the lanes that are ready were told; nothing without one."""
-        told = list(grants)
-        if self._served is None or not told:
-            return
-        asked = {name for grant in told for name in grant.targets}
-        whole = all(grant.whole for grant in told)
-        differences = Differences.between(asked, self._served, whole=whole)
-        if differences == self._differed:
-            return
-        self._differed = differences
-        now = time.monotonic()
-        self._lines = [then for then in self._lines if now - then < _LINES_S]
-        if not differences or len(self._lines) >= _LINES:
-            return
-        self._lines.append(now)
-        log.warning(
-            "settings.differ",
-            extra={
-                "missing": list(differences.missing),
-                "unasked": list(differences.unasked),
-                "hint": ". ".join(differences.lines()),
-            },
-        )
 
 
 def of_status(

@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from heim_agent import files
@@ -20,6 +20,10 @@ UNIT_FILE: Final = "/etc/systemd/system/heim-agent.service"
 _KEY: Final = "key.pem"
 _AUTHORITIES: Final = "authorities.pem"
 _HOMES: Final = ("/home/", "/root/", "/run/user/")
+_BETTER: Final = (
+    "better have heim-agent in /opt, with the system's Python (/usr/bin/python3 -m venv "
+    f"/opt/heim), and agent.toml in {SYSTEM_CONFIG}"
+)
 _CREDENTIALS: Final = (_KEY, "certificate.pem", "identity.json")
 
 _UNIT: Final = """\
@@ -58,7 +62,7 @@ NoNewPrivileges=yes
 CapabilityBoundingSet=
 AmbientCapabilities=
 ProtectSystem=strict
-ProtectHome={home}
+{home}
 PrivateTmp=yes
 PrivateDevices=yes
 PrivateUsers=yes
@@ -103,11 +107,9 @@ def command(args: argparse.Namespace, places: Places) -> int:
         places = Places.find(os.environ, root=True)
     # What the interpreter reads, too: a link in /usr/local/bin may lead into a home.
     homely = at_home(started, places.config, sys.prefix, sys.base_prefix)
-    text = unit(started, places, home=bool(homely))
+    text = unit(started, places, homely=homely)
     if not args.write:
         sys.stdout.write(text)
-        sys.stdout.flush()
-        _warn(homely)
         return OK
     if os.geteuid() != 0:
         raise UsageError(f"writing {UNIT_FILE} takes root; run: sudo {started} install --write")
@@ -123,7 +125,11 @@ def command(args: argparse.Namespace, places: Places) -> int:
         hint = "" if os.path.isdir(os.path.dirname(UNIT_FILE)) else "; is this a systemd machine?"
         raise Complaint(f"cannot write {UNIT_FILE}: {e.strerror}{hint}", FAILED) from e
     say(f"wrote {UNIT_FILE}")
-    _warn(homely)
+    if homely:
+        say(
+            f"in a home directory: {', '.join(homely)}; the unit has ProtectHome=read-only for "
+            f"that, and the service's user must be able to get there; {_BETTER}"
+        )
     for trouble in hidden(started, sys.executable, places.config):
         say(trouble)
     if not os.path.exists(places.config):
@@ -133,13 +139,13 @@ def command(args: argparse.Namespace, places: Places) -> int:
     return OK
 
 
-def unit(started: str, places: Places, *, home: bool = False) -> str:
+def unit(started: str, places: Places, *, homely: Sequence[str] = ()) -> str:
     """The unit's text.
 
     Args:
         started: What to start, an absolute path.
         places: Where root joined, and the configuration.
-        home: Whether the service has to read something in a home directory.
+        homely: What the service has to read in home directories.
 
     Raises:
         UsageError: A path cannot be written into a unit.
@@ -156,7 +162,9 @@ def unit(started: str, places: Places, *, home: bool = False) -> str:
         program=_quoted(started),
         config=_quoted(config),
         credentials="\n".join(lines),
-        home="read-only" if home else "yes",
+        home=f"# For {_escaped(', '.join(homely))}: {_BETTER}.\nProtectHome=read-only"
+        if homely
+        else "ProtectHome=yes",
     )
 
 
@@ -168,17 +176,6 @@ def at_home(*paths: str) -> list[str]:
 
 def _is_home(path: str) -> bool:
     return path.startswith(_HOMES)
-
-
-def _warn(homely: list[str]) -> None:
-    """Say what it means that the service needs something in a home, and what is better."""
-    if homely:
-        say(
-            f"in a home directory: {', '.join(homely)}; the unit has ProtectHome=read-only for "
-            "that, and the service's user must be able to get there; better have heim-agent in "
-            "/opt, with the system's Python (/usr/bin/python3 -m venv /opt/heim), and agent.toml "
-            f"in {SYSTEM_CONFIG}"
-        )
 
 
 def hidden(*paths: str) -> Iterator[str]:

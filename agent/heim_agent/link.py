@@ -17,8 +17,8 @@ import socket
 import time
 
 from heim_agent.clock import ProxyClock
+from heim_agent.comparison import Comparison
 from heim_agent.dialling import Way
-from heim_agent.differences import Comparison
 from heim_agent.keeper import Keeper
 from heim_agent.lane import Terms
 from heim_agent.proof import Program
