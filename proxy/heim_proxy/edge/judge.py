@@ -153,12 +153,8 @@ class Judge:
         Raises:
             BadRequest: When the Host header is not a valid host.
         """
-        if not client.secure and head.target.raw.startswith(CHALLENGE_PREFIX):
-            found_challenge = challenge(head, self.snapshot)
-            if found_challenge is not None:
-                name, answerer = found_challenge
-                path = head.target.path
-                return Forward(answerer, _CHALLENGE, None, b"", path, name, ANSWER_HEADERS)
+        if not client.secure and (answered := self._challenge(head)) is not None:
+            return answered
         raw_host = head.host or b""
         host = self._hosts.get(raw_host)
         if host is None:
@@ -170,8 +166,7 @@ class Judge:
         path = target.path
         routes = host.routes
         if not client.secure and not _open_on_http(host, path):
-            location = self.snapshot.public_url(host.name) + _text(path + target.query)
-            return Redirect(308, location, decision="https")
+            return self._to_https(host, target)
         if routes is None or path.startswith(RESERVED_PREFIX):
             verdict = self._portal(head, host)
             if verdict is not None or routes is None:
@@ -257,6 +252,19 @@ class Judge:
             grants = session.grants = self.snapshot.policy.grants(session.subject)
             session.grants_generation = self.snapshot.generation
         return grants
+
+    def _challenge(self, head: RequestHead) -> Forward | None:
+        """Leave to send a request on plain http to whoever answers an ACME authority."""
+        path = head.target.raw
+        found = challenge(head, self.snapshot) if path.startswith(CHALLENGE_PREFIX) else None
+        if found is None:
+            return None
+        host, route = found
+        return Forward(route, _CHALLENGE, None, b"", path, host, ANSWER_HEADERS)
+
+    def _to_https(self, host: _Host, target: Target) -> Redirect:
+        location = self.snapshot.public_url(host.name) + _text(target.path + target.query)
+        return Redirect(308, location, decision="https")
 
     def _find_host(self, raw: bytes, client: Client) -> _Host | Refusal:
         name = canonical_host(raw)
