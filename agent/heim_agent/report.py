@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Final
 
-__all__ = ["FILE", "PAUSE_S", "Report"]
+__all__ = ["AGAIN_S", "FILE", "PAUSE_S", "Report"]
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,9 @@ FILE: Final = "status.json"
 
 PAUSE_S: Final = 1.0
 """A link that comes and goes must not wear out the card of a small machine."""
+
+AGAIN_S: Final = 5.0
+"""Until what could not be written is tried again: a disk that was full, no descriptor left."""
 
 
 class Report:
@@ -63,6 +66,8 @@ class Report:
             if not self._broken:
                 log.warning("status.unwritten", extra={"path": self._path, "reason": str(e)})
             self._broken = True
+            # Nothing else may change for days, and the file would go on telling of before.
+            self._timer = asyncio.get_running_loop().call_later(AGAIN_S, self.write)
         else:
             self._broken = False
 

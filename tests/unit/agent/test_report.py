@@ -74,3 +74,21 @@ def test_what_is_removed_is_not_written_again(tmp_path: Path) -> None:
 
     run_on("asyncio", scenario())
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_what_could_not_be_written_is_written_later_though_nothing_changes(
+    loop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heim_agent.report.AGAIN_S", 0.05)
+
+    async def scenario() -> None:
+        directory = tmp_path / "full"
+        report = Report(str(directory), lambda: {"state": "connected"})
+        report.change()
+        await asyncio.sleep(0.02)
+        directory.mkdir()
+        await until((directory / "status.json").exists)
+        report.remove()
+
+    run_on(loop, scenario())
