@@ -53,6 +53,7 @@ test: $(DEV) $(NODE)
 
 e2e: $(DEV) $(NODE)
 	$(BIN)/python -m pytest -m "" $(E2E)
+	$(BIN)/python -m pytest -m slow tests/integration
 
 bench: $(DEV)
 	$(BIN)/python -m bench
