@@ -94,7 +94,9 @@ def with_files(data: Data, directory: Path) -> Data:
     for section, key in list(_files(data)):
         path = directory / str(section[key]).lstrip("/")
         section[key] = str(path)
-        if key == "directory":
+        if key == "webroot":
+            path.mkdir(parents=True, exist_ok=True)
+        elif key == "directory":
             path.mkdir(parents=True, exist_ok=True)
             (path / "tls.crt").write_text(_CERTIFICATE)
             (path / "tls.key").write_text("a key")
@@ -107,7 +109,8 @@ def with_files(data: Data, directory: Path) -> Data:
 def _files(value: Any) -> Iterator[tuple[Data, str]]:
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key.endswith("_file") or (key == "directory" and isinstance(inner, str)):
+            folder = key in ("directory", "webroot") and isinstance(inner, str)
+            if key.endswith("_file") or folder:
                 yield value, key
             yield from _files(inner)
     elif isinstance(value, list):
