@@ -106,4 +106,4 @@ def test_one_failure_of_any_kind_misses_what_must_not_happen() -> None:
     (failed,) = report.none_targets([good, bad], [])
     assert (failed.value, failed.met) == (1, False)
     assert "1 kept: 503" in report.rotation_table([bad])
-    assert "| 499 |" in report.churn_table([calm]).replace("  ", "")
+    assert " 499 | " in report.churn_table([calm])
