@@ -185,7 +185,8 @@ class IngressReader:
         target = found.target_for(site, scheme, by_name=by_name)
         if target.unavailable:
             # Once for all of its rules.
-            self._say(site.ref, "InvalidSpec", target.unavailable.partition(": ")[2])
+            reason, _, message = target.unavailable.partition(": ")
+            self._say(site.ref, reason, message)
         return target
 
     def _default(self, site: Site, spec: Mapping[str, Any]) -> None:

@@ -110,7 +110,8 @@ REASONS: Final[Mapping[str, Meaning]] = {
     ),
     "EndpointNotAllowed": _dangling(
         "An endpoint of the Service is an address of the proxy's own machine, a link-local or a "
-        "multicast one. It is left out.",
+        "multicast one, of a metadata service, of the API server, or of the Proxy's namespace. It "
+        "is left out; what goes by the Service's own name answers 503.",
         "Remove the address from the EndpointSlice.",
     ),
     "ExternalNameNotAllowed": _dangling(

@@ -10,6 +10,7 @@ from heim_controller.translation.addresses import joined, usable_address, usable
 from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.names import is_label
 from heim_controller.translation.objects import Key, Object, Objects, labels_of, listed, mapping
+from heim_controller.translation.reserved import Reserved
 from heim_controller.translation.settings import Settings
 from heim_controller.translation.sites import Site, Target
 
@@ -20,9 +21,10 @@ SOLVER_LABEL: Final = "acme.cert-manager.io/http01-solver"
 SOLVER_PORT: Final = 8089
 
 # Endpoints that the rules of one object name in all, 500 KB of the document: without a bound, one
-# Ingress with thousands of paths to a large Service makes it too large for everybody. The same for
-# all ports of one Service.
+# Ingress with thousands of paths to a large Service makes it too large for everybody.
 MAX_NAMED: Final = 20_000
+# The same for all ports of one Service, which are kept while translating.
+_MAX_OF_SERVICE: Final = 50_000
 
 _SERVICE_NAME: Final = "kubernetes.io/service-name"
 # HTTP/1.1 is what is spoken to upstreams; these promise something else.
@@ -62,12 +64,17 @@ class Resolved:
 
         Beyond them the Service's own address balances; of a headless one there is none.
         """
+        reason = "EndpointNotAllowed" if self.refused else ""
         if not by_name:
             site.named += len(self.endpoints)
             by_name = site.named > MAX_NAMED
             if by_name and not _balances(self.own_address):
-                message = f"its rules name more than {MAX_NAMED} endpoints of headless Services"
-                return Target(unavailable=f"InvalidSpec: {message}")
+                reason = "InvalidSpec"
+        if by_name and reason == "EndpointNotAllowed":
+            return Target(unavailable=f"{reason}: {self.name} leads to {self.refused}, too")
+        if by_name and reason:
+            message = f"its rules name more than {MAX_NAMED} endpoints of headless Services"
+            return Target(unavailable=f"{reason}: {message}")
         return self.target(scheme, by_name=by_name)
 
     @property
@@ -77,7 +84,7 @@ class Resolved:
         The Service's own balances; a headless one has only its pods'.
         """
         own = self.own_address
-        if isinstance(own, str) and _balances(own):
+        if isinstance(own, str) and _balances(own) and not self.refused:
             return joined(own, self.number)
         return (*self.endpoints, self.name)[0]
 
@@ -99,6 +106,7 @@ class Services:
         # A name that ends in one of them may be a Service's.
         self.namespaces = frozenset(name for _, name in objects.namespaces)
         self._settings = settings
+        self._reserved = Reserved(objects, settings.proxy[0])
         self._external_names = external_names
         self._by_service: dict[Key, list[Object]] | None = None
         self._ports: dict[Key, dict[object, Mapping[str, Any]]] = {}
@@ -155,14 +163,11 @@ class Services:
             message = f"Service {namespace}/{name} port {quoted(wanted)} speaks {quoted(protocol)}"
             return Unresolved("UnsupportedBackend", message)
         number = port["port"]
-        crowded = self._crowded((namespace, name), spec)
-        endpoints, refused = (
-            ((), "") if crowded else self._endpoints((namespace, name), str(port.get("name") or ""))
-        )
-        if crowded and not _balances(spec.get("clusterIP")):
-            message = f"headless Service {namespace}/{name} has too many ports and endpoints"
+        if self._crowded((namespace, name), spec):
+            message = f"Service {namespace}/{name} has too many ports and endpoints"
             return Unresolved("UnsupportedBackend", message)
-        if not endpoints and not crowded:
+        endpoints, refused = self._endpoints((namespace, name), port)
+        if not endpoints:
             if refused:
                 message = f"Service {namespace}/{name} has no endpoint but {refused}"
                 return Unresolved("EndpointNotAllowed", message)
@@ -223,40 +228,47 @@ class Services:
     def _crowded(self, key: Key, spec: Mapping[str, Any]) -> bool:
         """Whether all endpoints of all its ports are more than anybody should write down."""
         count = sum(len(one["endpoints"] or ()) for one in self._slices_of(key))
-        return len(listed(spec.get("ports"))) * count > MAX_NAMED
+        return len(listed(spec.get("ports"))) * count > _MAX_OF_SERVICE
 
     def _slices_of(self, key: Key) -> list[Object]:
         if self._by_service is None:
             self._by_service = _by_service(self._slices)
         return self._by_service.get(key, [])
 
-    def _endpoints(self, key: Key, port_name: str) -> tuple[tuple[str, ...], str]:
-        """Ready addresses of a Service port, and one address that was refused, if any."""
+    def _endpoints(self, key: Key, port: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+        """Ready addresses of a Service port, and one address that was refused, if any.
+
+        Addresses that are refused count whatever their port and state: the Service's own name and
+        address lead there too, or may in a moment.
+        """
         moved = self._settings.address_map
         ready: list[str] = []
         leaving: list[str] = []
         refused = ""
         for found in self._slices_of(key):
-            number = _slice_port(found, port_name)
-            if number is None or found.get("addressType") == "FQDN":
+            number = _slice_port(found, str(port.get("name") or ""))
+            if found.get("addressType") == "FQDN":
                 continue
             for endpoint in found["endpoints"] or ():
-                conditions = endpoint.get("conditions")
-                # What is not known to be unready is ready (types.go).
-                if not conditions or conditions.get("ready") in (True, None):
-                    fitting = ready
-                elif conditions.get("serving") and conditions.get("terminating"):
-                    fitting = leaving
-                else:
-                    continue
+                fitting = _fitting(endpoint.get("conditions"), ready, leaving)
                 for address in endpoint["addresses"]:
-                    if usable_address(address):
-                        fitting.append(joined(moved.get(address, address), number))
-                    else:
+                    if not usable_address(address) or self._reserved.refuses(
+                        key[0], address, (number, port["port"])
+                    ):
                         refused = max(refused, quoted(address))
+                    elif number is not None and fitting is not None:
+                        fitting.append(joined(moved.get(address, address), number))
         # As kube-proxy does: who is on the way out still serves when there is nobody else.
         serving = ready or leaving
         return tuple(sorted(set(serving)) if len(serving) > 1 else serving), refused
+
+
+def _fitting(conditions: Any, ready: list[str], leaving: list[str]) -> list[str] | None:
+    """The list that an endpoint of these conditions belongs in, if any."""
+    # What is not known to be unready is ready (types.go).
+    if not conditions or conditions.get("ready") in (True, None):
+        return ready
+    return leaving if conditions.get("serving") and conditions.get("terminating") else None
 
 
 def _by_service(slices: Mapping[Key, Object]) -> dict[Key, list[Object]]:
