@@ -7,6 +7,7 @@ the page only refers to (Services of others, certificates) is made up.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -139,8 +140,10 @@ def surroundings(shown: list[Manifest]) -> Iterator[Any]:
             if (space, name) not in known:
                 known.add((space, name))
                 yield service(f"{space}/{name}", {"name": "http", "port": port, "protocol": "TCP"})
+            # No pod is in two namespaces.
+            pod = f"10.1.{zlib.crc32(space.encode()) % 250}.1"
             yield endpoint_slice(
-                f"{space}/{name}", "10.1.0.1", port=8080, port_name="http", suffix=str(port)
+                f"{space}/{name}", pod, port=8080, port_name="http", suffix=str(port)
             )
         for entry in made.get("spec", {}).get("tls", ()) if made["kind"] == "Ingress" else ():
             yield certificate(f"{space}/{entry['secretName']}", *entry["hosts"])
