@@ -140,7 +140,8 @@ REASONS: Final[Mapping[str, Meaning]] = {
     # Certificates.
     "TLSSecretMissing": _dangling(
         "The Secret of a TLS section does not exist, or the controller may not read it. While "
-        "cert-manager waits for a certificate this is normal. A certificate of the proxy's own is served.",
+        "cert-manager waits for a certificate this is normal. A certificate of the proxy's own is "
+        "served.",
         "Look at the Certificate: kubectl describe certificate. Otherwise check the name, and "
         "`rbac.secrets` of the chart.",
         Severity.WARNING,
