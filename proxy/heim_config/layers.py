@@ -7,11 +7,13 @@ a program writes: backends, roles, agents, certificates. Mistakes are told of th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import marshal
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from heim_config.backends import Backend
 from heim_config.document import MAX_BYTES, Document, parse
 from heim_config.load import as_problems, judge, line_of, load_parsed, read_text
 from heim_config.model import Config
@@ -19,7 +21,15 @@ from heim_config.problems import ConfigError, Finding, Problem
 from heim_config.source import DOCUMENT_KEYS, Source
 from heim_config.strict_json import NotStrictJsonError, read_object
 
-__all__ = ["MAX_DOCUMENT_BYTES", "Boot", "combine", "digest_of", "read_boot", "read_document"]
+__all__ = [
+    "MAX_DOCUMENT_BYTES",
+    "Boot",
+    "Remembered",
+    "combine",
+    "digest_of",
+    "read_boot",
+    "read_document",
+]
 
 MAX_DOCUMENT_BYTES: Final = MAX_BYTES
 """As large as a whole configuration may be: nine ConfigMaps nearly full."""
@@ -41,6 +51,38 @@ class Boot:
     def source(self) -> Source | None:
         """Where the document is; None when this file is the whole configuration."""
         return self.config.source
+
+
+class Remembered:
+    """Backends of the last configuration without a mistake, by the data that they were made of.
+
+    A change of one among thousands then takes little more than one takes. What backends mean
+    together is judged anew each time. For one caller at a time.
+    """
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._base: Path | None = None
+        self._known: dict[bytes, Backend] = {}
+
+    def recall(self, items: object, base: Path) -> tuple[list[bytes], dict[str, Any]]:
+        """The marks of a document's backends, and what of the document is ready."""
+        if not isinstance(items, list):
+            return [], {}
+        # Version 2 knows no references: equal data has equal bytes, and no other data has them.
+        marks = [hashlib.sha256(marshal.dumps(item, 2)).digest() for item in items]
+        if base != self._base:
+            return marks, {}
+        pairs = zip(marks, items, strict=True)
+        return marks, {"backends": [self._known.get(mark, item) for mark, item in pairs]}
+
+    def keep(self, marks: Iterable[bytes], config: Config, base: Path) -> None:
+        """Remember the backends of a configuration without a mistake, and no others."""
+        self._base = base
+        self._known = dict(zip(marks, config.backends, strict=True))
+
+    def __repr__(self) -> str:
+        return f"<Remembered backends={len(self._known)}>"
 
 
 def read_boot(path: Path, *, check_files: bool = True) -> Boot:
@@ -70,7 +112,12 @@ def read_document(content: bytes, *, name: str) -> dict[str, Any]:
 
 
 def combine(
-    boot: Boot, document: Mapping[str, Any], *, name: str, check_files: bool = True
+    boot: Boot,
+    document: Mapping[str, Any],
+    *,
+    name: str,
+    check_files: bool = True,
+    remembered: Remembered | None = None,
 ) -> Config:
     """The configuration that both make.
 
@@ -81,6 +128,7 @@ def combine(
         document: Plain data, as `read_document` gives it.
         name: What messages call the document.
         check_files: Also report files and environment variables that cannot be used.
+        remembered: What an earlier call of the same caller made of the same data; it learns.
 
     Raises:
         ConfigError: With every mistake, of whichever layer it is.
@@ -94,8 +142,15 @@ def combine(
     told = {finding.loc[0] for finding in misplaced}
     own = boot.parsed.data if isinstance(boot.parsed.data, dict) else {}
     taken = {key: value for key, value in document.items() if key not in told}
-    config, found = judge({**own, **taken}, boot.file.parent, check_files=check_files)
+    base = boot.file.parent
+    marks: list[bytes] = []
+    ready: dict[str, Any] = {}
+    if remembered is not None:
+        marks, ready = remembered.recall(taken.get("backends"), base)
+    config, found = judge({**own, **taken}, base, check_files=check_files, ready=ready)
     if config is not None and not misplaced and not found:
+        if remembered is not None:
+            remembered.keep(marks, config, base)
         return config
 
     def place(finding: Finding) -> tuple[str, int | None]:

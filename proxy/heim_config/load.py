@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,13 +104,18 @@ def load_parsed(document: Document, *, file: Path, check_files: bool = False) ->
 
 
 def judge(
-    data: dict[str, Any], base: Path, *, check_files: bool
+    data: dict[str, Any],
+    base: Path,
+    *,
+    check_files: bool,
+    ready: Mapping[str, Any] | None = None,
 ) -> tuple[Config | None, list[Finding]]:
     """A configuration of plain data, whose relative paths start at `base`, and what is wrong.
 
-    It is complete only without findings; None when nothing usable was left.
+    It is complete only without findings; None when nothing usable was left. `ready` as `validate`
+    has it.
     """
-    outcome = validate(data, base)
+    outcome = validate(data, base, ready=ready)
     return outcome.config, [*outcome.findings, *_fitting(outcome, data, check_files=check_files)]
 
 

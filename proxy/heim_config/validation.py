@@ -54,15 +54,26 @@ class Outcome:
         return loc
 
 
-def validate(data: dict[str, Any], base: Path) -> Outcome:
-    """Make a `Config` of `data`, whose relative paths start at `base`."""
+def validate(
+    data: dict[str, Any], base: Path, *, ready: Mapping[str, Any] | None = None
+) -> Outcome:
+    """Make a `Config` of `data`, whose relative paths start at `base`.
+
+    Args:
+        data: Plain data.
+        base: A directory.
+        ready: What stands in for the values of some keys: the same, partly made into models by an
+            earlier call with the same `base`.
+    """
     outcome = Outcome()
     dropped: set[Loc] = set()
     for round_number in range(MAX_ROUNDS):
         outcome.origin = {}
         # Nothing is out of place as long as nothing was taken out; walking through 5000 backends
         # would take longer than validating them.
-        pruned = _prune(data, (), (), dropped, outcome.origin) if dropped else dict(data)
+        pruned = (
+            _prune(data, (), (), dropped, outcome.origin) if dropped else {**data, **(ready or {})}
+        )
         if ("domain",) in dropped or (round_number and "domain" not in pruned):
             pruned["domain"] = STAND_IN_DOMAIN
         try:

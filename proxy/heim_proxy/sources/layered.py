@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-from heim_config.layers import Boot, combine, digest_of, read_boot, read_document
+from heim_config.layers import Boot, Remembered, combine, digest_of, read_boot, read_document
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Problem
 from heim_proxy.sources.base import Feed, Loaded, Update
@@ -68,6 +68,7 @@ class LayeredSource:
         self._sheet: Sheet | None = None
         self._loaded: Sheet | None = None
         self._refused = False
+        self._remembered = Remembered()
 
     @property
     def name(self) -> str:
@@ -183,7 +184,8 @@ class LayeredSource:
             raise ConfigError([Problem(str(path), None, "source", "was changed: needs a restart")])
         name = self._feed.name
         with without_collecting():
-            config = combine(boot, read_document(sheet.content, name=name), name=name)
+            document = read_document(sheet.content, name=name)
+            config = combine(boot, document, name=name, remembered=self._remembered)
         return Loaded(config, digest_of(boot, sheet.sha256), sheet.sha256)
 
 

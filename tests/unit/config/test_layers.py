@@ -10,11 +10,13 @@ import yaml
 from heim_config.layers import (
     MAX_DOCUMENT_BYTES,
     Boot,
+    Remembered,
     combine,
     digest_of,
     read_boot,
     read_document,
 )
+from heim_config.model import Config
 from heim_config.problems import ConfigError
 from tests.unit.config.samples import BACKENDS, GOOD, IDENTITY, ROLES, load
 
@@ -135,3 +137,52 @@ def test_the_digest_is_of_both_layers(tmp_path: Path) -> None:
     assert digest_of(boot(tmp_path), "ab" * 32) == first
     assert digest_of(boot(tmp_path), "cd" * 32) != first
     assert digest_of(boot(tmp_path, BOOT + "drain: 5s\n"), "ab" * 32) != first
+
+
+def test_backends_that_did_not_change_are_taken_over_and_others_are_judged(tmp_path: Path) -> None:
+    remembered, layer = Remembered(), boot(tmp_path)
+
+    def combined(found: dict[str, Any]) -> Config:
+        return combine(layer, found, name=NAME, check_files=False, remembered=remembered)
+
+    first = combined(document())
+    changed = document()
+    changed["backends"][0]["idle"] = "no key of a backend"
+    with pytest.raises(ConfigError) as caught:
+        combined(changed)
+    assert [one.path for one in caught.value.problems] == ["backends[0].idle"]
+
+    changed = document()
+    changed["backends"].append({**changed["backends"][0], "name": "another", "public": True})
+    changed["backends"][-1].pop("permissions", None)
+    second = combined(changed)
+    assert second.backends[0] is first.backends[0]
+    assert second == combine(layer, changed, name=NAME, check_files=False)
+
+
+def test_what_backends_mean_together_is_judged_although_each_is_known(tmp_path: Path) -> None:
+    remembered, layer = Remembered(), boot(tmp_path)
+    combine(layer, document(), name=NAME, check_files=False, remembered=remembered)
+    twice = document()
+    twice["backends"] = [*twice["backends"], twice["backends"][0]]
+    with pytest.raises(ConfigError, match="name of another one"):
+        combine(layer, twice, name=NAME, check_files=False, remembered=remembered)
+
+
+def test_relative_paths_of_known_backends_start_at_the_file_of_now(tmp_path: Path) -> None:
+    remembered, found = Remembered(), document()
+    found["backends"][0]["http"][0]["upstream"] = "unix:app.sock"
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        layer = boot(tmp_path / name)
+        config = combine(layer, found, name=NAME, check_files=False, remembered=remembered)
+        assert config.backends[0].http[0].endpoints[0].host == str(tmp_path / name / "app.sock")
+
+
+@pytest.mark.parametrize("backends", [None, "web", {"name": "web"}])
+def test_backends_that_are_no_list_are_told_with_a_memory_too(
+    tmp_path: Path, backends: object
+) -> None:
+    layer = boot(tmp_path)
+    with pytest.raises(ConfigError, match="must be a list"):
+        combine(layer, document(backends=backends), name=NAME, remembered=Remembered())
