@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.controller.translate import SETTINGS, held_kib, highest_kib, objects
-from heim_config.layers import Boot, combine, read_boot, read_document
+from heim_config.layers import Boot, Remembered, combine, read_boot, read_document
 from heim_config.model import Config
 from heim_controller.translation.document import canonical, digest
 from heim_controller.translation.translate import translate
@@ -133,7 +133,7 @@ def _boot(directory: Path) -> Boot:
 
 
 def _snapshot(
-    pieces: dict[str, bytes], boot: Boot, keys: SigningKeys
+    pieces: dict[str, bytes], boot: Boot, keys: SigningKeys, remembered: Remembered
 ) -> tuple[Snapshot, dict[str, Part]]:
     """What the source and the reloader do with pieces of a document."""
     steps = _Steps()
@@ -141,7 +141,7 @@ def _snapshot(
     with without_collecting():
         document = read_document(sheet.content, name="document")
         steps.ended("read JSON, check its hash")
-        config: Config = combine(boot, document, name="document")
+        config: Config = combine(boot, document, name="document", remembered=remembered)
         steps.ended("validate and cross-check")
         made = build(
             config,
@@ -205,15 +205,16 @@ def main() -> int:
         keys = SigningKeys.load_or_create(Path(name) / "assertion.pem")
         # Pages of code and of allocators that any document takes.
         small = canonical(translate(objects(10), SETTINGS).document)
-        _snapshot(_pieces(small), boot, keys)
+        remembered = Remembered()
+        _snapshot(_pieces(small), boot, keys, remembered)
         gc.collect()
         before = held_kib()
-        snapshot, first = _snapshot(_pieces(content), boot, keys)
+        snapshot, first = _snapshot(_pieces(content), boot, keys, remembered)
         first_high = highest_kib()
         again = []
         for later in _later(content, options.rounds):
             # The one in force lives until the new one is there.
-            snapshot, parts = _snapshot(_pieces(later), boot, keys)
+            snapshot, parts = _snapshot(_pieces(later), boot, keys, remembered)
             again.append(parts)
         high = highest_kib()
         gc.collect()
