@@ -29,6 +29,9 @@ __all__ = ["BadPairError", "Book", "KnownCertificates", "Pair", "read_pair"]
 
 # RFC 7633: the feature that demands a stapled OCSP answer.
 _MUST_STAPLE: Final = x509.TLSFeatureType.status_request
+# A chain of ten takes 20 KiB, a key of RSA 8192 six. What is larger holds no more than these, and
+# goes through everybody's proxy: its memory, and the list of all Secrets that it starts with.
+_MAX_BYTES: Final = {"tls.crt": 64 * 1024, "tls.key": 16 * 1024}
 _UNUSABLE: Final = (ValueError, TypeError, UnsupportedAlgorithm)
 
 
@@ -218,6 +221,8 @@ def _decoded(secret: Manifest, name: str) -> bytes:
     value = data.get(name) if isinstance(data, dict) else None
     if not value or not isinstance(value, str):
         raise BadPairError(f"{name} is missing")
+    if len(value) > _MAX_BYTES[name] * 4 // 3 + 4:
+        raise BadPairError(f"{name} is larger than {_MAX_BYTES[name] >> 10} KiB")
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as e:

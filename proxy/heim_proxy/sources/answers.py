@@ -16,6 +16,7 @@ import aiohttp
 __all__ = [
     "MAX_ANSWER_BYTES",
     "MAX_ERROR_BYTES",
+    "MAX_LIST_BYTES",
     "ApiError",
     "Event",
     "Selection",
@@ -27,8 +28,11 @@ __all__ = [
     "unreachable",
 ]
 
-# 8 MiB of document, or 500 Secrets of 20 KiB. More is not ours, and would be kept in memory.
+# A line of a watch: more than any object that the API server keeps.
 MAX_ANSWER_BYTES: Final = 16 * 1024 * 1024
+# A list; the first one comes from the server's cache and is one answer: 5,000 Secrets of 12 KiB.
+# More is not ours, and would be kept in memory.
+MAX_LIST_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 16 * 1024
 
 

@@ -17,8 +17,8 @@ import aiohttp
 
 from heim_proxy.sources.account import Account, AccountError, Credentials
 from heim_proxy.sources.answers import (
-    MAX_ANSWER_BYTES,
     MAX_ERROR_BYTES,
+    MAX_LIST_BYTES,
     ApiError,
     Event,
     Selection,
@@ -32,7 +32,8 @@ from heim_proxy.sources.answers import (
 
 __all__ = ["PAGE", "Api", "Listing", "Pace"]
 
-PAGE: Final = 500
+# What is parsed at once while people are served.
+PAGE: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Api:
             async with asyncio.timeout(self._pace.answer * 2):
                 response = await self._get(wanted, query)
                 try:
-                    content = await content_of(response, MAX_ANSWER_BYTES - held)
+                    content = await content_of(response, MAX_LIST_BYTES - held)
                 finally:
                     response.release()
             held += len(content)

@@ -77,6 +77,12 @@ def test_a_certificate_that_demands_stapling_is_known_for_it() -> None:
         pytest.param({"data": {"tls.crt": 7}}, "tls.crt is missing", id="not text"),
         pytest.param(secret(tls_crt=b"garbage"), "holds no certificate", id="no PEM"),
         pytest.param(
+            secret(tls_crt=GOOD.cert + b"#" * 65536), "tls.crt is larger than 64 KiB", id="padded"
+        ),
+        pytest.param(
+            secret(tls_key=GOOD.key + b"#" * 16384), "tls.key is larger than 16 KiB", id="long key"
+        ),
+        pytest.param(
             secret(tls_crt=GOOD.cert + b"\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END "
                    b"CERTIFICATE-----\n"),
             "holds no certificate",

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from heim_controller.kube.resources import CONFIG_MAPS, SECRETS
 from heim_proxy.sources.account import Account
-from heim_proxy.sources.answers import MAX_ANSWER_BYTES, ApiError, Event, Selection
+from heim_proxy.sources.answers import MAX_LIST_BYTES, ApiError, Event, Selection
 from heim_proxy.sources.api import PAGE, Api, Pace
 from tests.fakes.kube import FakeKube
 from tests.fakes.kube_document import NAMESPACE, account_folder, api_tls
@@ -62,6 +62,14 @@ async def test_a_long_list_comes_in_pages(kube: FakeKube, api: Api) -> None:
     listing = await api.list(LABELLED, version=None)
     assert len(listing.items) == PAGE + 1
     assert kube.counted()["list", "secrets"] == 2
+
+
+async def test_many_certificates_are_more_than_one_answer(kube: FakeKube, api: Api) -> None:
+    """Else a proxy that restarts waits for its Secrets for ever."""
+    for number in range(200):
+        metadata = {"name": f"s{number}", "namespace": NAMESPACE, "labels": {"part": "of"}}
+        kube.store.put(SECRETS, {"metadata": metadata, "data": {"tls.crt": "A" * 100_000}})
+    assert len((await api.list(LABELLED, version="0")).items) == 200
 
 
 async def test_a_watch_tells_that_it_is_open_and_then_every_change(
@@ -261,7 +269,7 @@ async def test_the_token_goes_nowhere_else(tmp_path: Path) -> None:
 
 
 async def test_an_answer_has_an_end(tmp_path: Path) -> None:
-    huge = b" " * (MAX_ANSWER_BYTES + 1)
+    huge = b" " * (MAX_LIST_BYTES + 1)
     with pytest.raises(ApiError, match="is larger than"):
         await asked(tmp_path, web.Response(body=huge))
     with pytest.raises(ApiError, match="is longer than"):
