@@ -10,6 +10,7 @@ import ipaddress
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from heim_config.access import Member
@@ -301,6 +302,8 @@ def _pattern(text: str) -> bytes:
     return b"=" + canonical if exact else canonical
 
 
+# Thousands of hosts have the same few paths.
+@lru_cache(1_024)
 def _path(text: str) -> bytes:
     """A configured path as requests are compared with it.
 
