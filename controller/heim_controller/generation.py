@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -81,7 +82,8 @@ def generate(
     try:
         data = split(content, translation.owners)
     except ValueError as e:
-        complaint = str(e)
+        name, size = _heaviest(translation.document)
+        complaint = f"{e}; namespace {name} alone takes {size} of them"
     return Generation(
         translation,
         content,
@@ -100,6 +102,16 @@ def count_routes(document: Mapping[str, Any]) -> int:
         len(listed(backend.get("http"))) + ("tcp" in backend)
         for backend in map(mapping, listed(document.get("backends")))
     )
+
+
+def _heaviest(document: Mapping[str, Any]) -> tuple[str, int]:
+    """The namespace whose backends take most of a document, and how many bytes."""
+    sizes: Counter[str] = Counter()
+    for backend in map(mapping, listed(document.get("backends"))):
+        first, *rest = str(backend.get("name")).split(".")
+        # ingress.NAMESPACE.NAME, or NAMESPACE.NAME of a Backend (`translation.names`).
+        sizes[rest[0] if len(rest) > 1 else first] += len(canonical(backend))
+    return max(sizes.items(), key=lambda one: (one[1], one[0]), default=("", 0))
 
 
 def services_of(objects: Objects) -> Iterator[Key]:

@@ -88,6 +88,7 @@ def test_a_document_that_is_too_large_is_told() -> None:
             for name in range(42)
         )
     )
+    assert "; namespace shop alone takes 8" in found.complaint
     assert found.data is None
     assert "9 ConfigMaps hold" in found.complaint
 
