@@ -336,7 +336,8 @@ async def test_29_a_thousand_idle_streams_cost_little_memory_and_no_time(tmp_pat
                     for one in some:
                         await one.opened()
                     asked += some
-                await eventually(lambda: target.open == count + 1)
+                    # Or they fill its backlog, and the kernel lets SYNs wait for a second.
+                    await eventually(lambda: target.open == site.serving.streams)
                 gc.collect()
                 each = (tracemalloc.get_traced_memory()[0] - before) / count
             finally:
