@@ -87,7 +87,9 @@ class CertWatcher:
             NoCertificateError: When none of them can serve.
         """
         known = {slot.files: slot for slot in self._slots}
-        selection = Selection(self._look([_known(known.get(one), one) for one in files]), own)
+        same = {_key(slot.files): slot for slot in self._slots}
+        slots = [_known(same.get(_key(one), known.get(one)), one) for one in files]
+        selection = Selection(self._look(slots), own)
         if own is None and all(slot.loaded is None for slot in selection.slots):
             reasons = "; ".join(selection.problems) or "none is configured"
             raise NoCertificateError(f"no usable certificate: {reasons}")
@@ -158,13 +160,13 @@ class CertWatcher:
         return tuple(_refreshed(slot, now) for slot in slots)
 
     def _report(self, selection: Selection) -> None:
-        before = {slot.files: slot for slot in self._slots}
+        before = {_key(slot.files): slot for slot in self._slots}
         own = selection.own
         if own is not None and own is not self._own:
             facts = {"not_after": own.not_after, "fingerprint": own.fingerprint}
             log.info("cert.self_signed", extra=facts | {"cert_file": str(own.files.cert)})
         for slot in selection.slots:
-            old = before.get(slot.files, _Slot(slot.files))
+            old = before.get(_key(slot.files), _Slot(slot.files))
             files = {
                 "certificate": slot.files.name,
                 "cert_file": str(slot.files.cert),
@@ -185,6 +187,11 @@ class CertWatcher:
                 kept = slot.loaded is not None
                 facts = {"reason": slot.problem, "last_good_kept": kept}
                 log.error("cert.rejected", extra=files | facts)
+
+
+def _key(files: CertificateFiles) -> tuple[CertificateFiles, tuple[str, ...]]:
+    """What tells two entries apart: the same files may be listed for some names, and for all."""
+    return files, files.hosts
 
 
 def _known(slot: _Slot | None, files: CertificateFiles) -> _Slot:

@@ -391,3 +391,18 @@ async def test_a_change_is_in_force_within_two_seconds(one: Path) -> None:
     finally:
         running.cancel()
         await asyncio.wait([running])
+
+
+async def test_a_pair_that_is_listed_twice_is_said_once(
+    one: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For all names by the Proxy, and for some by an Ingress beside it."""
+    watched = Watched(one)
+    files = CertificateFiles.directory(one)
+    watched.list(files, replace(files, hosts=("one.example.test",)))
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            await watched.watcher.poll()
+        watched.list(files, replace(files, hosts=("one.example.test",)))
+    assert events(caplog, "cert.loaded") == []
