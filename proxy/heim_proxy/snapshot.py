@@ -209,7 +209,7 @@ def build(
             for name, backend in backends.items()
             if backend.public
         },
-        endpoints=dict(_endpoint_contexts(config)),
+        endpoints=dict(_endpoint_contexts(config, routes)),
         tcp=targets,
         agents={
             agent.name: AgentGrant(agent.name, frozenset(agent.targets), agent.group)
@@ -431,11 +431,14 @@ def _upstream_tls(backend: BackendConfig) -> UpstreamTls | None:
     )
 
 
-def _endpoint_contexts(config: Config) -> Iterator[tuple[Endpoint, ssl.SSLContext | None]]:
+def _endpoint_contexts(
+    config: Config, routes: RouteTable
+) -> Iterator[tuple[Endpoint, ssl.SSLContext | None]]:
     # Loading the system's authorities takes 20 ms, so equal settings share a context.
     contexts: dict[UpstreamTls | None, ssl.SSLContext] = {}
-    for name, tls, endpoint in _every_endpoint(config):
-        if endpoint.tls is None and endpoint.scheme != "https":
+    for name, endpoint in _every_endpoint(config, routes):
+        tls = endpoint.tls
+        if tls is None and endpoint.scheme != "https":
             yield endpoint, None
             continue
         if tls not in contexts:
@@ -443,16 +446,17 @@ def _endpoint_contexts(config: Config) -> Iterator[tuple[Endpoint, ssl.SSLContex
         yield endpoint, contexts[tls]
 
 
-def _every_endpoint(config: Config) -> Iterator[tuple[str, UpstreamTls | None, Endpoint]]:
-    for backend in config.backends:
-        tls = _upstream_tls(backend)
-        for http in backend.http:
-            for endpoint in _endpoints(http, tls):
-                yield backend.name, tls, endpoint
+def _every_endpoint(config: Config, routes: RouteTable) -> Iterator[tuple[str, Endpoint]]:
+    """Of every route, with the name of its backend; those of the table are what requests carry."""
     standing = _standing(config)
-    for route in (*(one for _, one in _challenges(config)), *([standing] if standing else [])):
+    found = [*(one for _, one in _challenges(config)), *([standing] if standing else [])]
+    for host in routes.hosts():
+        table = routes.lookup(host)
+        if table is not None:
+            found += (*table.prefixes, *table.exact.values())
+    for route in found:
         for endpoint in route.endpoints:
-            yield route.backend.name, None, endpoint
+            yield route.backend.name, endpoint
 
 
 def _context(backend: str, tls: UpstreamTls | None) -> ssl.SSLContext:

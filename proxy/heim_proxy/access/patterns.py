@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["Pattern", "compile_pattern"]
@@ -60,6 +61,8 @@ class Pattern:
         return "any path" if path == "/" else f"{path} or below it"
 
 
+# Thousands of backends have the same few patterns; roles are compiled anew with every change.
+@lru_cache(1_024)
 def compile_pattern(pattern: bytes) -> Pattern:
     """Compile a pattern whose path is in the canonical form of `edge.target.canonicalise`.
 

@@ -618,3 +618,16 @@ def test_one_who_answers_for_all_does_so_for_hosts_that_are_ours(
     assert built.endpoints[endpoint] is None
     for host in ("elsewhere.test", "example.test", "a.b.wild.test"):
         assert built.challenges.find(host, path) is None
+
+
+@pytest.mark.parametrize("host", ["app.example.test", "*.dev.example.test", "*"])
+def test_every_endpoint_that_a_request_can_carry_has_its_context(host: str) -> None:
+    https = {"path": "/", "upstream": "https://10.0.0.7:8443"}
+    exact = {"path": "/x", "match": "exact", "upstreams": ["http://10.0.0.8", "http://10.0.0.9"]}
+    backend = app(hosts=[host], public=True, http=[https, exact])
+    built = snapshot(configured([backend]))
+    table = built.routes.lookup(host)
+    assert table is not None
+    carried = [end for path in (b"/", b"/x") for end in table.match(path).endpoints]  # type: ignore[union-attr]
+    assert len(carried) == 3
+    assert [built.endpoints[end] is None for end in carried] == [False, True, True]
