@@ -448,13 +448,15 @@ def test_the_samples_that_are_broken_above_load_as_they_are() -> None:
     [
         (backend("webhooks: []"), "backends[0].webhooks", "arrives with webhooks"),
         (
-            GOOD + "listeners: {http: {acme: {}}}\n",
-            "listeners.http.acme",
-            "arrives with ACME",
+            GOOD + "listeners: {https: {acme: {}}}\n",
+            "listeners.https.acme",
+            "belongs to the plain listener",
         ),
     ],
 )
-def test_keys_of_later_versions_are_told_and_never_ignored(text: str, path: str, part: str) -> None:
+def test_keys_of_later_versions_or_other_places_are_told_and_never_ignored(
+    text: str, path: str, part: str
+) -> None:
     [problem] = problems(text)
     assert problem.path == path
     assert part in problem.message
