@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,10 +12,11 @@ from heim_controller.certificates import Book
 from heim_controller.issuing import with_issued
 from heim_controller.kube.resources import Key, Manifest
 from heim_controller.mirror import mirrors_of
-from heim_controller.sharding import split
+from heim_controller.sharding import CAPACITY, split
 from heim_controller.translation.document import canonical, digest
 from heim_controller.translation.objects import Object, Objects, listed, mapping, text
 from heim_controller.translation.settings import Settings
+from heim_controller.translation.shedding import shed, weigh
 from heim_controller.translation.translate import Translation, translate
 
 __all__ = ["Generation", "count_routes", "generate", "services_of"]
@@ -57,6 +57,7 @@ def generate(
     *,
     owners: Mapping[str, str],
     now: float,
+    limit: int = CAPACITY,
 ) -> Generation:
     """Translate an inventory; takes 60 µs for each Ingress, so call it in a thread.
 
@@ -66,6 +67,7 @@ def generate(
         book: What was known of TLS Secrets before; it learns.
         owners: Which namespace each host belonged to after the last generation.
         now: Seconds since the epoch.
+        limit: Bytes that a document may have before namespaces are left out of it.
     """
     began = time.perf_counter()
     known = book.look(
@@ -78,11 +80,14 @@ def generate(
     )
     translation = translate(objects, settings, owners=owners, now=now)
     content = canonical(translation.document)
+    if len(content) > limit:
+        translation = shed(translation, limit=limit, proxy=settings.proxy)
+        content = canonical(translation.document)
     data, complaint = None, ""
     try:
         data = split(content, translation.owners)
     except ValueError as e:
-        name, size = _heaviest(translation.document)
+        [(name, size)] = weigh(translation).most_common(1) or [("", 0)]
         complaint = f"{e}; namespace {name} alone takes {size} of them"
     return Generation(
         translation,
@@ -102,16 +107,6 @@ def count_routes(document: Mapping[str, Any]) -> int:
         len(listed(backend.get("http"))) + ("tcp" in backend)
         for backend in map(mapping, listed(document.get("backends")))
     )
-
-
-def _heaviest(document: Mapping[str, Any]) -> tuple[str, int]:
-    """The namespace whose backends take most of a document, and how many bytes."""
-    sizes: Counter[str] = Counter()
-    for backend in map(mapping, listed(document.get("backends"))):
-        first, *rest = str(backend.get("name")).split(".")
-        # ingress.NAMESPACE.NAME, or NAMESPACE.NAME of a Backend (`translation.names`).
-        sizes[rest[0] if len(rest) > 1 else first] += len(canonical(backend))
-    return max(sizes.items(), key=lambda one: (one[1], one[0]), default=("", 0))
 
 
 def services_of(objects: Objects) -> Iterator[Key]:

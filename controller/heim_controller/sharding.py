@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-__all__ = ["INDEX", "MAX_SHARDS", "OWNERS", "Sheet", "TooLargeError", "join", "split"]
+__all__ = ["CAPACITY", "INDEX", "MAX_SHARDS", "OWNERS", "Sheet", "TooLargeError", "join", "split"]
 
 INDEX: Final = "index.json"
 OWNERS: Final = "owners.json"
@@ -25,6 +25,8 @@ SHARD_BYTES: Final = 900 * 1024
 # Beyond this, some 15,000 hosts, ownership is not remembered across restarts: the document goes
 # first.
 MAX_OWNERS_BYTES: Final = SHARD_BYTES // 2
+# What a document may have so that it fits whatever owners there are; the proxy loads 8 MiB.
+CAPACITY: Final = MAX_SHARDS * SHARD_BYTES - MAX_OWNERS_BYTES
 
 _VERSION: Final = 1
 

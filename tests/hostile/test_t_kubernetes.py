@@ -15,8 +15,10 @@ import pytest
 from heim_controller.translation.annotations import ANNOTATIONS
 from heim_controller.translation.document import canonical
 from heim_controller.translation.nginx_annotations import READ
+from heim_controller.translation.shedding import shed
 from heim_controller.translation.translate import Translation
 from tests.fakes.kube_objects import (
+    PROXY,
     agent,
     at,
     backend,
@@ -26,6 +28,7 @@ from tests.fakes.kube_objects import (
     challenge,
     endpoint_slice,
     ingress,
+    loaded,
     namespace,
     path,
     proxy,
@@ -395,6 +398,26 @@ def test_t5_a_thousand_broken_ones_neither() -> None:
         for i in range(1000)
     ]
     undisturbed(attacked(*made))
+
+
+def test_t5_a_namespace_with_too_many_rules_costs_nobody_else_anything() -> None:
+    paths = [f"/{number:02}{'x' * 120}" for number in range(90)]
+    made = [
+        ingress(f"evil/x{i}", rule(f"x{i}.evil.test", *paths), notes={"typo": "x"})
+        for i in range(3)
+    ]
+    before, found = attacked(), attacked(*made)
+    limit = 14_000  # as 1.4 MB of each to the real one
+    assert len(canonical(before.document)) < limit < len(canonical(found.document))
+    left = shed(found, limit=limit, proxy=PROXY)
+    undisturbed(left)
+    assert left.owners == found.owners
+    assert left.secrets == before.secrets
+    assert [reasons(left, f"x{i}").count("TooLarge") for i in range(3)] == [1, 1, 1]
+    assert "NamespaceLeftOut" in reasons(left, "main")
+    bare = [one for one in before.document["roles"] if one["name"] != "evil.us"]
+    assert canonical(left.document) == canonical({**before.document, "roles": bare})
+    loaded(left)
 
 
 # T9: deletion.

@@ -49,12 +49,15 @@ def answer(services: Services, namespace: str, path: Mapping[str, Any]) -> Answe
     return Answer(token, found.target("http", by_name=False).upstreams[:_MOST])
 
 
-def challenges(sites: Iterable[Site], owners: Owners, context: Context) -> list[dict[str, Any]]:
-    """The challenges that may be answered, as the configuration has them, by host and token.
+def challenges(
+    sites: Iterable[Site], owners: Owners, context: Context
+) -> list[tuple[str, dict[str, Any]]]:
+    """The challenges that may be answered, by host and token.
 
-    `sites` come in order of seniority.
+    Each is the namespace of its solver, and what the configuration has. `sites` come in order of
+    seniority.
     """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    found: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     # Of hosts that nobody named, the first solver's namespace; the others wait.
     unnamed: dict[str, str] = {}
     for site in sites:
@@ -63,10 +66,8 @@ def challenges(sites: Iterable[Site], owners: Owners, context: Context) -> list[
                 message = f"{one.host} does not belong to namespace {site.namespace}"
                 context.findings.add(site.ref, "ACMEHostNotOwned", message, field=one.field)
                 continue
-            found.setdefault(
-                (one.host, one.token),
-                {"host": one.host, "token": one.token, "upstreams": one.upstreams},
-            )
+            made = {"host": one.host, "token": one.token, "upstreams": one.upstreams}
+            found.setdefault((one.host, one.token), (site.namespace, made))
     return [found[key] for key in sorted(found)]
 
 

@@ -243,6 +243,18 @@ REASONS: Final[Mapping[str, Meaning]] = {
         "The object is not of the shape that the API promises.",
         "Apply it again; if the API server accepts it, this is a bug of ours.",
     ),
+    "TooLarge": _error(
+        "The configuration would be larger than can be published, and the object's namespace takes "
+        "most of it. Nothing of the namespace is served; its hosts stay its own.",
+        "Delete rules, Ingresses or Roles, or spread them over several installations. The message "
+        "says how many bytes there are.",
+    ),
+    "NamespaceLeftOut": _warning(
+        "A namespace takes so much of the configuration that the whole could not be published; it "
+        "is left out, so that the others are served.",
+        "See what the namespace has, and limit it with a ResourceQuota "
+        "(`count/ingresses.networking.k8s.io`).",
+    ),
     "ProxyNotFound": _warning(
         "The Proxy object that the controller serves does not exist; its defaults are used.",
         "Create it, or correct the controller's `--proxy`.",

@@ -53,7 +53,7 @@ class Translation:
     same whenever it is. `secrets` are the TLS Secrets to mirror for it, each under the name that
     `certificates.mirror_name` gives. `served` holds every object that is ours, in order; nothing
     else's status may be written. `owners` says which namespace each host belongs to: pass it to the
-    next translation.
+    next translation. `solvers` says whose solver answers the challenge of a host and token.
     """
 
     document: Mapping[str, Any]
@@ -61,6 +61,7 @@ class Translation:
     diagnostics: tuple[Diagnostic, ...]
     served: tuple[Served, ...]
     owners: Mapping[str, str]
+    solvers: Mapping[tuple[str, str], str]
 
 
 def translate(
@@ -109,8 +110,9 @@ def _translate(
         for share in merged.shares
         for backend in backends_of(share, with_tls, plain_http=settings.plain_http)
     ]
+    answered = challenges(sites, merged.owners, context)
     document = {
-        "acme_challenges": challenges(sites, merged.owners, context),
+        "acme_challenges": [one for _, one in answered],
         "agents": list(agents.values()),
         "backends": sorted(backends, key=lambda backend: str(backend["name"])),
         "roles": read_roles(context, sites, dict(_openable(backends))),
@@ -123,6 +125,7 @@ def _translate(
         diagnostics=diagnostics,
         served=_served(context, merged, diagnostics),
         owners=merged.owners.hosts,
+        solvers={(one["host"], one["token"]): namespace for namespace, one in answered},
     )
 
 

@@ -78,18 +78,33 @@ def test_a_host_stays_with_whom_it_was() -> None:
     assert generated(found, owners=owners).translation.owners == owners
 
 
-def test_a_document_that_is_too_large_is_told() -> None:
+def large(namespace: str) -> Inventory:
     paths = [f"/{number:03}{'x' * 1990}" for number in range(100)]
-    found = generated(
-        inventory(
+    return inventory(
+        kube_objects.web("bank"),
+        ingress("bank/app"),
+        [
             kube_objects.ingress(
-                f"shop/{name:03}", kube_objects.rule(f"{name}.example.test", *paths)
+                f"{namespace}/{name:03}", kube_objects.rule(f"{name}.example.test", *paths)
             )
             for name in range(42)
-        )
+        ],
     )
-    assert "; namespace shop alone takes 8" in found.complaint
+
+
+def test_a_namespace_that_makes_the_document_too_large_is_left_out() -> None:
+    found = generated(large("shop"))
+    assert found.data is not None
+    assert found.complaint == ""
+    assert found.routes == 1
+    assert "TooLarge" in kube_objects.reasons(found.translation, "000")
+    assert found.digest == hashlib.sha256(found.content).hexdigest()
+
+
+def test_a_document_that_is_too_large_without_anybody_elses_part_is_told() -> None:
+    found = generated(large("heim"))
     assert found.data is None
+    assert "; namespace heim alone takes 8" in found.complaint
     assert "9 ConfigMaps hold" in found.complaint
 
 

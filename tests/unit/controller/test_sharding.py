@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heim_controller.sharding import MAX_SHARDS, Sheet, TooLargeError, join, split
+from heim_config.document import MAX_BYTES
+from heim_controller.sharding import CAPACITY, MAX_SHARDS, Sheet, TooLargeError, join, split
 
 OWNERS = {"a.example.test": "shop", "b.example.test": "docs"}
 
@@ -78,3 +79,9 @@ def test_a_document_without_owners_is_one() -> None:
     del data["owners.json"]
     found = join(data)
     assert found == Sheet(b"{}", found.digest, {}) if found else False
+
+
+def test_what_is_within_capacity_fits_whatever_owners_there_are_and_can_be_loaded() -> None:
+    owners = {f"{number}.example.test": "shop" for number in range(18_000)}
+    assert len(split(b"x" * CAPACITY, owners)) == MAX_SHARDS
+    assert CAPACITY <= MAX_BYTES
