@@ -184,7 +184,11 @@ async def test_v3_a_token_ends_after_its_quarter_of_an_hour(stand: Stand) -> Non
     stand.later(15 * 60 + 1)
     assert code_of(await Machine(stand).join(token)) == (403, "token_expired")
     stand.later(-3600)
-    assert (await Machine(stand).join(token)).status == 200, "a clock that was set back"
+    try:
+        assert (await Machine(stand).join(token)).status == 200, "a clock that was set back"
+    finally:
+        # The monotonic side went back with it, which it never does: limits of others would notice.
+        stand.later(3600)
 
 
 async def test_v4_guesses_learn_nothing(stand: Stand) -> None:

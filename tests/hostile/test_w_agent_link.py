@@ -313,7 +313,9 @@ async def test_W25_a_statement_that_a_newer_one_replaced_is_not_believed_again(
         assert found.link.clock.now() > now + 3590
         # A new connection has a nonce of its own, and what is stated there is of now.
         await found.recovers()
-        assert found.link.clock.now() < now + 600
+        async with asyncio.timeout(5):
+            while found.link.clock.now() > now + 600:
+                await asyncio.sleep(0.01)
 
 
 async def test_W11_nothing_is_served_before_the_statement(tmp_path: Path) -> None:
