@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import textwrap
 from collections.abc import Callable
 from typing import Final
 
 from heim_agent.places import Places
+from heim_runtime.commands import Commands, add_command
 
 __all__ = ["ENVIRONMENT", "Command", "build_parser"]
 
@@ -54,8 +54,6 @@ DNS, 69 something on the way does not answer, 70 a bug, 75 try again later, 76 n
 let in, 130 Ctrl-C, 143 SIGTERM
 """
 
-_Commands = argparse._SubParsersAction
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options."""
@@ -78,8 +76,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_join(commands: _Commands[argparse.ArgumentParser]) -> None:
-    join = _command(
+def _add_join(commands: Commands[argparse.ArgumentParser]) -> None:
+    join = add_command(
         commands,
         "join",
         "become an agent of a proxy",
@@ -114,8 +112,8 @@ def _add_join(commands: _Commands[argparse.ArgumentParser]) -> None:
     join.set_defaults(run=_lazy("heim_agent.join"))
 
 
-def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
-    run = _command(
+def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
+    run = add_command(
         commands,
         "run",
         "stay connected and serve",
@@ -139,8 +137,8 @@ def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
     run.set_defaults(run=_lazy("heim_agent.run"))
 
 
-def _add_status(commands: _Commands[argparse.ArgumentParser]) -> None:
-    status = _command(
+def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
+    status = add_command(
         commands,
         "status",
         "is it connected, and if not, why",
@@ -154,8 +152,8 @@ def _add_status(commands: _Commands[argparse.ArgumentParser]) -> None:
     status.set_defaults(run=_lazy("heim_agent.status"))
 
 
-def _add_targets(commands: _Commands[argparse.ArgumentParser]) -> None:
-    targets = _command(
+def _add_targets(commands: Commands[argparse.ArgumentParser]) -> None:
+    targets = add_command(
         commands,
         "targets",
         "what may be reached through this machine",
@@ -173,8 +171,8 @@ def _add_targets(commands: _Commands[argparse.ArgumentParser]) -> None:
     targets.set_defaults(run=_lazy("heim_agent.allowlist"))
 
 
-def _add_install(commands: _Commands[argparse.ArgumentParser]) -> None:
-    install = _command(
+def _add_install(commands: Commands[argparse.ArgumentParser]) -> None:
+    install = add_command(
         commands,
         "install",
         "run as a systemd service",
@@ -194,30 +192,11 @@ def _add_install(commands: _Commands[argparse.ArgumentParser]) -> None:
     install.set_defaults(run=_lazy("heim_agent.install"))
 
 
-def _add_version(commands: _Commands[argparse.ArgumentParser]) -> None:
-    shown = _command(
+def _add_version(commands: Commands[argparse.ArgumentParser]) -> None:
+    shown = add_command(
         commands, "version", "print the version", "Print the version.", "heim-agent version"
     )
     shown.set_defaults(run=None)
-
-
-def _command(
-    commands: _Commands[argparse.ArgumentParser],
-    name: str,
-    summary: str,
-    description: str,
-    *examples: str,
-) -> argparse.ArgumentParser:
-    shown = "\n".join(f"  {example}" for example in examples)
-    return commands.add_parser(
-        name,
-        help=summary,
-        # Filled here: the formatter that keeps the examples' lines would keep these as well.
-        description=textwrap.fill(description, 79),
-        epilog=f"examples:\n{shown}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:

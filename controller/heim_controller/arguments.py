@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import textwrap
 from collections.abc import Callable
 from typing import Final
+
+from heim_runtime.commands import Commands, add_command
 
 __all__ = ["ENVIRONMENT", "Command", "build_parser"]
 
@@ -48,8 +49,6 @@ exit status: 0 done, 1 failed (run: leadership lost; translate: something would 
 2 usage, 69 no API server to speak to, 70 a bug, 130 Ctrl-C
 """
 
-_Commands = argparse._SubParsersAction
-
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options."""
@@ -69,8 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_run(commands: _Commands[argparse.ArgumentParser]) -> None:
-    run = _command(
+def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
+    run = add_command(
         commands,
         "run",
         "follow the cluster and keep the proxy's configuration up to date",
@@ -145,8 +144,8 @@ def _add_publishing(run: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_translate(commands: _Commands[argparse.ArgumentParser]) -> None:
-    translate = _command(
+def _add_translate(commands: Commands[argparse.ArgumentParser]) -> None:
+    translate = add_command(
         commands,
         "translate",
         "show what manifests would become, without a cluster",
@@ -179,8 +178,8 @@ def _add_translate(commands: _Commands[argparse.ArgumentParser]) -> None:
     translate.set_defaults(run=_lazy("heim_controller.offline"))
 
 
-def _add_version(commands: _Commands[argparse.ArgumentParser]) -> None:
-    shown = _command(
+def _add_version(commands: Commands[argparse.ArgumentParser]) -> None:
+    shown = add_command(
         commands, "version", "print the version", "Print the version.", "heim-controller version"
     )
     shown.set_defaults(run=None)
@@ -231,25 +230,6 @@ def _add_installation(parser: argparse.ArgumentParser, *, required: bool) -> Non
         default=None,
         help="leave Ingresses alone that name no class, even if one of ours is the default "
         "[HEIM_CONTROLLER_INGRESS_WITHOUT_CLASS; default: true]",
-    )
-
-
-def _command(
-    commands: _Commands[argparse.ArgumentParser],
-    name: str,
-    summary: str,
-    description: str,
-    *examples: str,
-) -> argparse.ArgumentParser:
-    shown = "\n".join(f"  {example}" for example in examples)
-    return commands.add_parser(
-        name,
-        help=summary,
-        # Filled here: the formatter that keeps the examples' lines would keep these as well.
-        description=textwrap.fill(description, 79),
-        epilog=f"examples:\n{shown}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
 
 

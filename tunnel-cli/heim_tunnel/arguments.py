@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import textwrap
 from collections.abc import Callable
 from typing import Final
 
+from heim_runtime.commands import Commands, add_command
 from heim_runtime.version import version
 from heim_tunnel.dial import Way
 
@@ -36,8 +36,6 @@ exit status: 0 done, 1 failed, 2 usage, 68 no such host or backend, 69 something
 not answer, 70 a bug, 75 try again later, 76 no Heim there, 77 not signed in or not allowed,
 130 Ctrl-C, 143 SIGTERM
 """
-
-_Commands = argparse._SubParsersAction
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -64,8 +62,8 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_init(commands: _Commands[argparse.ArgumentParser]) -> None:
-    init = _command(
+def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
+    init = add_command(
         commands,
         "init",
         "set up this machine, step by step",
@@ -92,8 +90,8 @@ def _add_init(commands: _Commands[argparse.ArgumentParser]) -> None:
     init.set_defaults(run=_lazy("heim_tunnel.init"))
 
 
-def _add_login(commands: _Commands[argparse.ArgumentParser]) -> None:
-    login = _command(
+def _add_login(commands: Commands[argparse.ArgumentParser]) -> None:
+    login = add_command(
         commands,
         "login",
         "sign in",
@@ -109,8 +107,8 @@ def _add_login(commands: _Commands[argparse.ArgumentParser]) -> None:
     login.set_defaults(run=_lazy("heim_tunnel.login"))
 
 
-def _add_logout(commands: _Commands[argparse.ArgumentParser]) -> None:
-    logout = _command(
+def _add_logout(commands: Commands[argparse.ArgumentParser]) -> None:
+    logout = add_command(
         commands,
         "logout",
         "sign out",
@@ -125,8 +123,8 @@ def _add_logout(commands: _Commands[argparse.ArgumentParser]) -> None:
     logout.set_defaults(run=_lazy("heim_tunnel.logout"))
 
 
-def _add_status(commands: _Commands[argparse.ArgumentParser]) -> None:
-    status = _command(
+def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
+    status = add_command(
         commands,
         "status",
         "who you are, until when, and what is in effect",
@@ -138,8 +136,8 @@ def _add_status(commands: _Commands[argparse.ArgumentParser]) -> None:
     status.set_defaults(run=_lazy("heim_tunnel.status"))
 
 
-def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:
-    listing = _command(
+def _add_list(commands: Commands[argparse.ArgumentParser]) -> None:
+    listing = add_command(
         commands,
         "list",
         "what you may reach",
@@ -155,8 +153,8 @@ def _add_list(commands: _Commands[argparse.ArgumentParser]) -> None:
     listing.set_defaults(run=_lazy("heim_tunnel.listing"))
 
 
-def _add_ssh_config(commands: _Commands[argparse.ArgumentParser]) -> None:
-    config = _command(
+def _add_ssh_config(commands: Commands[argparse.ArgumentParser]) -> None:
+    config = add_command(
         commands,
         "ssh-config",
         "set up ssh",
@@ -184,8 +182,8 @@ def _add_ssh_config(commands: _Commands[argparse.ArgumentParser]) -> None:
     config.set_defaults(run=_lazy("heim_tunnel.sshconfig"))
 
 
-def _add_forward(commands: _Commands[argparse.ArgumentParser]) -> None:
-    forward = _command(
+def _add_forward(commands: Commands[argparse.ArgumentParser]) -> None:
+    forward = add_command(
         commands,
         "forward",
         "listen on a local port for a backend",
@@ -206,8 +204,8 @@ def _add_forward(commands: _Commands[argparse.ArgumentParser]) -> None:
     forward.set_defaults(run=_lazy("heim_tunnel.forward"))
 
 
-def _add_proxy(commands: _Commands[argparse.ArgumentParser]) -> None:
-    proxy = _command(
+def _add_proxy(commands: Commands[argparse.ArgumentParser]) -> None:
+    proxy = add_command(
         commands,
         "proxy",
         "join standard input and output with a backend, for ssh's ProxyCommand",
@@ -222,8 +220,8 @@ def _add_proxy(commands: _Commands[argparse.ArgumentParser]) -> None:
     proxy.set_defaults(run=_lazy("heim_tunnel.proxy"))
 
 
-def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
-    doctor = _command(
+def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
+    doctor = add_command(
         commands,
         "doctor",
         "find out what does not work, and what to do",
@@ -250,25 +248,6 @@ def _add_doctor(commands: _Commands[argparse.ArgumentParser]) -> None:
     _add_token_file(doctor)
     _add_way(doctor)
     doctor.set_defaults(run=_lazy("heim_tunnel.doctor"))
-
-
-def _command(
-    commands: _Commands[argparse.ArgumentParser],
-    name: str,
-    summary: str,
-    description: str,
-    *examples: str,
-) -> argparse.ArgumentParser:
-    shown = "\n".join(f"  {example}" for example in examples)
-    return commands.add_parser(
-        name,
-        help=summary,
-        # Filled here: the formatter that keeps the examples' lines would keep these as well.
-        description=textwrap.fill(description, 79),
-        epilog=f"examples:\n{shown}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
 
 
 def _add_login_host(parser: argparse._ActionsContainer) -> None:
