@@ -228,6 +228,23 @@ class Heim:
         self.write()
         await self.until(lambda: self.generation > before)
 
+    async def change_now(self, **keys: Any) -> None:
+        """Change top-level keys, without waiting for the proxy's next look at its file."""
+        before = self.generation
+        self.document.update(keys)
+        self.write()
+        self.proxy._hang_up()
+        await self.until(lambda: self.generation > before)
+
+    async def look_at_the_time(self, now: float) -> None:
+        """What the proxy does twice a second, at a time of the test's own."""
+        sessions, edge = self.proxy._sessions, self.proxy._edge
+        assert sessions is not None
+        assert edge is not None
+        await sessions.tick(now)
+        edge.live.expire(now)
+        edge.door.tick(now)
+
     @staticmethod
     async def until(condition: Any, within_s: float = 4.0) -> None:
         """Wait for a condition; fails with a TimeoutError when it does not come true."""

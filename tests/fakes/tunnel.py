@@ -396,20 +396,11 @@ class TunnelSite:
     async def later(self, seconds: float) -> None:
         """Let time pass for the proxy, and let it look at its clock."""
         self.clock.time += seconds
-        sessions, edge = self.heim.proxy._sessions, self.heim.proxy._edge
-        assert sessions is not None
-        assert edge is not None
-        await sessions.tick(self.clock.now())
-        edge.live.expire(self.clock.now())
-        edge.door.tick(self.clock.now())
+        await self.heim.look_at_the_time(self.clock.now())
 
     async def change(self, **keys: Any) -> None:
         """Change the configuration, without waiting for the next look at it."""
-        before = self.heim.generation
-        self.heim.document.update(keys)
-        self.heim.write()
-        self.heim.proxy._hang_up()
-        await self.heim.until(lambda: self.heim.generation > before)
+        await self.heim.change_now(**keys)
 
     @property
     def live(self) -> int:

@@ -129,12 +129,8 @@ class World:
         return self.upstream.requests
 
     async def change(self, **keys: Any) -> None:
-        """`Heim.change` with a SIGHUP, so that nobody waits for the next look at the file."""
-        before = self.heim.generation
-        self.heim.document.update(keys)
-        self.heim.write()
-        self.heim.proxy._hang_up()
-        await self.heim.until(lambda: self.heim.generation > before)
+        """See `Heim.change_now`."""
+        await self.heim.change_now(**keys)
 
     def only(self) -> Received:
         """The one request that the upstream was sent."""
