@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import shutil
@@ -17,12 +16,12 @@ from typing import Any, Final
 
 from bench.agents import beside, crowd, pair, report
 from bench.process import Cores, StartError
-from bench.report import Target, as_json, table
+from bench.report import Target
 from bench.tunnel import bulk, latency
 from bench.tunnel.bulk import BULK
 from bench.tunnel.ground import Ground
 from bench.tunnel.load import Job
-from bench.tunnel.main import go_first, load_average
+from bench.tunnel.main import conclude, go_first, load_average
 from bench.tunnel.peers import mux, nginx, yamux
 from bench.tunnel.peers.base import Missing, Start, Tunnel
 from bench.tunnel.report import open_table, ping_table, versions
@@ -31,7 +30,6 @@ from heim_proxy.edge.admission import Limits
 
 __all__ = ["main"]
 
-_OUT: Final = Path(__file__).parents[1] / "out"
 
 PEERS: Final[Mapping[str, Start]] = {
     "agent": pair.start,
@@ -160,17 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     facts["load after"] = load_average()
-    if run.targets:
-        columns = ("what", "target", "measured", "met")
-        print("### Targets\n")
-        print(table(columns, [target.line for target in run.targets]) + "\n")
-    for name, value in facts.items():
-        print(f"- {name}: {value}")
-    _OUT.mkdir(exist_ok=True)
-    path = _OUT / f"agents-{started}.json"
-    kept = {"facts": facts, "found": run.found, "targets": run.targets}
-    path.write_text(json.dumps(as_json(kept), indent=1))
-    print(f"- kept in {path}")
+    conclude(f"agents-{started}", facts, run.found, run.targets)
     return 0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import resource
 import sys
 import tempfile
@@ -15,12 +14,11 @@ from typing import Any, Final
 
 from bench.controller import change, churn, proxy_side, report, rotation, translate
 from bench.controller.town import town
-from bench.report import Target, as_json, machine, table
-from bench.tunnel.main import load_average
+from bench.report import Target, machine
+from bench.tunnel.main import conclude, load_average
 
 __all__ = ["main"]
 
-_OUT: Final = Path(__file__).parents[1] / "out"
 _SCENARIOS: Final = ("build", "change", "rotation", "churn")
 _CHURN_S: Final = 60.0
 _CHANGES_PER_SECOND: Final = 20.0
@@ -115,17 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = _Run(args, Path(directory))
         asyncio.run(run.run())
     facts["load after"] = load_average()
-    if run.targets:
-        columns = ("what", "target", "measured", "met")
-        print("### Targets\n")
-        print(table(columns, [target.line for target in run.targets]) + "\n")
-    for name, value in facts.items():
-        print(f"- {name}: {value}")
-    _OUT.mkdir(exist_ok=True)
-    path = _OUT / f"controller-{started}.json"
-    kept = {"facts": facts, "found": run.found, "targets": run.targets}
-    path.write_text(json.dumps(as_json(kept), indent=1))
-    print(f"- kept in {path}")
+    conclude(f"controller-{started}", facts, run.found, run.targets)
     return 0
 
 

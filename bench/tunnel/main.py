@@ -183,17 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     facts["load after"] = load_average()
-    if run.targets:
-        columns = ("what", "target", "measured", "met")
-        print("### Targets\n")
-        print(table(columns, [target.line for target in run.targets]) + "\n")
-    for name, value in facts.items():
-        print(f"- {name}: {value}")
-    _OUT.mkdir(exist_ok=True)
-    path = _OUT / f"tunnel-{started}.json"
-    kept = {"facts": facts, "found": run.found, "targets": run.targets}
-    path.write_text(json.dumps(as_json(kept), indent=1))
-    print(f"- kept in {path}")
+    conclude(f"tunnel-{started}", facts, run.found, run.targets)
     return 0
 
 
@@ -201,6 +191,23 @@ def _needed(scenario: str) -> Iterable[str]:
     """Which peers a scenario compares."""
     chosen: dict[str, Iterable[str]] = {"open": _OPENERS, "startup": ()}
     return chosen.get(scenario, PEERS)
+
+
+def conclude(
+    name: str, facts: Mapping[str, object], found: object, targets: Sequence[Target]
+) -> None:
+    """Print the targets and the facts of a run, and keep all of it under `name`."""
+    if targets:
+        columns = ("what", "target", "measured", "met")
+        print("### Targets\n")
+        print(table(columns, [target.line for target in targets]) + "\n")
+    for fact, value in facts.items():
+        print(f"- {fact}: {value}")
+    _OUT.mkdir(exist_ok=True)
+    path = _OUT / f"{name}.json"
+    kept = {"facts": facts, "found": found, "targets": targets}
+    path.write_text(json.dumps(as_json(kept), indent=1))
+    print(f"- kept in {path}")
 
 
 def go_first() -> None:
