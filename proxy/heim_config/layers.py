@@ -19,7 +19,7 @@ from heim_config.load import as_problems, judge, line_of, load_parsed, read_text
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Finding, Problem
 from heim_config.source import DOCUMENT_KEYS, Source
-from heim_config.strict_json import NotStrictJsonError, read_object
+from heim_wire.strict_json import StrictJsonError, read_object
 
 __all__ = [
     "MAX_DOCUMENT_BYTES",
@@ -107,7 +107,7 @@ def read_document(content: bytes, *, name: str) -> dict[str, Any]:
         raise ConfigError([Problem(name, None, "", limit)])
     try:
         return read_object(content)
-    except NotStrictJsonError as error:
+    except StrictJsonError as error:
         raise ConfigError([Problem(name, None, "", str(error))]) from error
 
 

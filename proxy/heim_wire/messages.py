@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from math import isfinite
 
 from heim_wire.errors import Code, WireError
 from heim_wire.frames import MAX_PAYLOAD
+from heim_wire.strict_json import is_deeper, read_object
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Final, NoReturn
+    from typing import Final
 
 __all__ = ["MAX_DEPTH", "Message", "decode", "encode", "printable"]
 
@@ -31,7 +31,8 @@ def encode(message: Mapping[str, object]) -> bytes:
     encoded = payload.encode()
     if len(encoded) > MAX_PAYLOAD:
         raise ValueError(f"message of {len(encoded)} bytes; {MAX_PAYLOAD} is the limit")
-    _walk(message)
+    if is_deeper(message, MAX_DEPTH):
+        raise ValueError(f"message nested more than {MAX_DEPTH} deep")
     return encoded
 
 
@@ -43,13 +44,13 @@ def decode(payload: bytes) -> Message:
             number, half a surrogate pair.
     """
     try:
-        message = _DECODER.decode(payload.decode())
-        _walk(message)
-    except (ValueError, RecursionError):
+        message = read_object(payload, max_depth=MAX_DEPTH)
+        if b"\\u" in payload:
+            # Only an escape can make half a surrogate pair, which is nothing in UTF-8.
+            json.dumps(message, ensure_ascii=False).encode()
+    except ValueError:
         # Not what it was about: the text may hold a token.
-        raise WireError(Code.PROTOCOL, "a message is not JSON as it should be") from None
-    if type(message) is not dict:
-        raise WireError(Code.PROTOCOL, "a message is not a JSON object")
+        raise WireError(Code.PROTOCOL, "a message is no JSON object as it should be") from None
     return message
 
 
@@ -63,48 +64,3 @@ def printable(text: str, limit: int) -> str:
         text = "".join(char if char.isprintable() else " " for char in text)
     encoded = " ".join(text.split()).encode()
     return encoded[:limit].decode(errors="ignore")
-
-
-def _walk(message: object) -> None:
-    """Raise ValueError if something is too deep or cannot be UTF-8."""
-    level: list[object] = [message]
-    depth = 0
-    while level:
-        below: list[object] = []
-        for value in level:
-            if isinstance(value, dict):
-                below.extend(value)
-                below.extend(value.values())
-            elif isinstance(value, list | tuple):
-                below.extend(value)
-            else:
-                if isinstance(value, str):
-                    value.encode()
-                continue
-            if depth == MAX_DEPTH:
-                raise ValueError("too deep")
-        level = below
-        depth += 1
-
-
-def _once(pairs: list[tuple[str, object]]) -> Message:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key twice")
-    return found
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if not isfinite(number):
-        raise ValueError("too large")
-    return number
-
-
-def _constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_once, parse_float=_finite, parse_constant=_constant
-)

@@ -14,7 +14,7 @@ from authlib.oidc.discovery import OpenIDProviderMetadata, get_well_known_url
 from heim_proxy.identity.fetch import MAX_BODY_BYTES, Fetcher, place
 from heim_proxy.identity.login_errors import ProviderFault
 from heim_proxy.identity.providers import Provider, is_loopback_host
-from heim_proxy.identity.strictjson import StrictJsonError, loads_object
+from heim_wire.strict_json import StrictJsonError, read_object
 
 __all__ = ["ALGORITHMS", "Metadata", "fetch_metadata", "parse_metadata"]
 
@@ -80,9 +80,9 @@ def parse_metadata(body: bytes, provider: Provider) -> Metadata:
         ProviderFault: With the first thing that is wrong.
     """
     try:
-        model = OpenIDProviderMetadata(loads_object(body, max_bytes=MAX_BODY_BYTES))
+        model = OpenIDProviderMetadata(read_object(body, max_bytes=MAX_BODY_BYTES))
     except StrictJsonError as error:
-        raise ProviderFault(STEP, f"the metadata is {error}") from error
+        raise ProviderFault(STEP, f"the metadata {error}") from error
     # Compared before anything else is believed, in messages too.
     if model.get("issuer") != provider.issuer:
         raise ProviderFault(STEP, "the metadata names another issuer than the configuration")

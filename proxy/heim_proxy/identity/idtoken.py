@@ -21,7 +21,7 @@ import jwt
 
 from heim_proxy.identity.jwks import Key
 from heim_proxy.identity.login_errors import LoginRejected
-from heim_proxy.identity.strictjson import StrictJsonError, loads_object
+from heim_wire.strict_json import StrictJsonError, read_object
 
 __all__ = [
     "MAX_AGE_S",
@@ -174,9 +174,9 @@ def _segments(token: str) -> tuple[str, str, str]:
 def _object(segment: str, what: str) -> dict[str, object]:
     try:
         raw = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
-        return loads_object(raw, max_bytes=MAX_TOKEN_BYTES)
+        return read_object(raw, max_bytes=MAX_TOKEN_BYTES)
     except StrictJsonError as error:
-        raise LoginRejected(STEP, f"the {what} is {error}") from error
+        raise LoginRejected(STEP, f"the {what} {error}") from error
     except ValueError as error:
         raise LoginRejected(STEP, f"the {what} is not base64url") from error
 

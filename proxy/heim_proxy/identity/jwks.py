@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from heim_proxy.identity.fetch import MAX_BODY_BYTES
 from heim_proxy.identity.login_errors import ProviderFault
-from heim_proxy.identity.strictjson import StrictJsonError, loads_object
+from heim_wire.strict_json import StrictJsonError, read_object
 
 __all__ = ["Key", "KeySet", "PublicKey", "parse_jwks"]
 
@@ -83,9 +83,9 @@ def parse_jwks(body: bytes) -> KeySet:
         ProviderFault: It is not a key set.
     """
     try:
-        document = loads_object(body, max_bytes=MAX_BODY_BYTES)
+        document = read_object(body, max_bytes=MAX_BODY_BYTES)
     except StrictJsonError as error:
-        raise ProviderFault(STEP, f"the key set is {error}") from error
+        raise ProviderFault(STEP, f"the key set {error}") from error
     listed = document.get("keys")
     if not isinstance(listed, list) or len(listed) > MAX_KEYS:
         raise ProviderFault(STEP, f"the key set has no list of at most {MAX_KEYS} keys")

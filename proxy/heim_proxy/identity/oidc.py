@@ -29,8 +29,8 @@ from heim_proxy.identity.jwks import KeySet, parse_jwks
 from heim_proxy.identity.login_errors import LoginRejected, ProviderDown, ProviderFault
 from heim_proxy.identity.providers import Provider, ProviderType
 from heim_proxy.identity.refreshing import Refreshing
-from heim_proxy.identity.strictjson import StrictJsonError, loads_object
 from heim_runtime.clock import Clock
+from heim_wire.strict_json import StrictJsonError, read_object
 
 __all__ = ["Login", "OidcLogin"]
 
@@ -317,9 +317,9 @@ def _basic(client_id: str, secret: str) -> str:
 
 def _object(answer: Answer, step: str) -> dict[str, object]:
     try:
-        return loads_object(answer.body, max_bytes=4 * MAX_TOKEN_BYTES)
+        return read_object(answer.body, max_bytes=4 * MAX_TOKEN_BYTES)
     except StrictJsonError as error:
-        raise ProviderFault(step, f"answered {answer.status}, and the body is {error}") from error
+        raise ProviderFault(step, f"answered {answer.status}, and the body {error}") from error
 
 
 def _tokens(answer: Answer) -> Mapping[str, object]:

@@ -12,12 +12,12 @@ from typing import Final
 
 from aiohttp import web
 
-from heim_proxy.identity.strictjson import StrictJsonError, loads_object
 from heim_proxy.portal.forms import read_body
 from heim_proxy.portal.limits import NetworkRate
 from heim_proxy.portal.oauth import Handler
 from heim_proxy.portal.visit import Visit
 from heim_proxy.store.base import StoreUnavailable
+from heim_wire.strict_json import StrictJsonError, read_object
 
 __all__ = ["MAX_DOCUMENT_BYTES", "Document", "ProblemError", "document_of", "for_agents", "text_of"]
 
@@ -105,9 +105,9 @@ async def document_of(visit: Visit) -> Document:
         limit = f"the request is longer than {MAX_DOCUMENT_BYTES} bytes"
         raise ProblemError(413, "bad_request", limit, _UPDATE)
     try:
-        return loads_object(body, max_bytes=MAX_DOCUMENT_BYTES)
+        return read_object(body, max_bytes=MAX_DOCUMENT_BYTES)
     except StrictJsonError as error:
-        detail = f"the request is no JSON object of ours: {error}"
+        detail = f"the request {error}"
         raise ProblemError(400, "bad_request", detail, _UPDATE) from error
 
 

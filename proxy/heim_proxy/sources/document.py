@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from heim_config.layers import MAX_DOCUMENT_BYTES
-from heim_config.strict_json import NotStrictJsonError, read_object
+from heim_wire.strict_json import StrictJsonError, read_object
 
 __all__ = ["INDEX", "IncompleteError", "Sheet", "assemble", "sha256_of", "shards_of"]
 
@@ -91,7 +91,7 @@ def _index(pieces: Mapping[str, bytes]) -> _Index:
         raise IncompleteError(f"{INDEX} is missing")
     try:
         told: dict[str, Any] = read_object(pieces[INDEX])
-    except NotStrictJsonError as error:
+    except StrictJsonError as error:
         raise IncompleteError(f"{INDEX} {error}") from error
     if told.get("version") != VERSION:
         raise IncompleteError(f"{INDEX} is not of version {VERSION}, the only one known here")

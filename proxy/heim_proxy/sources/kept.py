@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from heim_config.layers import MAX_DOCUMENT_BYTES
-from heim_config.strict_json import NotStrictJsonError, read_object
 from heim_proxy.sources.document import Sheet
+from heim_wire.strict_json import StrictJsonError, read_object
 
 __all__ = ["KeptCopy"]
 
@@ -33,7 +33,7 @@ class KeptCopy:
             with self.path.open("rb") as file:
                 header = read_object(file.readline(MAX_HEADER_BYTES))
                 content = file.read(MAX_DOCUMENT_BYTES + 1)
-        except (OSError, NotStrictJsonError):
+        except (OSError, StrictJsonError):
             return None
         sha256 = hashlib.sha256(content).hexdigest()
         if header != self._header(sha256):
