@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +16,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
+
+from heim_wire.strict_json import StrictJsonError, read_object
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -81,12 +82,9 @@ class SignedToken:
 
 def _object(part: str) -> dict[str, Any]:
     try:
-        found = json.loads(_decoded(part))
-    except (ValueError, RecursionError) as e:
-        raise NotSigned("a part of it is no JSON") from e
-    if not isinstance(found, dict):
-        raise NotSigned("a part of it is no JSON object")
-    return found
+        return read_object(_decoded(part))
+    except StrictJsonError as e:
+        raise NotSigned(f"a part of it {e}") from e
 
 
 def _decoded(part: str) -> bytes:

@@ -1,6 +1,8 @@
 """Reading what our own keys signed: ES256 JWTs of an exact type (RFC 7519; RFC 8725, 3.1 and 3.11).
 
-Only the signature is judged here. Names and times are the callers', against their own clock.
+Only the signature is judged here. Names and times are the callers', against their own clock. Agents
+verify theirs in `heim_agent.signed`: what programs share (heim_wire, heim_runtime) is standard
+library only, and this needs cryptography.
 """
 
 from __future__ import annotations
