@@ -1,23 +1,18 @@
 """The arguments of `heim-agent` and the commands they lead to.
 
-Commands are imported when they run, so that `--help` stays instant. The documentation is checked
-against `build_parser`.
+A command is `command` of its module: it takes the arguments and the places of files, and returns
+the exit status or raises Complaint. The documentation is checked against `build_parser`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from typing import Final
 
-from heim_agent.places import Places
-from heim_runtime.commands import Commands, add_command
+from heim_runtime.commands import Commands, add_command, lazy
 
-__all__ = ["ENVIRONMENT", "Command", "build_parser"]
-
-Command = Callable[[argparse.Namespace, Places], int]
-"""A command: its arguments and where files are in, its exit status out; raises Complaint."""
+__all__ = ["ENVIRONMENT", "build_parser"]
 
 ENVIRONMENT: Final = (
     "HEIM_JOIN_TOKEN",
@@ -109,7 +104,7 @@ def _add_join(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_connect_to(join)
     _add_config(join)
     _add_state(join)
-    join.set_defaults(run=_lazy("heim_agent.join"))
+    join.set_defaults(run=lazy("heim_agent.join"))
 
 
 def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -134,7 +129,7 @@ def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
         default=os.environ.get("HEIM_LOG_LEVEL") or "info",
         help="debug, info, warning or error [HEIM_LOG_LEVEL; default: info]",
     )
-    run.set_defaults(run=_lazy("heim_agent.run"))
+    run.set_defaults(run=lazy("heim_agent.run"))
 
 
 def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -149,7 +144,7 @@ def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     status.add_argument("--json", action="store_true", help="for programs")
     _add_state(status)
-    status.set_defaults(run=_lazy("heim_agent.status"))
+    status.set_defaults(run=lazy("heim_agent.status"))
 
 
 def _add_targets(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -168,7 +163,7 @@ def _add_targets(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     _add_config(targets)
     _add_state(targets)
-    targets.set_defaults(run=_lazy("heim_agent.allowlist"))
+    targets.set_defaults(run=lazy("heim_agent.allowlist"))
 
 
 def _add_install(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -189,7 +184,7 @@ def _add_install(commands: Commands[argparse.ArgumentParser]) -> None:
     ways.add_argument("--write", action="store_true", help="write it to /etc/systemd/system")
     _add_config(install)
     _add_state(install)
-    install.set_defaults(run=_lazy("heim_agent.install"))
+    install.set_defaults(run=lazy("heim_agent.install"))
 
 
 def _add_version(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -223,15 +218,3 @@ def _add_connect_to(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="connect there instead of where the name says; TLS still verifies the name",
     )
-
-
-def _lazy(module: str) -> Command:
-    """The `command` of a module, imported when it runs."""
-
-    def run(args: argparse.Namespace, places: Places) -> int:
-        import importlib
-
-        command: Command = importlib.import_module(module).command
-        return command(args, places)
-
-    return run

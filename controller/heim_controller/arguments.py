@@ -1,22 +1,18 @@
 """The arguments of `heim-controller` and the commands they lead to.
 
-Commands are imported when they run, so that `--help` stays instant. The documentation is checked
-against `build_parser`.
+A command is `command` of its module: it takes the arguments, and returns the exit status or raises
+Complaint. The documentation is checked against `build_parser`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from typing import Final
 
-from heim_runtime.commands import Commands, add_command
+from heim_runtime.commands import Commands, add_command, lazy
 
-__all__ = ["ENVIRONMENT", "Command", "build_parser"]
-
-Command = Callable[[argparse.Namespace], int]
-"""A command: its arguments in, its exit status out; raises Complaint."""
+__all__ = ["ENVIRONMENT", "build_parser"]
 
 ENVIRONMENT: Final = (
     "HEIM_CONTROLLER_CLUSTER_DOMAIN",
@@ -111,7 +107,7 @@ def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
         default=os.environ.get("HEIM_LOG_LEVEL") or "info",
         help="debug, info, warning or error [HEIM_LOG_LEVEL; default: info]",
     )
-    run.set_defaults(run=_lazy("heim_controller.run"))
+    run.set_defaults(run=lazy("heim_controller.run"))
 
 
 def _add_publishing(run: argparse.ArgumentParser) -> None:
@@ -175,7 +171,7 @@ def _add_translate(commands: Commands[argparse.ArgumentParser]) -> None:
         "--json", action="store_true", help="document and diagnostics as one JSON object"
     )
     _add_installation(translate, required=False)
-    translate.set_defaults(run=_lazy("heim_controller.offline"))
+    translate.set_defaults(run=lazy("heim_controller.offline"))
 
 
 def _add_version(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -231,15 +227,3 @@ def _add_installation(parser: argparse.ArgumentParser, *, required: bool) -> Non
         help="leave Ingresses alone that name no class, even if one of ours is the default "
         "[HEIM_CONTROLLER_INGRESS_WITHOUT_CLASS; default: true]",
     )
-
-
-def _lazy(module: str) -> Command:
-    """The `command` of a module, imported when it runs."""
-
-    def run(args: argparse.Namespace) -> int:
-        import importlib
-
-        command: Command = importlib.import_module(module).command
-        return command(args)
-
-    return run

@@ -1,24 +1,19 @@
 """The arguments of `heim-tunnel` and the commands they lead to.
 
-Commands are imported when they run, so that `--help` stays instant. The documentation is checked
-against `build_parser`.
+A command is `command` of its module: it takes the arguments and the way to hosts, and returns the
+exit status or raises Complaint. The documentation is checked against `build_parser`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from typing import Final
 
-from heim_runtime.commands import Commands, add_command
+from heim_runtime.commands import Commands, add_command, lazy
 from heim_runtime.version import version
-from heim_tunnel.dial import Way
 
-__all__ = ["Command", "build_parser"]
-
-Command = Callable[[argparse.Namespace, Way], int]
-"""A command: its arguments and the way to hosts in, its exit status out; raises Complaint."""
+__all__ = ["build_parser"]
 
 _EXAMPLES: Final = """\
 first time:
@@ -87,7 +82,7 @@ def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
         help="leave ~/.ssh/config alone",
     )
     _add_way(init)
-    init.set_defaults(run=_lazy("heim_tunnel.init"))
+    init.set_defaults(run=lazy("heim_tunnel.init"))
 
 
 def _add_login(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -104,7 +99,7 @@ def _add_login(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_login_host(login)
     _add_sign_in(login)
     _add_way(login)
-    login.set_defaults(run=_lazy("heim_tunnel.login"))
+    login.set_defaults(run=lazy("heim_tunnel.login"))
 
 
 def _add_logout(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -120,7 +115,7 @@ def _add_logout(commands: Commands[argparse.ArgumentParser]) -> None:
     _add_login_host(which)
     which.add_argument("--all", action="store_true", help="every login on this machine")
     _add_way(logout)
-    logout.set_defaults(run=_lazy("heim_tunnel.logout"))
+    logout.set_defaults(run=lazy("heim_tunnel.logout"))
 
 
 def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -133,7 +128,7 @@ def _add_status(commands: Commands[argparse.ArgumentParser]) -> None:
         "in.",
         "heim-tunnel status",
     )
-    status.set_defaults(run=_lazy("heim_tunnel.status"))
+    status.set_defaults(run=lazy("heim_tunnel.status"))
 
 
 def _add_list(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -150,7 +145,7 @@ def _add_list(commands: Commands[argparse.ArgumentParser]) -> None:
     listing.add_argument("--json", action="store_true", help="for programs")
     _add_token_file(listing)
     _add_way(listing)
-    listing.set_defaults(run=_lazy("heim_tunnel.listing"))
+    listing.set_defaults(run=lazy("heim_tunnel.listing"))
 
 
 def _add_ssh_config(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -179,7 +174,7 @@ def _add_ssh_config(commands: Commands[argparse.ArgumentParser]) -> None:
         help="host[:port] to sign in at [HEIM_LOGIN; default: the one you are signed in to]",
     )
     _add_way(config)
-    config.set_defaults(run=_lazy("heim_tunnel.sshconfig"))
+    config.set_defaults(run=lazy("heim_tunnel.sshconfig"))
 
 
 def _add_forward(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -201,7 +196,7 @@ def _add_forward(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     _add_token_file(forward)
     _add_way(forward)
-    forward.set_defaults(run=_lazy("heim_tunnel.forward"))
+    forward.set_defaults(run=lazy("heim_tunnel.forward"))
 
 
 def _add_proxy(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -217,7 +212,7 @@ def _add_proxy(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     _add_token_file(proxy)
     _add_way(proxy)
-    proxy.set_defaults(run=_lazy("heim_tunnel.proxy"))
+    proxy.set_defaults(run=lazy("heim_tunnel.proxy"))
 
 
 def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -247,7 +242,7 @@ def _add_doctor(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     _add_token_file(doctor)
     _add_way(doctor)
-    doctor.set_defaults(run=_lazy("heim_tunnel.doctor"))
+    doctor.set_defaults(run=lazy("heim_tunnel.doctor"))
 
 
 def _add_login_host(parser: argparse._ActionsContainer) -> None:
@@ -298,15 +293,3 @@ def _seconds(text: str) -> float:
     if text.isascii() and text.isdigit() and int(text) <= 24 * 3600:
         return float(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds up to a day")
-
-
-def _lazy(module: str) -> Command:
-    """A command that imports its module when it runs."""
-
-    def command(args: argparse.Namespace, way: Way) -> int:
-        from importlib import import_module
-
-        run: Command = import_module(module).command
-        return run(args, way)
-
-    return command

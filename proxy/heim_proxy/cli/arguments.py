@@ -6,9 +6,9 @@ import argparse
 import os
 from collections.abc import Callable
 
-__all__ = ["Commands", "add_config", "lazy"]
+from heim_runtime.commands import Commands, add_command
 
-Commands = argparse._SubParsersAction
+__all__ = ["add_action", "add_config"]
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -21,13 +21,11 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def lazy(module: str, name: str) -> Callable[[argparse.Namespace], int]:
-    """A command that imports its module when it runs, so that --help stays instant."""
-
-    def command(args: argparse.Namespace) -> int:
-        from importlib import import_module
-
-        run: Callable[[argparse.Namespace], int] = getattr(import_module(module), name)
-        return run(args)
-
-    return command
+def add_action(
+    actions: Commands[argparse.ArgumentParser], name: str, summary: str, run: Callable[..., int]
+) -> argparse.ArgumentParser:
+    """A second word of a command, which works on what a configuration names."""
+    action = add_command(actions, name, summary)
+    add_config(action)
+    action.set_defaults(run=run)
+    return action

@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from heim_proxy.cli.agent_arguments import add_agent
-from heim_proxy.cli.arguments import Commands, add_config, lazy
+from heim_proxy.cli.arguments import add_action, add_config
+from heim_runtime.commands import Commands, add_command, lazy
 from heim_runtime.extras import MissingExtraError, require
 from heim_runtime.version import version
 
@@ -59,6 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="An identity-aware proxy: single sign-on and policy in front of what you run.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"heim-proxy {version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -77,11 +79,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
-    run = commands.add_parser(
+    run = add_command(
+        commands,
         "run",
-        help="serve, in the foreground",
-        description="Serve in the foreground. SIGTERM drains, SIGHUP reloads the configuration "
-        "and reopens the access log. Logs go to stderr, the access log to stdout, both as JSON.",
+        "serve, in the foreground",
+        "Serve in the foreground. SIGTERM drains, SIGHUP reloads the configuration and reopens the "
+        "access log. Logs go to stderr, the access log to stdout, both as JSON.",
+        "heim-proxy run --config heim.yaml",
     )
     add_config(run)
     run.add_argument(
@@ -100,12 +104,15 @@ def _add_run(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_check(commands: Commands[argparse.ArgumentParser]) -> None:
-    check = commands.add_parser(
+    check = add_command(
+        commands,
         "check",
-        help="say what is wrong with a configuration",
-        description="Report every mistake of a configuration at once, each with file, line and "
-        "what to do. Files it names are looked at, nothing is contacted. Of a configuration with a "
-        "source, the boot file alone is checked, or both layers with --document.",
+        "say what is wrong with a configuration",
+        "Report every mistake of a configuration at once, each with file, line and what to do. "
+        "Files it names are looked at, nothing is contacted. Of a configuration with a source, the "
+        "boot file alone is checked, or both layers with --document.",
+        "heim-proxy check --config heim.yaml",
+        "heim-proxy check --config boot.yaml --document document.json",
     )
     add_config(check)
     check.add_argument(
@@ -117,18 +124,22 @@ def _add_check(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_certs(commands: Commands[argparse.ArgumentParser]) -> None:
-    certs = commands.add_parser(
+    certs = add_command(
+        commands,
         "certs",
-        help="say which certificate is served",
-        description="Say which certificate is served for a host, and whether it is the right one.",
+        "say which certificate is served",
+        "Say which certificate is served for a host, and whether it is the right one.",
     )
     actions = certs.add_subparsers(title="actions", metavar="ACTION", required=True)
-    check = actions.add_parser(
+    check = add_command(
+        actions,
         "check",
-        help="compare what is served for a host with the configuration",
-        description="Shake hands with a proxy and look at the certificate that it shows for a "
-        "host: its names, when it ends, and whether it is the one in the files that the "
-        "configuration names. Exit status 0 when all is well, 1 when not.",
+        "compare what is served for a host with the configuration",
+        "Shake hands with a proxy and look at the certificate that it shows for a host: its names, "
+        "when it ends, and whether it is the one in the files that the configuration names. Exit "
+        "status 0 when all is well, 1 when not.",
+        "heim-proxy certs check --config heim.yaml wiki.x.example.com",
+        "heim-proxy certs check --config heim.yaml wiki.x.example.com --connect 192.0.2.7:443",
     )
     add_config(check)
     check.add_argument("host", metavar="HOST", help="the name to ask for")
@@ -141,10 +152,12 @@ def _add_certs(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
-    init = commands.add_parser(
+    init = add_command(
+        commands,
         "init",
-        help="print a commented configuration to start from",
-        description="Print a commented configuration for a domain.",
+        "print a commented configuration to start from",
+        "Print a commented configuration for a domain.",
+        "heim-proxy init --domain x.example.com > heim.yaml",
     )
     init.add_argument(
         "--domain",
@@ -155,24 +168,29 @@ def _add_init(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_keygen(commands: Commands[argparse.ArgumentParser]) -> None:
-    keygen = commands.add_parser(
+    keygen = add_command(
+        commands,
         "keygen",
-        help="print new key material",
-        description="Print new key material on stdout. session: one line for session.key_file "
-        "(put a new one first, keep the old ones below while cookies live). assertion: a PEM "
-        "key for assertion.key_file. ca: an authority for agents, certificate and key in PEM, for "
-        "both files of agents_ca.",
+        "print new key material",
+        "Print new key material on stdout. session: one line for session.key_file (put a new one "
+        "first, keep the old ones below while cookies live). assertion: a PEM key for "
+        "assertion.key_file. ca: an authority for agents, certificate and key in PEM, for both "
+        "files of agents_ca.",
+        "(umask 077; heim-proxy keygen session > session.keys)",
     )
     keygen.add_argument("kind", choices=("session", "assertion", "ca"))
     keygen.set_defaults(run=lazy("heim_proxy.cli.configure", "keygen"))
 
 
 def _add_explain(commands: Commands[argparse.ArgumentParser]) -> None:
-    explain = commands.add_parser(
+    explain = add_command(
+        commands,
         "explain",
-        help="say who may do what, and why",
-        description="Say what the policy decides about a request, which rule decides and what "
-        "would change it. Exit status 0 when it is allowed, 1 when refused.",
+        "say who may do what, and why",
+        "Say what the policy decides about a request, which rule decides and what would change it. "
+        "Exit status 0 when it is allowed, 1 when refused.",
+        "heim-proxy explain --as bob@example.com POST https://wiki.x.example.com/page",
+        "heim-proxy explain --as service:backup CONNECT desktop.ssh.x.example.com",
     )
     add_config(explain)
     explain.add_argument(
@@ -200,20 +218,24 @@ def _add_explain(commands: Commands[argparse.ArgumentParser]) -> None:
 
 
 def _add_session(commands: Commands[argparse.ArgumentParser]) -> None:
-    session = commands.add_parser(
+    session = add_command(
+        commands,
         "session",
-        help="list or revoke sessions",
-        description="List or revoke sessions in the state of a configuration. A running proxy "
-        "notices a revocation within 2 seconds and ends its streams.",
+        "list or revoke sessions",
+        "List or revoke sessions in the state of a configuration. A running proxy notices a "
+        "revocation within 2 seconds and ends its streams.",
+        "heim-proxy session list --config heim.yaml",
+        "heim-proxy session revoke --config heim.yaml --user bob@example.com",
     )
     actions = session.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="who is signed in")
-    add_config(listing)
+    listing = add_action(
+        actions, "list", "who is signed in", lazy("heim_proxy.cli.state", "list_sessions")
+    )
     listing.add_argument("--user", metavar="EMAIL", help="only this person's")
     listing.add_argument("--all", action="store_true", help="those that have ended, too")
-    listing.set_defaults(run=lazy("heim_proxy.cli.state", "list_sessions"))
-    revoke = actions.add_parser("revoke", help="end sessions")
-    add_config(revoke)
+    revoke = add_action(
+        actions, "revoke", "end sessions", lazy("heim_proxy.cli.state", "revoke_sessions")
+    )
     which = revoke.add_mutually_exclusive_group(required=True)
     which.add_argument("id", nargs="?", metavar="ID", help="a session's id, as `list` shows it")
     which.add_argument("--user", metavar="EMAIL", help="every session of this person")
@@ -222,36 +244,47 @@ def _add_session(commands: Commands[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="every session there is, those of programs and agents too",
     )
-    revoke.set_defaults(run=lazy("heim_proxy.cli.state", "revoke_sessions"))
 
 
 def _add_subject(commands: Commands[argparse.ArgumentParser]) -> None:
-    subject = commands.add_parser(
+    subject = add_command(
+        commands,
         "subject",
-        help="list or unpin the accounts behind e-mail addresses",
-        description="The first account seen with an e-mail address is pinned to it; another one "
-        "with the same address is refused until it is unpinned here.",
+        "list or unpin the accounts behind e-mail addresses",
+        "The first account seen with an e-mail address is pinned to it; another one with the same "
+        "address is refused until it is unpinned here.",
+        "heim-proxy subject unpin --config heim.yaml bob@example.com",
     )
     actions = subject.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="which account each address is pinned to")
-    add_config(listing)
-    listing.set_defaults(run=lazy("heim_proxy.cli.state", "list_subjects"))
-    unpin = actions.add_parser("unpin", help="let the next account with the address in")
-    add_config(unpin)
+    add_action(
+        actions,
+        "list",
+        "which account each address is pinned to",
+        lazy("heim_proxy.cli.state", "list_subjects"),
+    )
+    unpin = add_action(
+        actions,
+        "unpin",
+        "let the next account with the address in",
+        lazy("heim_proxy.cli.state", "unpin_subject"),
+    )
     unpin.add_argument("email", metavar="EMAIL")
-    unpin.set_defaults(run=lazy("heim_proxy.cli.state", "unpin_subject"))
 
 
 def _add_token(commands: Commands[argparse.ArgumentParser]) -> None:
-    token = commands.add_parser(
+    token = add_command(
+        commands,
         "token",
-        help="create, list or revoke the tokens of service accounts",
-        description="Tokens by which programs prove that they act for a service account of the "
-        "configuration. A running proxy notices within 2 seconds.",
+        "create, list or revoke the tokens of service accounts",
+        "Tokens by which programs prove that they act for a service account of the configuration. "
+        "A running proxy notices within 2 seconds.",
+        "heim-proxy token create backup --config heim.yaml > backup.token",
+        "heim-proxy token revoke --config heim.yaml --account backup",
     )
     actions = token.add_subparsers(title="actions", metavar="ACTION", required=True)
-    create = actions.add_parser("create", help="print a new token, once")
-    add_config(create)
+    create = add_action(
+        actions, "create", "print a new token, once", lazy("heim_proxy.cli.token", "create_token")
+    )
     create.add_argument("account", metavar="NAME", help="a name under service_accounts")
     create.add_argument(
         "--expires",
@@ -259,25 +292,29 @@ def _add_token(commands: Commands[argparse.ArgumentParser]) -> None:
         default="90d",
         help="how long it is good, such as 12h or 365d, or never [; 90d]",
     )
-    create.set_defaults(run=lazy("heim_proxy.cli.token", "create_token"))
-    listing = actions.add_parser("list", help="which tokens there are, and when they were used")
-    add_config(listing)
+    listing = add_action(
+        actions,
+        "list",
+        "which tokens there are, and when they were used",
+        lazy("heim_proxy.cli.token", "list_tokens"),
+    )
     listing.add_argument("--all", action="store_true", help="those that have ended, too")
-    listing.set_defaults(run=lazy("heim_proxy.cli.token", "list_tokens"))
-    revoke = actions.add_parser("revoke", help="end tokens")
-    add_config(revoke)
+    revoke = add_action(
+        actions, "revoke", "end tokens", lazy("heim_proxy.cli.token", "revoke_tokens")
+    )
     which = revoke.add_mutually_exclusive_group(required=True)
     which.add_argument("id", nargs="?", metavar="ID", help="a token's id, as `list` shows it")
     which.add_argument("--account", metavar="NAME", help="every token of this service account")
-    revoke.set_defaults(run=lazy("heim_proxy.cli.token", "revoke_tokens"))
 
 
 def _add_demo(commands: Commands[argparse.ArgumentParser]) -> None:
-    demo = commands.add_parser(
+    demo = add_command(
+        commands,
         "demo",
-        help="look at Heim on this machine, without any configuration",
-        description="Serve a demo on loopback with its own identity provider and application. "
-        "Ends with Ctrl-C and leaves nothing behind.",
+        "look at Heim on this machine, without any configuration",
+        "Serve a demo on loopback with its own identity provider and application. Ends with Ctrl-C "
+        "and leaves nothing behind.",
+        "heim-proxy demo",
     )
     demo.add_argument(
         "--port",

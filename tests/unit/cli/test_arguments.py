@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from heim_proxy.cli.arguments import add_config, lazy
+from heim_proxy.cli.arguments import add_action, add_config
 
 
 def test_the_configuration_is_named_by_flag_or_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,9 +20,12 @@ def test_the_configuration_is_named_by_flag_or_environment(monkeypatch: pytest.M
     assert parsed("--config", "other.yaml") == "other.yaml"
 
 
-def test_a_command_is_imported_when_it_runs() -> None:
-    run = lazy("heim_proxy.cli.nothing_of_that_name", "run")
-    with pytest.raises(ModuleNotFoundError):
-        run(argparse.Namespace())
-    keygen = lazy("heim_proxy.cli.configure", "keygen")
-    assert keygen(argparse.Namespace(kind="session")) == 0
+def test_an_action_has_its_function_and_the_configuration() -> None:
+    parser = argparse.ArgumentParser()
+
+    def run(args: argparse.Namespace) -> int:
+        return 7
+
+    add_action(parser.add_subparsers(), "list", "who is there", run)
+    args = parser.parse_args(["list", "--config", "other.yaml"])
+    assert (args.run, args.config) == (run, "other.yaml")
