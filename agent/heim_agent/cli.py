@@ -11,16 +11,9 @@ from types import FrameType
 from typing import Final
 
 from heim_agent.arguments import build_parser
-from heim_agent.complaints import (
-    FAILED,
-    INTERRUPTED,
-    OK,
-    SOFTWARE,
-    USAGE,
-    Complaint,
-    say,
-)
+from heim_agent.complaints import OK, USAGE, say
 from heim_agent.places import Places
+from heim_runtime.commands import run_command
 
 __all__ = ["main"]
 
@@ -59,30 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        status: int = args.run(args, places)
-        sys.stdout.flush()
-    except Complaint as complaint:
-        # agent.toml may have several mistakes: a line each.
-        for text in getattr(complaint, "problems", (complaint.text,)):
-            say(text)
-        return complaint.status
-    except KeyboardInterrupt:
-        # Below the ^C that the terminal shows.
-        say("stopped")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # `heim-agent status | head`: the reader has seen enough. Python would complain again when
-        # it flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except Exception as error:
-        say(f"this is a bug: {type(error).__name__}: {error}; please report it")
-        if os.environ.get("HEIM_LOG_LEVEL") == "debug":
-            raise
-        return SOFTWARE
+        return run_command(
+            lambda: args.run(args, places),
+            say,
+            verbose=os.environ.get("HEIM_LOG_LEVEL") == "debug",
+            switch="HEIM_LOG_LEVEL=debug",
+        )
     finally:
         signal.signal(signal.SIGTERM, before)
-    return status
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,19 @@ from __future__ import annotations
 
 import os
 
-from heim_runtime.complaints import UNAVAILABLE, USAGE, Complaint, UsageError
+from heim_runtime.complaints import (
+    AUTH,
+    FAILED,
+    INTERRUPTED,
+    OK,
+    PROTOCOL,
+    SOFTWARE,
+    TRY_LATER,
+    UNAVAILABLE,
+    USAGE,
+    Complaint,
+    UsageError,
+)
 from heim_wire.messages import printable
 
 TYPE_CHECKING = False
@@ -31,16 +43,6 @@ __all__ = [
     "say",
     "with_hint",
 ]
-
-OK: Final = 0
-FAILED: Final = 1
-SOFTWARE: Final = 70
-TRY_LATER: Final = 75
-PROTOCOL: Final = 76
-"""sysexits EX_PROTOCOL: what answers is no Heim proxy."""
-AUTH: Final = 77
-"""sysexits EX_NOPERM: the proxy does not let this agent in."""
-INTERRUPTED: Final = 130
 
 LINE_BYTES: Final = 600
 """Longer texts are cut: a captive portal must not fill the terminal."""

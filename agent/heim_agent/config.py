@@ -62,6 +62,11 @@ class SettingsError(Complaint):
         self.problems = tuple(problems)
         super().__init__("; ".join(self.problems), USAGE)
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Every mistake."""
+        return self.problems
+
 
 def load(path: str) -> Settings:
     """Read agent.toml.

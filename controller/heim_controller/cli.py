@@ -5,19 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
 
 from heim_controller.arguments import build_parser
-from heim_runtime.complaints import USAGE, Complaint
+from heim_runtime.commands import run_command
+from heim_runtime.complaints import OK, USAGE
 
-__all__ = ["FAILED", "INTERRUPTED", "OK", "SOFTWARE", "main"]
-
-OK: Final = 0
-FAILED: Final = 1
-# sysexits EX_SOFTWARE: a mistake of ours.
-SOFTWARE: Final = 70
-# 128 + SIGINT, as shells have it.
-INTERRUPTED: Final = 130
+__all__ = ["main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,25 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not hasattr(args, "run"):
         parser.print_help(sys.stderr)
         return USAGE
-    try:
-        status: int = args.run(args)
-        sys.stdout.flush()
-    except Complaint as complaint:
-        _say(complaint.text)
-        return complaint.status
-    except KeyboardInterrupt:
-        _say("stopped")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # `heim-controller translate … | head`: Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except Exception as error:
-        _say(f"this is a bug: {type(error).__name__}: {error}; please report it")
-        if os.environ.get("HEIM_LOG_LEVEL") == "debug":
-            raise
-        return SOFTWARE
-    return status
+    return run_command(
+        lambda: args.run(args),
+        _say,
+        verbose=os.environ.get("HEIM_LOG_LEVEL") == "debug",
+        switch="HEIM_LOG_LEVEL=debug",
+    )
 
 
 def _say(text: str) -> None:

@@ -25,7 +25,7 @@ from heim_controller.translation.objects import Key, Objects, annotations_of, ma
 from heim_controller.translation.reasons import REASONS, Severity
 from heim_controller.translation.settings import CONTROLLER, Settings
 from heim_controller.translation.translate import Translation, translate
-from heim_runtime.complaints import Complaint
+from heim_runtime.complaints import FAILED, OK, Complaint
 
 __all__ = ["command", "objects_of"]
 
@@ -49,8 +49,6 @@ _CLASS: Final = "kubernetes.io/ingress.class"
 # What people pipe in is a cluster's export at most.
 MAX_BYTES: Final = 256 * 2**20
 
-_FAILED: Final = 1
-
 
 def command(args: argparse.Namespace) -> int:
     """Print the document; 1 when something would not be served.
@@ -72,7 +70,7 @@ def command(args: argparse.Namespace) -> int:
         for line in _lines(translation):
             sys.stderr.write(f"{line}\n")
     errors = (one.severity == Severity.ERROR.value for one in translation.diagnostics)
-    return _FAILED if any(errors) else 0
+    return FAILED if any(errors) else OK
 
 
 def objects_of(
@@ -138,9 +136,9 @@ def _manifests(name: str) -> Iterator[dict[str, Any]]:
         content = sys.stdin.buffer.read(MAX_BYTES) if name == "-" else Path(name).read_bytes()
         documents = list(yaml.load_all(content, Loader=_Loader))
     except OSError as e:
-        raise Complaint(f"{name}: {e.strerror or e}", _FAILED) from e
+        raise Complaint(f"{name}: {e.strerror or e}", FAILED) from e
     except (yaml.YAMLError, ValueError) as e:
-        raise Complaint(f"{name} is no YAML: {' '.join(str(e).split())}", _FAILED) from e
+        raise Complaint(f"{name} is no YAML: {' '.join(str(e).split())}", FAILED) from e
     for document in documents:
         yield from _opened(document)
 

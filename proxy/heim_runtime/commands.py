@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import textwrap
 from collections.abc import Callable
 
-__all__ = ["Commands", "add_command", "lazy"]
+from heim_runtime.complaints import FAILED, INTERRUPTED, SOFTWARE, Complaint
+
+__all__ = ["Commands", "add_command", "lazy", "run_command"]
 
 Commands = argparse._SubParsersAction
 
@@ -41,3 +45,40 @@ def lazy(module: str, name: str = "command") -> Callable[..., int]:
         return run(*given)
 
     return command
+
+
+def run_command(
+    command: Callable[[], int], say: Callable[[str], None], *, verbose: bool, switch: str
+) -> int:
+    """Run a command to its exit status; what ends it early is said.
+
+    Args:
+        command: Returns the exit status, or raises Complaint.
+        say: Writes a line for a person to standard error.
+        verbose: Details are said too, and a mistake of ours shows its traceback.
+        switch: What makes it verbose.
+    """
+    try:
+        status = command()
+        sys.stdout.flush()
+    except Complaint as complaint:
+        for line in complaint.lines:
+            say(line)
+        if verbose and complaint.detail:
+            say(complaint.detail)
+        return complaint.status
+    except KeyboardInterrupt:
+        # Below the ^C that the terminal shows.
+        say("stopped")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # `… | head`: the reader has seen enough. Python would complain again when it flushes
+        # standard output at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except Exception as error:
+        if verbose:
+            raise
+        say(f"this is a bug: {type(error).__name__}: {error}; {switch} shows where, please report")
+        return SOFTWARE
+    return status

@@ -5,13 +5,38 @@ The line says what happened, at which step and what to do. It holds nothing secr
 
 from __future__ import annotations
 
-__all__ = ["NO_HOST", "UNAVAILABLE", "USAGE", "Complaint", "UsageError"]
+__all__ = [
+    "AUTH",
+    "FAILED",
+    "INTERRUPTED",
+    "NO_HOST",
+    "OK",
+    "PROTOCOL",
+    "SOFTWARE",
+    "TRY_LATER",
+    "UNAVAILABLE",
+    "USAGE",
+    "Complaint",
+    "UsageError",
+]
 
+OK = 0
+FAILED = 1
 USAGE = 2
 NO_HOST = 68
 """sysexits EX_NOHOST: no such target, or a name that does not resolve."""
 UNAVAILABLE = 69
 """sysexits EX_UNAVAILABLE: something on the way does not answer or is not trusted."""
+SOFTWARE = 70
+"""sysexits EX_SOFTWARE: a mistake of ours."""
+TRY_LATER = 75
+"""sysexits EX_TEMPFAIL: there is no room at the moment."""
+PROTOCOL = 76
+"""sysexits EX_PROTOCOL: what answers is no Heim proxy."""
+AUTH = 77
+"""sysexits EX_NOPERM: not signed in, or not allowed."""
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
 
 
 class Complaint(Exception):  # noqa: N818 - what it becomes for the person
@@ -28,6 +53,11 @@ class Complaint(Exception):  # noqa: N818 - what it becomes for the person
         self.text = text
         self.status = status
         self.detail = detail
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is printed."""
+        return (self.text,)
 
 
 class UsageError(Complaint):

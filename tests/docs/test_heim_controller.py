@@ -7,7 +7,6 @@ import re
 
 import pytest
 
-from heim_controller import cli
 from heim_controller.arguments import ENVIRONMENT, build_parser
 from heim_controller.metrics import FAMILIES
 from heim_runtime import complaints
@@ -70,7 +69,7 @@ def test_every_setting_is_explained(variable: str) -> None:
 
 
 def test_every_exit_status_is_explained() -> None:
-    statuses = {cli.OK, cli.FAILED, cli.SOFTWARE, cli.INTERRUPTED}
+    statuses = {complaints.OK, complaints.FAILED, complaints.SOFTWARE, complaints.INTERRUPTED}
     statuses |= {complaints.USAGE, complaints.UNAVAILABLE}
     rows = re.findall(r"^\| (\d+) \|", _part("Exit status"), re.MULTILINE)
     assert {int(number) for number in rows} == statuses

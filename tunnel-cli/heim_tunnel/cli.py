@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
+from heim_runtime.commands import run_command
 from heim_tunnel.arguments import build_parser
-from heim_tunnel.complaints import FAILED, INTERRUPTED, SOFTWARE, Complaint, say
+from heim_tunnel.complaints import say
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.stdio import fill_standard
 
@@ -37,40 +38,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _run(args)
+        return run_command(
+            lambda: _run(args),
+            lambda text: say(None, text),
+            verbose=getattr(args, "verbose", False),
+            switch="-v",
+        )
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def _run(args: argparse.Namespace) -> int:
-    verbose = getattr(args, "verbose", False)
-    try:
-        way = Way(
-            ca_file=getattr(args, "ca_file", None),
-            connect_to=_detour(getattr(args, "connect_to", None)),
-            verbose=verbose,
-        )
-        status: int = args.run(args, way)
-        sys.stdout.flush()
-    except Complaint as complaint:
-        say(None, complaint.text)
-        if verbose and complaint.detail:
-            say(None, complaint.detail)
-        return complaint.status
-    except KeyboardInterrupt:
-        # Below the ^C that the terminal shows.
-        say(None, "stopped")
-        return INTERRUPTED
-    except BrokenPipeError:
-        # `heim-tunnel list | head`: the reader has seen enough. Python would complain again when
-        # it flushes standard output at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except Exception as error:
-        if verbose:
-            raise
-        say(None, f"this is a bug: {type(error).__name__}: {error}; -v shows where, please report")
-        return SOFTWARE
+    way = Way(
+        ca_file=getattr(args, "ca_file", None),
+        connect_to=_detour(getattr(args, "connect_to", None)),
+        verbose=getattr(args, "verbose", False),
+    )
+    status: int = args.run(args, way)
     return status
 
 

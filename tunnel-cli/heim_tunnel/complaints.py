@@ -9,7 +9,20 @@ from __future__ import annotations
 
 import os
 
-from heim_runtime.complaints import NO_HOST, UNAVAILABLE, USAGE, Complaint, UsageError
+from heim_runtime.complaints import (
+    AUTH,
+    FAILED,
+    INTERRUPTED,
+    NO_HOST,
+    OK,
+    PROTOCOL,
+    SOFTWARE,
+    TRY_LATER,
+    UNAVAILABLE,
+    USAGE,
+    Complaint,
+    UsageError,
+)
 from heim_wire.errors import FAILURES, by_slug
 from heim_wire.messages import printable
 
@@ -40,15 +53,6 @@ __all__ = [
     "token_refused",
     "with_id",
 ]
-
-OK = 0
-FAILED = 1
-SOFTWARE = 70
-TRY_LATER = 75
-PROTOCOL = 76
-AUTH = 77
-"""sysexits EX_NOPERM: not signed in, or not allowed."""
-INTERRUPTED = 130
 
 UNAUTHENTICATED = 401
 """The HTTP status of a refusal that another token may help against."""

@@ -53,7 +53,8 @@ def test_without_a_command_it_helps(capfd: pytest.CaptureFixture[str]) -> None:
         (
             ValueError("x"),
             SOFTWARE,
-            "heim-agent: this is a bug: ValueError: x; please report it\n",
+            "heim-agent: this is a bug: ValueError: x; HEIM_LOG_LEVEL=debug shows where, please "
+            "report\n",
         ),
     ],
     ids=["Ctrl-C", "a bug"],

@@ -4,7 +4,8 @@ import argparse
 
 import pytest
 
-from heim_runtime.commands import add_command, lazy
+from heim_runtime.commands import add_command, lazy, run_command
+from heim_runtime.complaints import Complaint
 
 DESCRIPTION = "Say hello to somebody, in words that are many enough to need a second line of it."
 
@@ -48,3 +49,50 @@ def test_a_command_is_imported_when_it_runs() -> None:
     with pytest.raises(ModuleNotFoundError):
         lazy("heim_runtime.nothing_of_that_name")()
     assert lazy("operator", "add")(2, 3) == 5
+
+
+class Several(Complaint):
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (Complaint("no", 75, detail="because"), 75, ["no"]),
+        (Several("one; two", 2), 2, ["one", "two"]),
+        (KeyboardInterrupt(), 130, ["stopped"]),
+        (ValueError("x"), 70, ["this is a bug: ValueError: x; -v shows where, please report"]),
+    ],
+    ids=["complaint", "several lines", "Ctrl-C", "a bug"],
+)
+def test_what_ends_a_command_early_is_said(
+    raised: BaseException, status: int, said: list[str]
+) -> None:
+    def command() -> int:
+        raise raised
+
+    told: list[str] = []
+    assert run_command(command, told.append, verbose=False, switch="-v") == status
+    assert told == said
+
+
+def test_verbose_says_more() -> None:
+    def complaining() -> int:
+        raise Complaint("no", 75, detail="because")
+
+    def broken() -> int:
+        raise ValueError("x")
+
+    told: list[str] = []
+    assert run_command(complaining, told.append, verbose=True, switch="-v") == 75
+    assert told == ["no", "because"]
+    with pytest.raises(ValueError, match="x"):
+        run_command(broken, told.append, verbose=True, switch="-v")
+
+
+def test_a_command_that_is_done_says_nothing() -> None:
+    told: list[str] = []
+    assert run_command(lambda: 1, told.append, verbose=True, switch="-v") == 1
+    assert told == []
