@@ -398,7 +398,7 @@ class Sessions:
             self._resident.drop(session)
             streams = self._live.end_session(session, reason)
             who = session.subject.name
-            _AUDIT.emit("session.ended", user=who, reason=reason, exchanges=streams)
+            _AUDIT.emit("session.ended", sid=sid, user=who, reason=reason, exchanges=streams)
 
     def _distrust_memory(self) -> None:
         """The grace is over: from here on only the store can say that a session is still good."""

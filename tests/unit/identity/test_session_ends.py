@@ -299,5 +299,5 @@ async def test_the_end_of_a_session_is_an_audit_event(
     caplog.set_level(logging.INFO, logger="heim.audit")
     await stage.sessions.end(alice.sid, EndReason.LOGOUT, stage.now)
     (event,) = [record for record in caplog.records if record.message == "session.ended"]
-    facts = (vars(event)["user"], vars(event)["reason"], vars(event)["exchanges"])
-    assert facts == ("alice@example.test", "logout", 1)
+    facts = [vars(event)[name] for name in ("sid", "user", "reason", "exchanges")]
+    assert facts == [alice.sid, "alice@example.test", "logout", 1]
