@@ -27,7 +27,9 @@ from heim_proxy.target import canonical_host
 __all__ = ["check_certificate"]
 
 _DEADLINE_S: Final = 5.0
-# What issuers renew at two thirds of the lifetime has weeks left; with fewer days it was not.
+# Certificates are renewed at two thirds of their lifetime or earlier, so a fifth is never left; of
+# one that was made for a year nobody waits to hear until ten weeks are left.
+_SOON_SHARE: Final = 0.2
 _SOON_S: Final = 7 * 86400.0
 
 
@@ -93,10 +95,11 @@ def _wrong(host: str, leaf: x509.Certificate, now: float) -> Iterator[str]:
     if not stands_for(_names(leaf), host):
         yield f"it is not for {host}"
     left = leaf.not_valid_after_utc.timestamp() - now
+    lifetime = leaf.not_valid_after_utc - leaf.not_valid_before_utc
     if left <= 0:
         yield f"it expired on {_day(leaf)}"
-    elif left < _SOON_S:
-        yield f"it expires within 7 days, on {_day(leaf)}: whatever should renew it does not"
+    elif left < min(_SOON_S, _SOON_SHARE * lifetime.total_seconds()):
+        yield f"it expires soon, on {_day(leaf)}: whatever should renew it does not"
     if leaf.not_valid_before_utc.timestamp() > now:
         yield f"it is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
 

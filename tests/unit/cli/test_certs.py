@@ -80,10 +80,25 @@ async def test_another_one_than_in_the_files_is_said(
 
 async def test_one_that_ends_soon_is_said(heim: Heim, capsys: pytest.CaptureFixture[str]) -> None:
     before = heim.proxy._certificates._store.find(HOST)
-    make_pair(HOST, "soon.example.test", end_days=3).write(heim.directory / "pair")
+    pair = make_pair(HOST, "soon.example.test", start_days=-87, end_days=3)
+    pair.write(heim.directory / "pair")
     await heim.until(lambda: heim.proxy._certificates._store.find(HOST) is not before)
     assert await check(heim) == 1
-    assert "wrong: it expires within 7 days" in capsys.readouterr().out
+    assert "wrong: it expires soon, on 20" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lived", "left", "status"), [(4, 2, 0), (5.2, 0.8, 1)], ids=["renewed in time", "late"]
+)
+async def test_one_that_lives_for_days_is_judged_by_its_own_lifetime(
+    heim: Heim, capsys: pytest.CaptureFixture[str], lived: float, left: float, status: int
+) -> None:
+    before = heim.proxy._certificates._store.find(HOST)
+    pair = make_pair(HOST, "soon.example.test", start_days=-lived, end_days=left)
+    pair.write(heim.directory / "pair")
+    await heim.until(lambda: heim.proxy._certificates._store.find(HOST) is not before)
+    assert await check(heim) == status
+    assert ("it expires soon" in capsys.readouterr().out) is bool(status)
 
 
 async def test_nobody_there_is_said(heim: Heim, capsys: pytest.CaptureFixture[str]) -> None:
