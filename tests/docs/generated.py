@@ -8,33 +8,23 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
-from heim_agent.arguments import build_parser as build_agent_parser
 from heim_agent.config import TOP_FIELDS
 from heim_agent.targets import FIELDS
-from heim_controller.arguments import build_parser as build_controller_parser
 from heim_controller.metrics import FAMILIES as CONTROLLER_FAMILIES
 from heim_proxy.access.patterns import compile_pattern
-from heim_proxy.cli.main import build_parser
 from heim_proxy.identity.dialects import DIALECTS
 from heim_proxy.identity.families import FAMILIES as IDENTITY_FAMILIES
 from heim_proxy.observe.metrics import FAMILIES as METRIC_FAMILIES
-from heim_tunnel.arguments import build_parser as build_tunnel_parser
 from tests.docs.chart import CHART_BLOCKS
 from tests.docs.kinds import KIND_BLOCKS
 from tests.docs.kubernetes import KUBERNETES_BLOCKS
 from tests.docs.pages import HANDWRITTEN
+from tests.docs.programs import AGENT, CONTROLLER, PROXY, TUNNEL, Program
 from tests.docs.wire import WIRE_BLOCKS
 
-__all__ = [
-    "BLOCKS",
-    "agent_commands",
-    "commands",
-    "controller_commands",
-    "rewritten",
-    "tunnel_commands",
-]
+__all__ = ["BLOCKS", "rewritten"]
 
 _BLOCK = re.compile(
     r"(<!-- begin generated: (\w+) -->\n).*?(<!-- end generated: \2 -->)", re.DOTALL
@@ -44,38 +34,9 @@ _ENVIRONMENT = re.compile(r" \[((?:HEIM_\w+)?)(?:; )?(?:default: )?([^\]]*)\]$")
 Action = argparse.Action
 
 
-def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command that does something, as typed, with its parser."""
-    yield from _below(build_parser())
-
-
-def tunnel_commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """The same of heim-tunnel."""
-    yield from _below(build_tunnel_parser())
-
-
-def agent_commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """The same of heim-agent."""
-    yield from _below(build_agent_parser())
-
-
-def controller_commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """The same of heim-controller."""
-    yield from _below(build_controller_parser())
-
-
-def _below(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    groups = [one for one in parser._actions if isinstance(one, argparse._SubParsersAction)]
-    if not groups:
-        yield parser.prog, parser
-    for group in groups:
-        for sub in group.choices.values():
-            yield from _below(sub)
-
-
-def _command_table(found: Iterable[tuple[str, argparse.ArgumentParser]]) -> str:
+def _command_table(program: Program) -> str:
     rows = ["| command | argument | environment | default | |", "| --- | --- | --- | --- | --- |"]
-    for name, parser in found:
+    for name, parser in program.commands():
         shown = f"`{name}`"
         for action in parser._actions:
             if action.dest == "help":
@@ -165,16 +126,16 @@ def _pattern_table() -> str:
 
 
 BLOCKS: Mapping[str, Callable[[], str]] = {
-    "agent_commands": lambda: _command_table(agent_commands()),
+    "agent_commands": lambda: _command_table(AGENT),
     "agent_toml": _agent_toml_table,
-    "commands": lambda: _command_table(commands()),
-    "controller_commands": lambda: _command_table(controller_commands()),
+    "commands": lambda: _command_table(PROXY),
+    "controller_commands": lambda: _command_table(CONTROLLER),
     "controller_metrics": _controller_metric_table,
     "dialects": _dialect_table,
     "families": _family_table,
     "metrics": _metric_table,
     "patterns": _pattern_table,
-    "tunnel_commands": lambda: _command_table(tunnel_commands()),
+    "tunnel_commands": lambda: _command_table(TUNNEL),
     **CHART_BLOCKS,
     **KIND_BLOCKS,
     **KUBERNETES_BLOCKS,

@@ -16,14 +16,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from heim_controller.arguments import build_parser as controller_parser
 from heim_controller.translation.objects import Key
 from heim_controller.translation.settings import Settings
 from heim_controller.translation.translate import Translation
 from heim_proxy.cli.main import build_parser as proxy_parser
 from tests.docs.pages import PAGES, Fence, Page, page
+from tests.docs.programs import invocations
 from tests.docs.snippets import KUBERNETES, NOT_HEIM, PART_OF_VALUES, VALUES
-from tests.docs.test_commands import invocations
 from tests.fakes.kube_objects import at, certificate, endpoint_slice, service, translated
 from tests.fakes.kube_schema import complaints
 from tests.unit.charts.render import objects, values_of
@@ -237,19 +236,6 @@ def in_pods() -> Iterator[tuple[str, str]]:
 def test_commands_in_pods_are_taken(place: str, line: str) -> None:
     [arguments] = invocations(line, "heim-proxy")
     proxy_parser().parse_args(arguments)
-
-
-def test_commands_of_the_controller_are_taken() -> None:
-    shown = [
-        arguments
-        for one in PAGES
-        for fence in one.of("sh")
-        for arguments in invocations(fence.text, "heim-controller")
-    ]
-    assert ["translate", "--domain"] in [arguments[:2] for arguments in shown]
-    for arguments in shown:
-        if arguments not in (["--help"], ["--version"]):
-            controller_parser().parse_args(arguments)
 
 
 def test_charts_are_installed_from_where_they_are() -> None:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from heim_controller.arguments import ENVIRONMENT, build_parser
-from tests.docs.generated import controller_commands
+from tests.docs.programs import CONTROLLER
 
 
 def test_every_variable_that_helps_name_is_in_the_list_of_them() -> None:
-    helps = [action.help or "" for _, parser in controller_commands() for action in parser._actions]
-    named = {found for text in helps for found in re.findall(r"HEIM_\w+", text)}
-    assert named == {one for one in ENVIRONMENT if one.startswith("HEIM_")}
+    assert CONTROLLER.twins() == {one for one in ENVIRONMENT if one.startswith("HEIM_")}
 
 
 def test_abbreviations_are_refused() -> None:
