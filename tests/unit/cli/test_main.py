@@ -100,6 +100,7 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         [],
         ["serve"],
         ["keygen", "rsa"],
+        ["check", "--conf", "heim.yaml"],
         ["run", "--log-level", "loud"],
         ["explain", "GET", "https://a.b/"],
         ["session"],
