@@ -49,6 +49,7 @@ from heim_proxy.observe.admin import Admin
 from heim_proxy.observe.audit import Audit
 from heim_proxy.observe.lag import LoopLag
 from heim_proxy.observe.metrics import Metrics
+from heim_proxy.pieces import Pieces
 from heim_proxy.portal.app import build as build_portal
 from heim_proxy.portal.app import runner as portal_runner
 from heim_proxy.portal.context import PortalContext, PortalSettings
@@ -104,6 +105,7 @@ class Proxy:
             source, build=self._build, swap=self._swap, clock=self._clock
         )
         self._generations = itertools.count(1)
+        self._pieces = Pieces()
         self._stack = AsyncExitStack()
         self._stopping = asyncio.Event()
         self._metrics = Metrics(version=version())
@@ -174,6 +176,13 @@ class Proxy:
     def addresses(self) -> list[str]:
         """Where it listens, "host:port", https first."""
         return [f"{host}:{port}" for host, port in (one.address for _, one in self._listeners)]
+
+    @property
+    def condition(self) -> str:
+        """What it is doing, in one line, for whoever looks after it."""
+        if self._stopping.is_set():
+            return f"stopping; exchanges still open: {len(self._live)}"
+        return self._reloader.ready()[1] or "serving"
 
     # -- parts ------------------------------------------------------------------------------
 
@@ -389,6 +398,7 @@ class Proxy:
             generation=next(self._generations),
             signing_keys=signing,
             providers=from_config(config.identity.providers),
+            pieces=self._pieces,
         )
         certificates = self._certificates.prepare(config, self._source.secrets)
         return _Prepared(snapshot, ring, certificates, authority_of(config))

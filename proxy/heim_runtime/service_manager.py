@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import socket
 
+from heim_runtime.tasks import cancel, spawn
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from typing import Final
 
-__all__ = ["ServiceManager"]
+__all__ = ["ServiceManager", "reporting"]
+
+# How old the line that `systemctl status` shows may be, in seconds.
+_STATUS_S: Final = 1.0
 
 
 class ServiceManager:
@@ -41,6 +49,31 @@ class ServiceManager:
         except OSError:
             return False
         return True
+
+
+@contextlib.asynccontextmanager
+async def reporting(manager: ServiceManager, condition: Callable[[], str]) -> AsyncIterator[None]:
+    """Say that the service is ready; then, while the block lasts, that its loop runs.
+
+    Args:
+        manager: Whom to tell.
+        condition: What the service is doing, in one line.
+    """
+    if not manager.notify("READY=1", f"STATUS={condition()}"):
+        yield
+        return
+    task = spawn("service-report", _report(manager, condition))
+    try:
+        yield
+    finally:
+        manager.notify("STOPPING=1")
+        await cancel([task])
+
+
+async def _report(manager: ServiceManager, condition: Callable[[], str]) -> None:
+    while True:
+        await asyncio.sleep(min(manager.watchdog_s or _STATUS_S, _STATUS_S))
+        manager.notify("WATCHDOG=1", f"STATUS={condition()}")
 
 
 def _watchdog(environ: Mapping[str, str]) -> float | None:

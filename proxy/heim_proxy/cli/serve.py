@@ -22,6 +22,7 @@ from heim_proxy.sources.file import FileSource
 from heim_proxy.store.base import StoreUnavailable
 from heim_runtime.allocator import return_large_blocks
 from heim_runtime.logs import configure
+from heim_runtime.service_manager import ServiceManager, reporting
 from heim_runtime.signals import handling
 from heim_wire.mask import use_fast_mask
 
@@ -70,7 +71,8 @@ async def _serve(config: Path, access_log: int | Path) -> int:
         # From here on, so that being stopped during the start is an orderly stop, too.
         with handling({signal.SIGTERM: proxy.stop, signal.SIGINT: proxy.stop}):
             await proxy.start()
-            await proxy.wait()
+            async with reporting(ServiceManager(), lambda: proxy.condition):
+                await proxy.wait()
     except ConfigError as error:
         return complain(error)
     except (ListenError, StoreUnavailable, OSError) as error:

@@ -55,6 +55,33 @@ def test_it_serves_until_sigterm_and_then_ends_with_0(tmp_path: Path) -> None:
     assert heim.log.exists()
 
 
+def test_systemd_is_told_when_it_serves_and_when_it_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heim = Heim.prepare(tmp_path, backends=[app()])
+    gave_up = threading.Event()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        told: list[bytes] = []
+
+        def end_when_ready() -> None:
+            told.append(manager.recv(4096))
+            end_when_handled(gave_up)
+
+        watcher = threading.Thread(target=end_when_ready)
+        watcher.start()
+        try:
+            assert run(arguments(heim)) == 0
+        finally:
+            gave_up.set()
+            watcher.join()
+        while not told[-1].startswith(b"STOPPING=1"):
+            told.append(manager.recv(4096))
+    assert told[0] == b"READY=1\nSTATUS=serving"
+
+
 def test_a_configuration_with_mistakes_is_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

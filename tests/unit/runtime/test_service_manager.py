@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Iterator
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from heim_runtime.service_manager import ServiceManager
+from heim_runtime.service_manager import ServiceManager, reporting
+from heim_runtime.tasks import running
 
 
 @pytest.fixture
@@ -72,3 +74,27 @@ def test_the_watchdog_is_fed_twice_as_often_as_it_bites(
 ) -> None:
     assert ServiceManager({"NOTIFY_SOCKET": "/x", **environ}).watchdog_s == every
     assert ServiceManager(environ).watchdog_s is None
+
+
+async def test_who_is_started_by_a_manager_reports_until_it_ends(
+    listener: socket.socket,
+) -> None:
+    condition = ["serving"]
+    manager = ServiceManager({"NOTIFY_SOCKET": listener.getsockname(), "WATCHDOG_USEC": "100000"})
+    async with reporting(manager, lambda: condition[-1]):
+        assert told(listener) == ["READY=1", "STATUS=serving"]
+        condition.append("the latest was refused")
+        assert await asyncio.to_thread(told, listener) == [
+            "WATCHDOG=1",
+            "STATUS=the latest was refused",
+        ]
+    last = [told(listener)]
+    while last[-1] != ["STOPPING=1"]:
+        last.append(told(listener))
+    assert all(line == ["WATCHDOG=1", f"STATUS={condition[-1]}"] for line in last[:-1])
+
+
+async def test_without_a_manager_nothing_runs_beside_the_service() -> None:
+    before = running()
+    async with reporting(ServiceManager({}), lambda: "serving"):
+        assert running() == before
