@@ -68,6 +68,7 @@ roles:
       - {{backend: office, permission: everything}}
       - {{backend: tcp}}
       - {{backend: office}}{ssh_binding}
+    approve_agents: true              # may let machines in, at /.heim/agents
   - name: dev
     # By name, and everybody whom the provider says to be in that group.
     members: [{{user: bob@example.com}}, {{group: developers}}]
