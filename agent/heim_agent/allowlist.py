@@ -68,10 +68,12 @@ async def _check(targets: Sequence[Target]) -> list[str | None]:
     async def check(target: Target) -> str | None:
         async with places:
             try:
-                sock = await connect(target, timeout_s=target.connect_timeout_s)
+                transport = await connect(
+                    target, asyncio.Protocol, timeout_s=target.connect_timeout_s
+                )
             except NotReached as error:
                 return error.reason
-            sock.close()
+            transport.close()
             return None
 
     async with asyncio.TaskGroup() as group:

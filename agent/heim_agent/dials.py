@@ -7,8 +7,6 @@ half of the places; its other streams wait for one of those, and streams to othe
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Final
 
 __all__ = ["MAX_DIALS", "MAX_PER_TARGET", "MAX_UNANSWERED", "Dials"]
@@ -38,20 +36,44 @@ class Dials:
         """Whether one more stream would be too many."""
         return self.unanswered >= MAX_UNANSWERED
 
-    @asynccontextmanager
-    async def place(self, target: str) -> AsyncIterator[None]:
-        """Wait for a place to dial `target` from, and hold it for the block.
+    async def take(self, target: str, deadline: float) -> None:
+        """Wait for a place to dial `target` from, until `deadline` (the loop's time) at most.
 
-        First come, first served among those for one target. The caller has the deadline.
+        First come, first served among those for one target. `give_back` it.
+
+        Raises:
+            TimeoutError: There was none.
         """
         own = self._targets.setdefault(target, asyncio.Semaphore(MAX_PER_TARGET))
         self._users[target] = self._users.get(target, 0) + 1
         try:
-            # In this order: who waits for its target's turn keeps no place of the others'.
-            async with own, self._all:
-                yield
-        finally:
-            self._users[target] -= 1
-            if not self._users[target]:
-                # Names come from agent.toml, which changes; nothing grows.
-                del self._users[target], self._targets[target]
+            if own.locked() or self._all.locked():
+                async with asyncio.timeout_at(deadline):
+                    await self._acquire(own)
+            else:
+                # Nearly always: nothing is waited for, and no timer is made.
+                await self._acquire(own)
+        except BaseException:
+            self._forget(target)
+            raise
+
+    async def _acquire(self, own: asyncio.Semaphore) -> None:
+        # In this order: who waits for its target's turn keeps no place of the others'.
+        await own.acquire()
+        try:
+            await self._all.acquire()
+        except BaseException:
+            own.release()
+            raise
+
+    def give_back(self, target: str) -> None:
+        """Somebody else may have the place that was taken."""
+        self._all.release()
+        self._targets[target].release()
+        self._forget(target)
+
+    def _forget(self, target: str) -> None:
+        self._users[target] -= 1
+        if not self._users[target]:
+            # Names come from agent.toml, which changes; nothing grows.
+            del self._users[target], self._targets[target]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import chain, zip_longest
 from typing import Any, Final
 
@@ -45,27 +46,34 @@ class NotReached(Exception):  # noqa: N818 - a thing that happened, not a mistak
 
 
 async def connect(
-    target: Target, *, timeout_s: float, told_s: float | None = None
-) -> socket.socket:
-    """A connected, non-blocking socket; the caller closes it.
+    target: Target,
+    factory: Callable[[], asyncio.BaseProtocol],
+    *,
+    timeout_s: float,
+    told_s: float | None = None,
+) -> asyncio.Transport:
+    """A transport to the target, whose protocol is made by `factory`; the caller closes it.
 
     Args:
         target: What to connect to.
+        factory: Makes the protocol.
         timeout_s: For everything, the name included.
         told_s: How long it took in vain, in the words of the failure; `timeout_s` unless given.
 
     Raises:
         NotReached: With the most telling of the reasons.
     """
+    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
             if target.path:
-                return await _connect(socket.AF_UNIX, target.path)
-            places = await _resolve(target.host, target.port)
-            if len(places) == 1:
-                # Mostly; a race of one would cost three tasks' worth for every stream.
-                return await _connect(*places[0])
-            return await _race(places)
+                made = await loop.create_unix_connection(factory, target.path)
+            elif _is_address(target.host):
+                # The loop connects by itself, in one step and without a thread for the resolver.
+                made = await loop.create_connection(factory, target.host, target.port)
+            else:
+                made = await _by_name(factory, target)
+            return made[0]
     except TimeoutError as e:
         waited = timeout_s if told_s is None else told_s
         raise NotReached(Code.DIAL_TIMEOUT, f"no answer within {waited:.3g} s") from e
@@ -77,16 +85,30 @@ async def connect(
         raise _reason(e) from e
 
 
+@functools.lru_cache(maxsize=1024)
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+async def _by_name(
+    factory: Callable[[], asyncio.BaseProtocol], target: Target
+) -> tuple[asyncio.Transport, asyncio.BaseProtocol]:
+    places = await _resolve(target.host, target.port)
+    # A race of one would cost three tasks' worth for every stream.
+    sock = await (_connect(*places[0]) if len(places) == 1 else _race(places))
+    try:
+        return await asyncio.get_running_loop().create_connection(factory, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+
+
 async def _resolve(host: str, port: int) -> list[Place]:
     """The places to try, IPv6 and IPv4 in turns. Raises OSError."""
-    try:
-        # No thread for these: the resolver's are few, and may all wait for a name server.
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        pass
-    else:
-        family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-        return [(family, (host, port))]
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     places: list[Place] = list(dict.fromkeys((family, where) for family, _, _, _, where in found))

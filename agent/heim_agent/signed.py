@@ -6,10 +6,11 @@ and looks at every character in Python: a fifth of what opening a stream cost (b
 
 from __future__ import annotations
 
-import base64
 import binascii
+import functools
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from cryptography.exceptions import InvalidSignature
@@ -20,6 +21,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from heim_wire.strict_json import StrictJsonError, read_object
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 __all__ = ["NotSigned", "SignedToken"]
@@ -28,6 +31,9 @@ __all__ = ["NotSigned", "SignedToken"]
 _COMPACT: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]*)", re.ASCII)
 _NUMBER_BYTES: Final = 32
 _ALGORITHM: Final = ECDSA(SHA256())
+_STANDARD: Final = bytes.maketrans(b"-_", b"+/")
+_HEADERS: Final = 16
+"""Headers that are kept as they were read: all tokens by one key begin with the same one."""
 
 
 class NotSigned(ValueError):  # noqa: N818 - a finding
@@ -42,7 +48,7 @@ class SignedToken:
         header: As it is written.
     """
 
-    header: dict[str, Any]
+    header: Mapping[str, Any]
     _signed: bytes
     _payload: str
     _signature: bytes
@@ -59,7 +65,7 @@ class SignedToken:
             raise NotSigned("it has no three parts in base64url")
         header, payload, signature = found.groups()
         signed = token[: found.start(3) - 1].encode("ascii")
-        return cls(_object(header), signed, payload, _decoded(signature))
+        return cls(_header(header), signed, payload, _decoded(signature))
 
     def claims(self, key: EllipticCurvePublicKey) -> dict[str, Any]:
         """What was signed with `key`, which must be on P-256.
@@ -80,6 +86,11 @@ class SignedToken:
         return _object(self._payload)
 
 
+@functools.lru_cache(maxsize=_HEADERS)
+def _header(part: str) -> Mapping[str, Any]:
+    return MappingProxyType(_object(part))
+
+
 def _object(part: str) -> dict[str, Any]:
     try:
         return read_object(_decoded(part))
@@ -88,7 +99,8 @@ def _object(part: str) -> dict[str, Any]:
 
 
 def _decoded(part: str) -> bytes:
+    encoded = part.encode("ascii").translate(_STANDARD)
     try:
-        return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+        return binascii.a2b_base64(encoded + b"=" * (-len(encoded) % 4))
     except binascii.Error as e:
         raise NotSigned("a part of it is no base64url") from e

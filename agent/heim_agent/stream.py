@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from typing import TYPE_CHECKING, Final
 
 from heim_agent.proxy_header import proxy_header
@@ -81,7 +79,7 @@ class ServedStream:
         self._told = False
         self._task: asyncio.Task[None] | None = None
         # What comes before the target is there waits in the relay, 64 KiB at most.
-        self._relay = Relay(self._relay_over)
+        self._relay = Relay(self._relay_over, connected=self._connected)
         self._relay.join(channel, stream)
 
     def __repr__(self) -> str:
@@ -99,56 +97,45 @@ class ServedStream:
     async def _run(self, deadline: float) -> None:
         try:
             try:
-                sock = await self._dial(deadline)
+                await self._dial(deadline)
             finally:
                 self._dials.unanswered -= 1
-            try:
-                await self._join(sock, deadline)
-            except BaseException:
-                sock.close()
-                raise
         except NotReached as error:
             self._fail(error.code, error.reason)
-        except OSError:
-            # It was there, and is gone before the first byte passed.
-            code = Code.CONNECTION_RESET if self._opened else Code.DIAL_REFUSED
-            self._fail(code, "it closed the connection at once")
         except Exception:
             self._fail(Code.INTERNAL, "the agent failed to open this stream; its log says why")
             raise
 
-    async def _dial(self, deadline: float) -> socket.socket:
-        async with contextlib.AsyncExitStack() as stack:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await stack.enter_async_context(self._dials.place(self.target.name))
-            except TimeoutError as e:
-                raise NotReached(Code.BUSY, _BUSY) from e
+    async def _dial(self, deadline: float) -> None:
+        """Connect the relay with the target; `_connected` follows."""
+        dials, name = self._dials, self.target.name
+        try:
+            await dials.take(name, deadline)
+        except TimeoutError as e:
+            raise NotReached(Code.BUSY, _BUSY) from e
+        try:
             # A deadline that has passed means one turn of the loop.
             left = max(0.0, deadline - self._loop.time())
             told_s = deadline - self._begun
-            return await connect(self.target, timeout_s=left, told_s=told_s)
+            await connect(self.target, self._relayed, timeout_s=left, told_s=told_s)
+        finally:
+            dials.give_back(name)
 
-    async def _join(self, sock: socket.socket, deadline: float) -> None:
-        """Tell the target who it is for, answer, and pass bytes."""
-        if self.target.proxy_protocol:
-            caller = self.caller
-            header = proxy_header(source=caller.source, user=caller.user, peer=sock.getpeername())
-            async with asyncio.timeout_at(deadline + 1):
-                await self._loop.sock_sendall(sock, header)
+    def _connected(self, transport: asyncio.Transport) -> None:
+        """The target is there: tell it who it is for, and answer. Bytes pass after that."""
+        target, caller = self.target, self.caller
+        if target.proxy_protocol:
+            peer = transport.get_extra_info("peername")
+            transport.write(proxy_header(source=caller.source, user=caller.user, peer=peer))
         self._opened = True
-        self._stream.accept({"peer": self.target.address})
+        self._stream.accept({"peer": target.address})
         self._channel.wake()
         self._journal.opened(
-            self.caller,
+            caller,
             self._request_id,
-            address=self.target.address,
+            address=target.address,
             seconds=self._loop.time() - self._begun,
         )
-        if sock.family == socket.AF_UNIX:
-            await self._loop.create_unix_connection(self._relayed, sock=sock)
-        else:
-            await self._loop.create_connection(self._relayed, sock=sock)
 
     def _relayed(self) -> Relay:
         return self._relay

@@ -54,6 +54,7 @@ class Relay(asyncio.BufferedProtocol):
     __slots__ = (
         "_buffer",
         "_channel",
+        "_connected",
         "_early",
         "_gate",
         "_local_ended",
@@ -71,17 +72,25 @@ class Relay(asyncio.BufferedProtocol):
         "sent",
     )
 
-    def __init__(self, over: Callable[[Relay, int, str], None]) -> None:
+    def __init__(
+        self,
+        over: Callable[[Relay, int, str], None],
+        *,
+        connected: Callable[[asyncio.Transport], None] | None = None,
+    ) -> None:
         """Wait for the local connection (`connection_made`) and the stream (`join`), in any order.
 
         Args:
             over: Called once when both sides are done with: the relay, a `Code` (0: both
                 directions ended in good order) and a reason in words.
+            connected: Called with the local connection when it is there, before any byte passes:
+                may write to it what has to go first, and accept the stream with a message.
         """
         self.sent = 0
         self.received = 0
         self.over = False
         self._over = over
+        self._connected = connected
         self._buffer = read_buffer()[:_READ_BYTES]
         self._transport: asyncio.Transport | None = None
         self._gate: ReadGate | None = None
@@ -158,6 +167,9 @@ class Relay(asyncio.BufferedProtocol):
             return
         tune(local.get_extra_info("socket"))
         local.set_write_buffer_limits(high=_HIGH_BYTES)
+        connected, self._connected = self._connected, None
+        if connected is not None:
+            connected(local)
         loop = asyncio.get_running_loop()
         gate = self._gate = ReadGate(local, loop, turn_bytes(loop))
         if self._stream is None:

@@ -23,9 +23,12 @@ class Dialling:
             self.tasks.append(asyncio.ensure_future(self._dial(target)))
 
     async def _dial(self, target: str) -> None:
-        async with self.dials.place(target):
+        await self.dials.take(target, asyncio.get_running_loop().time() + 60)
+        try:
             self.held.append(target)
             await self.go.wait()
+        finally:
+            self.dials.give_back(target)
 
     async def settle(self) -> dict[str, int]:
         for _ in range(5):
@@ -79,6 +82,21 @@ def test_places_are_given_back_and_targets_forgotten(how: str) -> None:
         assert sum((await again.settle()).values()) == MAX_DIALS
         again.go.set()
         await asyncio.gather(*again.tasks)
+
+    run_on("asyncio", scenario())
+
+
+def test_nobody_waits_for_longer_than_is_said() -> None:
+    async def scenario() -> None:
+        dials = Dials()
+        soon = asyncio.get_running_loop().time() + 0.02
+        for _ in range(MAX_PER_TARGET):
+            await dials.take("dead", soon)
+        with pytest.raises(TimeoutError):
+            await dials.take("dead", soon)
+        for _ in range(MAX_PER_TARGET):
+            dials.give_back("dead")
+        assert dials._targets == dials._users == {}
 
     run_on("asyncio", scenario())
 

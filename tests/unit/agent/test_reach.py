@@ -31,13 +31,13 @@ def port_of(listener: socket.socket) -> int:
 async def found(target: Target, timeout_s: float = 5.0) -> tuple[Any, ...] | str:
     """Where a connection went, or why there is none."""
     try:
-        sock = await connect(target, timeout_s=timeout_s)
+        transport = await connect(target, asyncio.Protocol, timeout_s=timeout_s)
     except NotReached as error:
         return (error.code, error.reason)
-    with sock:
-        assert sock.gettimeout() == 0
-        peer: tuple[Any, ...] | str = sock.getpeername()
-        return peer
+    peer: tuple[Any, ...] | str = transport.get_extra_info("peername")
+    transport.abort()
+    await asyncio.sleep(0)
+    return peer
 
 
 @ON_BOTH_LOOPS
@@ -199,7 +199,7 @@ def test_a_connect_that_is_cancelled_leaves_no_socket(loop: str) -> None:
                 sock.connect_ex(dead.getsockname())
             target = Target("x", host="127.0.0.1", port=port_of(dead))
             with pytest.raises(NotReached, match=r"no answer within 0\.05 s"):
-                await connect(target, timeout_s=0.05)
+                await connect(target, asyncio.Protocol, timeout_s=0.05)
             for sock in waiting:
                 sock.close()
             await asyncio.sleep(0.01)
