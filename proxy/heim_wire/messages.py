@@ -21,14 +21,17 @@ Message = dict[str, object]
 MAX_DEPTH: Final = 4
 
 
+# Made once: json.dumps makes an encoder for every message that is not written as it likes.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 def encode(message: Mapping[str, object]) -> bytes:
     """A message as its payload.
 
     Raises:
         ValueError: It needs more than 4096 bytes, is deeper than 4, or holds NaN.
     """
-    payload = json.dumps(message, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    encoded = payload.encode()
+    encoded = _encode(message).encode()
     if len(encoded) > MAX_PAYLOAD:
         raise ValueError(f"message of {len(encoded)} bytes; {MAX_PAYLOAD} is the limit")
     if is_deeper(message, MAX_DEPTH):

@@ -29,6 +29,9 @@ _BINARY: Final = 0x2
 _CLOSE: Final = 0x8
 _PING: Final = 0x9
 _PONG: Final = 0xA
+# A frame as large and of as few pieces is masked piece by piece: joining it first is a copy more.
+_APART_BYTES: Final = 16 * 1024
+_APART: Final = 8
 _FIN: Final = 0x80
 _RESERVED: Final = 0x70
 # RFC 6455, 7.4.1: a close frame without a code counts as this one, which is never on the wire.
@@ -157,7 +160,14 @@ class WebSocket:
         if not self._client:
             return b"".join((head, *parts))
         key = self._entropy(4)
-        return b"".join((head, key, mask(b"".join(parts), key)))
+        if len(parts) > _APART or total < _APART_BYTES:
+            return b"".join((head, key, mask(b"".join(parts), key)))
+        masked = [head, key]
+        offset = 0
+        for part in parts:
+            masked.append(mask(part, key, offset))
+            offset += len(part)
+        return b"".join(masked)
 
     def ping(self, payload: bytes = b"") -> bytes:
         """A ping frame; at most 125 bytes of payload."""

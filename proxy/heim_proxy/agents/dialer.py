@@ -8,7 +8,6 @@ is asked.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from heim_proxy.agents import words
@@ -20,7 +19,7 @@ from heim_proxy.edge.dial import AgentDialError, DialError
 from heim_wire.errors import FAILURES, Code, OpenRefused
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from heim_proxy.agents.lane import Lane
     from heim_proxy.agents.registry import Registry
@@ -79,21 +78,30 @@ class AgentDialers:
         """A dialer for one connection to `endpoint` (scheme agent), on somebody's behalf."""
         return AgentDialer(self, endpoint, errand)
 
-    @asynccontextmanager
-    async def turn(self, endpoint: Endpoint) -> AsyncIterator[None]:
-        """Wait for a turn to ask for a target; first come, first served."""
+    async def take_turn(self, endpoint: Endpoint) -> None:
+        """Wait for a turn to ask for a target; first come, first served. `end_turn` follows."""
         key = (endpoint.host, endpoint.target)
         gate = self._gates.get(key)
         if gate is None:
             gate = self._gates[key] = _Gate()
         gate.users += 1
         try:
-            async with gate.turns:
-                yield
-        finally:
-            gate.users -= 1
-            if not gate.users:
-                del self._gates[key]
+            await gate.turns.acquire()
+        except BaseException:
+            self._forget(key, gate)
+            raise
+
+    def end_turn(self, endpoint: Endpoint) -> None:
+        """The next one may ask for the target."""
+        key = (endpoint.host, endpoint.target)
+        gate = self._gates[key]
+        gate.turns.release()
+        self._forget(key, gate)
+
+    def _forget(self, key: tuple[str, str], gate: _Gate) -> None:
+        gate.users -= 1
+        if not gate.users:
+            del self._gates[key]
 
 
 class AgentDialer:
@@ -117,8 +125,11 @@ class AgentDialer:
         name = self._endpoint.host
         deadline = asyncio.get_running_loop().time() + self._errand.patience_s
         try:
-            async with self._dialers.turn(self._endpoint):
+            await self._dialers.take_turn(self._endpoint)
+            try:
                 protocol = await self._dial(factory, deadline)
+            finally:
+                self._dialers.end_turn(self._endpoint)
         except DialError as error:
             code = error.code if isinstance(error, AgentDialError) else Code.DIAL_REFUSED
             count(name, FAILURES[code].slug)

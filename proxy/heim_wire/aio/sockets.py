@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         @property
         def family(self) -> int: ...
 
+        def fileno(self) -> int: ...
+
         def setsockopt(self, level: int, option: int, value: int | bytes, /) -> None: ...
 
 
@@ -40,24 +42,37 @@ _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 _NOTSENT_LOWAT: Final = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
 
 
+def _known(*options: tuple[int, str, int]) -> tuple[tuple[int, int, int], ...]:
+    """Those that this platform has."""
+    return tuple(
+        (level, getattr(socket, name), value)
+        for level, name, value in options
+        if hasattr(socket, name)
+    )
+
+
+_EVERY: Final = _known(
+    (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_IDLE_S),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", _KEEPALIVE_PROBES),
+)
+_CARRIAGE: Final = (
+    *_EVERY,
+    *_known((socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", USER_TIMEOUT_MS)),
+    (socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOTSENT_BYTES),
+)
+
+
 def tune(sock: Socket | None) -> None:
     """Every TCP connection we relay: no Nagle, and a dead peer is noticed within a minute."""
-    if sock is None or sock.family not in _TCP:
-        return
-    _set(sock, socket.IPPROTO_TCP, "TCP_NODELAY", 1)
-    _set(sock, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
-    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPIDLE", _KEEPALIVE_IDLE_S)
-    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S)
-    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPCNT", _KEEPALIVE_PROBES)
+    _set(sock, _EVERY)
 
 
 def tune_carriage(sock: Socket | None) -> None:
     """A connection that carries tunnel frames: `tune`, a short kernel queue, a bound on silence."""
-    if sock is None or sock.family not in _TCP:
-        return
-    tune(sock)
-    _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", USER_TIMEOUT_MS)
-    _set_number(sock, socket.IPPROTO_TCP, _NOTSENT_LOWAT, NOTSENT_BYTES)
+    _set(sock, _CARRIAGE)
 
 
 def reset_on_close(sock: Socket | None) -> None:
@@ -67,16 +82,26 @@ def reset_on_close(sock: Socket | None) -> None:
     """
     if sock is None:
         return
-    _set_number(sock, socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+    _set_one(sock, socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
 
 
-def _set(sock: Socket, level: int, name: str, value: int) -> None:
-    option = getattr(socket, name, None)
-    if option is not None:
-        _set_number(sock, level, option, value)
+def _set(sock: Socket | None, options: tuple[tuple[int, int, int], ...]) -> None:
+    if sock is None or sock.family not in _TCP:
+        return
+    try:
+        # uvloop's look-alikes make one of these for each option.
+        real = socket.socket(sock.family, socket.SOCK_STREAM, 0, sock.fileno())
+    except (OSError, ValueError):
+        # Closed already.
+        return
+    try:
+        for level, option, value in options:
+            _set_one(real, level, option, value)
+    finally:
+        real.detach()
 
 
-def _set_number(sock: Socket, level: int, option: int, value: int | bytes) -> None:
+def _set_one(sock: Socket, level: int, option: int, value: int | bytes) -> None:
     try:
         sock.setsockopt(level, option, value)
     except OSError:
