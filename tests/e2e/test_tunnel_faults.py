@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.middlebox import stuck
+from tests.fakes.waiting import until
 from tests.integration.network import PROXY_ADDRESS
-from tests.integration.test_tunnel_faults import until
 from tests.integration.test_tunnel_middleboxes import FRONT_ENDS, echo_site
 from tests.integration.test_tunnel_network import apart
 from tests.integration.tunnel import Stream, stream

@@ -29,7 +29,8 @@ from heim_wire.aio.channel import Channel
 from heim_wire.events import Opened
 from heim_wire.stream import Stream
 from tests.fakes.lane_host import AGENT, LOGIN_HOST, Root
-from tests.unit.wire.passages import End, carriage, eventually
+from tests.fakes.waiting import until
+from tests.unit.wire.passages import End, carriage
 
 __all__ = ["LOGIN_URL", "Asked", "Signer", "Site", "identity_of", "served", "settings_of", "tcp"]
 
@@ -162,19 +163,19 @@ class Asked:
 
     async def opened(self) -> Mapping[str, object]:
         """The ACCEPT."""
-        await eventually(lambda: self.answer is not None or self.refusal)
+        await until(lambda: self.answer is not None or self.refusal)
         assert self.answer is not None, self.refusal
         return self.answer
 
     async def refused(self) -> tuple[int, str]:
         """The RESET's code and reason."""
-        await eventually(lambda: self.refusal)
+        await until(lambda: self.refusal)
         assert self.refusal is not None
         return self.refusal
 
     async def got(self, data: bytes) -> None:
         """Wait until exactly these bytes have come."""
-        await eventually(lambda: len(self.received) >= len(data) or self.refusal)
+        await until(lambda: len(self.received) >= len(data) or self.refusal)
         assert bytes(self.received) == data, self.refusal
 
 
@@ -216,7 +217,7 @@ class Site:
 
     async def quiet(self) -> None:
         """Wait until nothing is served any more."""
-        await eventually(lambda: not self.serving.streams)
+        await until(lambda: not self.serving.streams)
 
 
 @asynccontextmanager

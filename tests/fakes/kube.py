@@ -12,7 +12,6 @@ import contextlib
 import json
 import ssl
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -26,18 +25,11 @@ from tests.fakes import kube_rules
 from tests.fakes.kube_faults import Asked, Faults
 from tests.fakes.kube_store import Denied, Record, Store
 
-__all__ = ["FakeKube", "Known", "kubeconfig", "until"]
+__all__ = ["FakeKube", "Known", "kubeconfig"]
 
 Manifest = dict[str, Any]
 
 VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-
-
-async def until(condition: Callable[[], object], *, within_s: float = 4.0) -> None:
-    """Wait until `condition()` is true."""
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 class Known:

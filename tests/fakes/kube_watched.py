@@ -10,7 +10,8 @@ from typing import Any
 from heim_controller.kube.client import Client
 from heim_controller.kube.informer import Change, Informer, Pace
 from heim_controller.kube.resources import CONFIG_MAPS, Resource
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
+from tests.fakes.waiting import until
 
 __all__ = ["QUICK", "Watched", "running", "watched"]
 

@@ -55,21 +55,12 @@ __all__ = [
     "refusing",
     "silent",
     "stating",
-    "until",
 ]
 
 LOGIN_HOST = "auth.example.test"
 AGENT = "desktop"
 LIFE_S = 24 * 3600.0
 PATIENCE_S = 5.0
-
-
-async def until(condition: Callable[[], Any], within_s: float = PATIENCE_S) -> None:
-    """Let the loop run until a condition holds."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come true"
-        await asyncio.sleep(0.005)
 
 
 def b64url(raw: bytes) -> str:

@@ -40,7 +40,7 @@ from tests.fakes.agent_streams import Asked, served, tcp
 from tests.fakes.heim import DOMAIN, LOGIN_HOST, Heim, Wire, authority, user
 from tests.fakes.tunnel import TcpServer
 from tests.fakes.upstream import Received, Upstream, answer
-from tests.unit.wire.passages import eventually
+from tests.fakes.waiting import until
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(60)]
 
@@ -125,7 +125,7 @@ async def pair(directory: Path) -> AsyncIterator[Pair]:
     link = Link(identity, serving, connect_to=("127.0.0.1", heim.https_port), environ={})
     task = spawn("link", link.run())
     try:
-        await eventually(lambda: link.connected)
+        await until(lambda: link.connected)
         yield Pair(heim, link, serving, upstream)
     finally:
         link.stop()
@@ -193,13 +193,13 @@ async def test_33_what_is_too_many_for_strangers_is_refused_in_words_and_the_lan
         for wire in wires:
             wire.send(f"GET / HTTP/1.1\r\nHost: open.{DOMAIN}\r\n\r\n".encode())
         answers = [asyncio.ensure_future(wire.answer()) for wire in wires]
-        await eventually(lambda: sum(one.done() for one in answers) == count - share, 20.0)
+        await until(lambda: sum(one.done() for one in answers) == count - share, 20.0)
         refused = [one.result() for one in answers if one.done()]
         assert {one.status for one in refused} == {503}
         # A person has a share of their own.
         cookie = await site.heim.signed_in(user("alice"), WEB)
         alice = asyncio.ensure_future(site.heim.request("/", host=WEB, cookie=cookie))
-        await eventually(lambda: site.upstream.open == share + 1)
+        await until(lambda: site.upstream.open == share + 1)
         go.set()
         assert (await alice).status == 200
         async with asyncio.timeout(20):
@@ -258,8 +258,8 @@ async def cycles(site: Pair, count: int, cookies: list[str]) -> None:
             site.heim._wires.remove(one)
 
     await asyncio.gather(*(visit(number) for number in range(8)))
-    await eventually(lambda: not site.serving.streams and not upstream.open)
-    await eventually(lambda: not site.lane.channel.session.streams)
+    await until(lambda: not site.serving.streams and not upstream.open)
+    await until(lambda: not site.lane.channel.session.streams)
 
 
 @pytest.fixture
@@ -337,7 +337,7 @@ async def test_29_a_thousand_idle_streams_cost_little_memory_and_no_time(tmp_pat
                         await one.opened()
                     asked += some
                     # Or they fill its backlog, and the kernel lets SYNs wait for a second.
-                    await eventually(lambda: target.open == site.serving.streams)
+                    await until(lambda: target.open == site.serving.streams)
                 gc.collect()
                 each = (tracemalloc.get_traced_memory()[0] - before) / count
             finally:
@@ -352,7 +352,7 @@ async def test_29_a_thousand_idle_streams_cost_little_memory_and_no_time(tmp_pat
             await asked[500].got(b"awake")
             for one in (first, *asked):
                 one.end()
-            await eventually(lambda: not site.serving.streams and not target.open, 10.0)
+            await until(lambda: not site.serving.streams and not target.open, 10.0)
     finally:
         await target.stop()
 

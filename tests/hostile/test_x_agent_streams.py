@@ -30,7 +30,7 @@ from heim_wire.errors import Code
 from heim_wire.stream import State
 from tests.fakes.agent_streams import LOGIN_URL, Asked, Signer, Site, served, settings_of, tcp
 from tests.fakes.tunnel import TcpServer
-from tests.unit.wire.passages import eventually
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.asyncio
 
@@ -65,7 +65,7 @@ async def yard(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterato
             asked.send(b"still here")
             await asked.got(b"still here")
             asked.end()
-            await eventually(lambda: asked.is_finished)
+            await until(lambda: asked.is_finished)
             assert secret.total == 0
     finally:
         await ssh.stop()
@@ -349,7 +349,7 @@ async def test_X10_more_unanswered_streams_than_four_lanes_have_are_refused(yard
 async def test_X11_no_name_forges_a_proxy_header(yard: Yard, name: str) -> None:
     asked = yard.site.open("told", assertion=yard.site.assertion("told", name=name))
     asked.send(b"GO")
-    await eventually(lambda: asked.received.endswith(b"GO"))
+    await until(lambda: asked.received.endswith(b"GO"))
     head = bytes(asked.received[:-2])
     assert head[:14] == b"\r\n\r\n\0\r\nQUIT\n\x21\x11"
     assert len(head) == 16 + int.from_bytes(head[14:16])
@@ -398,7 +398,7 @@ async def test_X14_a_stream_that_was_refused_leaves_nothing(yard: Yard) -> None:
     asked.send(b"x" * 60_000)
     await asked.refused()
     assert asked.stream.state == State.CLOSED
-    await eventually(lambda: not yard.site.near.channel.session._streams.live)
+    await until(lambda: not yard.site.near.channel.session._streams.live)
     assert yard.site.serving.streams == 0
 
 
@@ -429,7 +429,7 @@ async def test_X16_a_place_that_left_the_list_is_not_reached_by_a_name_that_stay
     try:
         there = yard.ssh.total
         dialling = yard.site.open()
-        await eventually(lambda: yard.site.serving.streams == 2)
+        await until(lambda: yard.site.serving.streams == 2)
         yard.site.serving.swap(settings_of(tcp("ssh", moved.port)))
         assert await old.refused() == (Code.GOING_AWAY, "ssh has moved; connect again")
         assert (await dialling.refused())[0] == Code.GOING_AWAY

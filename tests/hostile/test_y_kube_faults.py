@@ -26,9 +26,10 @@ from heim_controller.kube.resources import (
     Manifest,
     version_of,
 )
-from tests.fakes.kube import FakeKube, kubeconfig, until
+from tests.fakes.kube import FakeKube, kubeconfig
 from tests.fakes.kube_raw import serving
 from tests.fakes.kube_watched import QUICK, Watched, running, watched
+from tests.fakes.waiting import until
 
 IMPATIENT = Deadlines(connect=0.5, answer=0.5, listing=0.5, silence=0.3)
 

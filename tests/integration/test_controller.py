@@ -15,7 +15,7 @@ from heim_controller.kube import resources
 from heim_controller.kube.resources import Resource
 from tests.fakes import kube_objects
 from tests.fakes.certificates import make_pair
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
 from tests.fakes.kube_cluster import (
     CONFIG_MAP,
     FakeProxy,
@@ -26,6 +26,7 @@ from tests.fakes.kube_cluster import (
     tls_secret,
 )
 from tests.fakes.kube_faults import Asked
+from tests.fakes.waiting import until
 from tests.integration.controller import running, writes
 from tests.unit.charts.render import NAMESPACE as RELEASE_NAMESPACE
 from tests.unit.charts.render import objects, values_of

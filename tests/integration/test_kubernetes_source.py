@@ -20,7 +20,7 @@ import pytest
 from heim_controller.kube.resources import CONFIG_MAPS, SECRETS
 from heim_controller.translation.document import canonical, digest
 from tests.fakes.heim import user
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
 from tests.fakes.kube_document import (
     NAME,
     NAMESPACE,
@@ -31,6 +31,7 @@ from tests.fakes.kube_document import (
     issued,
 )
 from tests.fakes.upstream import Received, Upstream, answer
+from tests.fakes.waiting import until
 from tests.integration.process import HeimProcess, admin, heim_proxy
 from tests.integration.setup import APP, OPEN, alice_only, app_backend, public_backend
 

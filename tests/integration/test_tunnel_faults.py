@@ -13,7 +13,7 @@ import random
 import socket
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import pytest_asyncio
 
 from tests.fakes.middlebox import CUTS, middlebox
 from tests.fakes.tunnel import TcpServer, rst
+from tests.fakes.waiting import until
 from tests.integration.tunnel import Stream, TunnelSite, stream, tcp_backend, tunnel_site
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
@@ -60,12 +61,6 @@ def resident(pid: int) -> int:
     """Resident memory of a process, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * KIB for line in lines if line.startswith("VmRSS"))
-
-
-async def until(condition: Callable[[], object], within_s: float = 5.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 # -- 6, 7, 8: who does not read -----------------------------------------------------------------

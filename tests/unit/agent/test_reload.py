@@ -11,7 +11,7 @@ from heim_agent import config
 from heim_agent.config import SAMPLE, Settings
 from heim_agent.reload import LOOK_S, Follower
 from tests.fakes.loops import run_on
-from tests.unit.wire.passages import eventually
+from tests.fakes.waiting import until
 
 OTHER = '[targets.web]\naddress = "127.0.0.1:80"\n'
 
@@ -80,7 +80,7 @@ def test_a_signal_has_it_read_at_once(file: Agenttoml, caplog: pytest.LogCapture
         following = asyncio.ensure_future(file.follower.run())
         await asyncio.sleep(0)
         file.follower.poke()
-        await eventually(lambda: caplog.records, LOOK_S / 2)
+        await until(lambda: caplog.records, LOOK_S / 2)
         following.cancel()
 
     run_on("asyncio", scenario())
@@ -92,7 +92,7 @@ def test_a_change_is_seen_within_a_second(file: Agenttoml) -> None:
         following = asyncio.ensure_future(file.follower.run())
         await asyncio.sleep(0)
         file.write(OTHER)
-        await eventually(lambda: file.applied, 1.0)
+        await until(lambda: file.applied, 1.0)
         following.cancel()
 
     run_on("asyncio", scenario())

@@ -9,8 +9,9 @@ from heim_agent.identity import Identity
 from heim_agent.key import AgentKey
 from heim_agent.renewed import Watch
 from heim_runtime.tasks import cancel, spawn
-from tests.fakes.lane_host import AGENT, LaneHost, honest, until
+from tests.fakes.lane_host import AGENT, LaneHost, honest
 from tests.fakes.loops import run_on
+from tests.fakes.waiting import until
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from heim_agent.report import PAUSE_S, Report
-from tests.fakes.lane_host import until
 from tests.fakes.loops import LOOPS, run_on
+from tests.fakes.waiting import until
 
 
 @pytest.mark.parametrize("loop", LOOPS)

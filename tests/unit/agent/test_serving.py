@@ -17,7 +17,7 @@ from heim_wire.errors import Code
 from tests.fakes.agent_streams import Site, served, settings_of, tcp
 from tests.fakes.loops import LOOPS, run_on
 from tests.fakes.tunnel import Script, TcpServer
-from tests.unit.wire.passages import eventually
+from tests.fakes.waiting import until
 
 ON_BOTH_LOOPS = pytest.mark.parametrize("loop", LOOPS)
 KIB = 1024
@@ -70,7 +70,7 @@ def test_a_stream_reaches_its_target_and_ends_in_good_order(loop: str, tmp_path:
         asked.send(b"hello")
         await asked.got(b"hello")
         asked.end()
-        await eventually(lambda: asked.is_finished)
+        await until(lambda: asked.is_finished)
         await site.quiet()
 
     with_echo(loop, tmp_path, scenario)
@@ -102,7 +102,7 @@ def test_a_half_closed_stream_still_delivers(loop: str, tmp_path: Path) -> None:
             asked.send(b"it")
             asked.end()
             await asked.got(b"all of it")
-            await eventually(lambda: asked.is_finished)
+            await until(lambda: asked.is_finished)
 
     run_on(loop, scenario())
 
@@ -130,7 +130,7 @@ def test_a_target_that_wants_it_is_told_who_it_is_first(loop: str, tmp_path: Pat
         ):
             asked = site.open()
             asked.send(b"SSH-2.0-x")
-            await eventually(lambda: asked.received.endswith(b"SSH-2.0-x"))
+            await until(lambda: asked.received.endswith(b"SSH-2.0-x"))
             assert asked.received.startswith(b"\r\n\r\n\0\r\nQUIT\n\x21\x11")
             assert socket.inet_aton("203.0.113.9") in asked.received
             assert b"\xe0\x00\x11alice@example.com" in asked.received
@@ -144,7 +144,7 @@ def test_a_reset_of_the_proxys_resets_the_target(loop: str, tmp_path: Path) -> N
         asked = site.open()
         await asked.opened()
         asked.cut(Code.REVOKED, "access was withdrawn")
-        await eventually(lambda: echo.ended == "reset")
+        await until(lambda: echo.ended == "reset")
         await site.quiet()
 
     with_echo(loop, tmp_path, scenario)
@@ -203,10 +203,10 @@ def test_a_dial_that_nobody_wants_any_more_is_given_up(loop: str, tmp_path: Path
         with black_hole() as port:
             async with served(tmp_path, tcp("dead", port, connect_timeout_s=30.0)) as site:
                 asked = site.open("dead")
-                await eventually(lambda: site.serving.streams)
+                await until(lambda: site.serving.streams)
                 asked.cut(Code.GOING_AWAY, "the user has gone")
                 await site.quiet()
-                await eventually(lambda: site.serving._dials.unanswered == 0)
+                await until(lambda: site.serving._dials.unanswered == 0)
 
     run_on(loop, scenario())
 

@@ -14,7 +14,7 @@ from heim_wire.errors import Code
 from tests.fakes.agent_streams import served, tcp
 from tests.fakes.loops import LOOPS, run_on
 from tests.fakes.tunnel import TcpServer, rst
-from tests.unit.wire.passages import eventually
+from tests.fakes.waiting import until
 
 ON_BOTH_LOOPS = pytest.mark.parametrize("loop", LOOPS)
 
@@ -59,12 +59,12 @@ def test_the_last_bytes_before_a_targets_end_arrive(loop: str, tmp_path: Path) -
         try:
             async with served(tmp_path, tcp("ssh", behind.port)) as site:
                 asked = site.open()
-                await eventually(lambda: asked.is_ended)
+                await until(lambda: asked.is_ended)
                 assert asked.received == b"z" * 300_000
                 # The user's half is open still.
                 asked.send(b"thanks")
                 asked.end()
-                await eventually(lambda: asked.is_finished)
+                await until(lambda: asked.is_finished)
         finally:
             await behind.stop()
 
@@ -79,7 +79,7 @@ def test_a_lost_lane_resets_its_targets(loop: str, tmp_path: Path) -> None:
             async with served(tmp_path, tcp("ssh", behind.port)) as site:
                 await site.open().opened()
                 site.far.channel.abort()
-                await eventually(lambda: behind.ended == "reset")
+                await until(lambda: behind.ended == "reset")
                 await site.quiet()
         finally:
             await behind.stop()
@@ -102,7 +102,7 @@ def test_the_header_goes_first_even_when_bytes_wait_already(loop: str, tmp_path:
             async with served(tmp_path, tcp("ssh", behind.port, proxy_protocol=True)) as site:
                 asked = site.open()
                 asked.send(b"e" * 60_000)
-                await eventually(lambda: seen)
+                await until(lambda: seen)
         finally:
             await behind.stop()
 

@@ -16,9 +16,10 @@ from heim_controller.metrics import FAMILIES
 from heim_controller.options import Options
 from heim_runtime.complaints import Complaint
 from tests.fakes import kube_objects
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
 from tests.fakes.kube_cluster import basics, document, ingress, populate, tls_secret
 from tests.fakes.kube_watched import QUICK
+from tests.fakes.waiting import until
 
 OPTIONS = Options(
     kube_objects.SETTINGS, publish_service=("heim", "heim"), health=("127.0.0.1", 0), pod="pod-1"

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from heim_controller.applied import MAX_ANSWER, Applied, Times
-from tests.fakes.kube import until
 from tests.fakes.kube_cluster import FakeProxy
+from tests.fakes.waiting import until
 
 
 class Clock:

@@ -15,9 +15,10 @@ from heim_controller.kube import resources
 from heim_controller.options import Options
 from heim_controller.translation.objects import Ref
 from tests.fakes import kube_objects
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
 from tests.fakes.kube_cluster import basics, ingress, populate, tls_secret
 from tests.fakes.kube_watched import QUICK
+from tests.fakes.waiting import until
 
 OPTIONS = Options(kube_objects.SETTINGS, publish_service=("heim", "heim"))
 

@@ -10,8 +10,9 @@ import pytest
 from heim_controller.kube.client import Client
 from heim_controller.kube.events import Rates, Recorder
 from heim_controller.kube.resources import EVENTS, INGRESS_CLASSES, INGRESSES
-from tests.fakes.kube import FakeKube, Known, until
+from tests.fakes.kube import FakeKube, Known
 from tests.fakes.sessions import ManualClock
+from tests.fakes.waiting import until
 
 
 class Noted:

@@ -15,8 +15,9 @@ from heim_controller.kube.resources import (
     SECRETS,
     version_of,
 )
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
 from tests.fakes.kube_watched import QUICK, Watched, running, watched
+from tests.fakes.waiting import until
 
 
 def put(kube: FakeKube, name: str, value: str = "", **metadata: Any) -> dict[str, Any]:

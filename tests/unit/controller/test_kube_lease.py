@@ -11,7 +11,8 @@ from heim_controller.kube.errors import LeadershipLost
 from heim_controller.kube.lease import Election, Terms, identity_for
 from heim_controller.kube.resources import LEASES
 from heim_runtime.clock import SystemClock
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
+from tests.fakes.waiting import until
 
 QUICK = Terms(lease=1.0, renew=0.7, retry=0.05)
 

@@ -9,7 +9,7 @@ import pytest
 
 from heim_controller.kube.errors import Busy, Conflict, Invalid, KubeError, Unreachable
 from heim_controller.kube.queue import WORKERS, WriteQueue
-from tests.fakes.kube import until
+from tests.fakes.waiting import until
 
 
 class Written:

@@ -19,7 +19,7 @@ from heim_controller.options import Options
 from heim_runtime.clock import SystemClock
 from tests.fakes import kube_objects
 from tests.fakes.certificates import make_pair
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
 from tests.fakes.kube_cluster import (
     CONFIG_MAP,
     basics,
@@ -29,6 +29,7 @@ from tests.fakes.kube_cluster import (
     tls_secret,
 )
 from tests.fakes.kube_watched import QUICK
+from tests.fakes.waiting import until
 
 OPTIONS = Options(kube_objects.SETTINGS, publish_service=("heim", "heim"))
 

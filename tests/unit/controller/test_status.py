@@ -15,8 +15,9 @@ from heim_controller.kube.resources import Manifest, Resource
 from heim_controller.status import Statuses, has_address
 from heim_controller.translation.objects import Ref
 from tests.fakes import kube_objects
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
 from tests.fakes.kube_cluster import ingress, populate
+from tests.fakes.waiting import until
 
 INGRESS = Ref("Ingress", "shop", "web")
 BACKEND = Ref("Backend", "shop", "own")

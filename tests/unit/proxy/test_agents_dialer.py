@@ -23,7 +23,8 @@ from heim_wire.errors import Code, OpenRefused
 from heim_wire.events import Opened
 from heim_wire.stream import Stream
 from tests.fakes.snapshots import configured, snapshot, tcp
-from tests.unit.wire.passages import End, carriage, eventually
+from tests.fakes.waiting import until
+from tests.unit.wire.passages import End, carriage
 
 SSH = Endpoint("agent", "desktop", 0, target="ssh")
 HOLE = Endpoint("agent", "desktop", 0, target="hole")
@@ -107,7 +108,7 @@ class Site:
 
     async def asked(self, count: int = 1, lane: int = 0) -> Held:
         """Wait until a machine was asked for so many streams."""
-        await eventually(lambda: len(self.lanes[lane].opened) >= count)
+        await until(lambda: len(self.lanes[lane].opened) >= count)
         return self.lanes[lane]
 
     async def failed(self, task: asyncio.Task[Noted]) -> AgentDialError:
@@ -130,7 +131,7 @@ async def standing(lanes: int = 1) -> AsyncIterator[Site]:
         grants = {"desktop": AgentGrant("desktop", frozenset(("ssh", "hole")))}
         snapshots = [replace(snapshot(configured([tcp()])), agents=grants)]
         dialers = AgentDialers(registry, snapshot=lambda: snapshots[-1], now=lambda: NOW)
-        await eventually(lambda: all(one.lane.channel.session.peer for one in held))
+        await until(lambda: all(one.lane.channel.session.peer for one in held))
         yield Site(registry, dialers, held, snapshots)
 
 
@@ -153,7 +154,7 @@ async def test_an_accepted_stream_is_a_connected_protocol(site: Site) -> None:
     protocol = await task
     assert protocol.transport.get_extra_info("agent") == "desktop"
     assert protocol.transport.get_extra_info("target") == "ssh"
-    await eventually(lambda: protocol.received == b"banner")
+    await until(lambda: protocol.received == b"banner")
     assert site.registry.outcomes == {("desktop", "opened"): 1}
     protocol.transport.abort()
 
@@ -178,7 +179,7 @@ async def test_no_transport_is_made_before_the_agent_accepts(site: Site) -> None
 async def test_a_refusal_is_not_asked_of_another_lane() -> None:
     async with standing(2) as site:
         task = site.dial()
-        await eventually(lambda: any(held.opened for held in site.lanes))
+        await until(lambda: any(held.opened for held in site.lanes))
         asked = next(held for held in site.lanes if held.opened)
         asked.refuse(Code.FORBIDDEN, "no")
         await site.failed(task)
@@ -190,7 +191,7 @@ async def test_a_lane_that_is_lost_before_its_answer_is_replaced_once(how: str) 
     async with standing(3) as site:
 
         async def drop() -> None:
-            await eventually(lambda: any(held.opened for held in site.lanes))
+            await until(lambda: any(held.opened for held in site.lanes))
             held = next(one for one in site.lanes if one.opened)
             if how == "lost":
                 held.machine.channel.abort()
@@ -213,12 +214,12 @@ async def test_a_lane_that_is_lost_before_its_answer_is_replaced_once(how: str) 
 async def test_the_second_lane_gets_a_statement_of_its_own() -> None:
     async with standing(2) as site:
         task = site.dial()
-        await eventually(lambda: any(held.opened for held in site.lanes))
+        await until(lambda: any(held.opened for held in site.lanes))
         first = next(one for one in site.lanes if one.opened)
         (second,) = (one for one in site.lanes if one is not first)
         first.machine.channel.abort()
         site.registry.leave(first.lane, 0.0)
-        await eventually(lambda: second.opened)
+        await until(lambda: second.opened)
         tokens = {str(one.opened[0].message["assertion"]) for one in (first, second)}
         assert len(tokens) == 2
         second.accept()
@@ -267,7 +268,7 @@ async def test_a_dial_that_is_given_up_is_told_to_the_agent(site: Site) -> None:
     held = await site.asked()
     stream = held.opened[0].stream
     task.cancel()
-    await eventually(lambda: stream.state == "closed")
+    await until(lambda: stream.state == "closed")
     assert not site.dialers._gates
     # Whoever asked has left: that says nothing about the agent.
     assert site.registry.outcomes == {}
@@ -292,8 +293,8 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_cut(site: Site) ->
     task = site.dial(factory=factory)
     held = await site.asked()
     stream = held.accept()
-    await eventually(lambda: made and made[0].lost)
-    await eventually(lambda: stream.state == "closed")
+    await until(lambda: made and made[0].lost)
+    await until(lambda: stream.state == "closed")
     assert task.cancelled()
 
 
@@ -306,7 +307,7 @@ async def test_a_protocol_that_cannot_be_made_costs_its_own_stream_alone(site: S
     stream = held.accept()
     with pytest.raises(LookupError):
         await task
-    await eventually(lambda: stream.state == "closed")
+    await until(lambda: stream.state == "closed")
     again = site.dial()
     await site.asked(2)
     held.accept()
@@ -328,7 +329,7 @@ async def test_the_end_of_the_lane_is_told_to_the_protocol_in_words(site: Site) 
     held.accept()
     protocol = await task
     held.machine.channel.abort()
-    await eventually(lambda: protocol.lost)
+    await until(lambda: protocol.lost)
     (error,) = protocol.lost
     assert isinstance(error, StreamReset)
     assert (error.code, error.reason) == (
@@ -370,7 +371,7 @@ async def test_five_hundred_streams_at_once_are_all_opened(site: Site) -> None:
 async def test_a_configuration_without_its_tls_any_more_opens_nothing(site: Site) -> None:
     error = await site.failed(site.dial(replace(SSH, tls=UpstreamTls())))
     assert error.code == Code.NO_SUCH_TARGET
-    await eventually(lambda: not site.lanes[0].lane.channel.session.streams)
+    await until(lambda: not site.lanes[0].lane.channel.session.streams)
 
 
 async def test_strangers_on_public_backends_leave_half_of_a_lane_to_others(site: Site) -> None:
@@ -385,5 +386,5 @@ async def test_strangers_on_public_backends_leave_half_of_a_lane_to_others(site:
     # One that ends makes room.
     next(iter(live.values())).reset(Code.CONNECTION_RESET, "enough")
     task = site.dial()
-    await eventually(lambda: len(live) == PUBLIC)
+    await until(lambda: len(live) == PUBLIC)
     task.cancel()

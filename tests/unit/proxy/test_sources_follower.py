@@ -11,8 +11,9 @@ from heim_proxy.sources.answers import Selection
 from heim_proxy.sources.api import Api, Pace
 from heim_proxy.sources.follower import Follower
 from heim_runtime.tasks import cancel, spawn
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
 from tests.fakes.kube_document import NAMESPACE, account_folder, api_tls
+from tests.fakes.waiting import until
 
 QUICK = Pace(
     connect=1.0, answer=1.0, silence=0.3, first=0.01, ceiling=0.05, healthy=0.0, denied=0.05

@@ -12,8 +12,9 @@ from heim_proxy.sources.api import Api, Pace
 from heim_proxy.sources.kubernetes import MAX_FURTHER, KubernetesFeed
 from heim_proxy.sources.secrets import SecretFolder
 from heim_runtime.tasks import cancel, spawn
-from tests.fakes.kube import FakeKube, until
+from tests.fakes.kube import FakeKube
 from tests.fakes.kube_document import NAME, NAMESPACE, Published, account_folder, api_tls, index
+from tests.fakes.waiting import until
 
 QUICK = Pace(connect=1.0, answer=1.0, first=0.01, ceiling=0.05, healthy=0.0, denied=0.05)
 PAIR = {"tls.crt": b"certificate", "tls.key": b"key"}

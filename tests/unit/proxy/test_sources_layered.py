@@ -14,7 +14,7 @@ from heim_proxy.sources.base import Loaded, Rejected, Update
 from heim_proxy.sources.document import Sheet
 from heim_proxy.sources.kept import KeptCopy
 from heim_proxy.sources.layered import LayeredSource
-from tests.fakes.kube import until
+from tests.fakes.waiting import until
 
 INTERVAL = 0.02
 QUIET = 0.2

@@ -10,8 +10,8 @@ import pytest
 from heim_proxy.sources.document import INDEX, IncompleteError
 from heim_proxy.sources.mounted import MountedFeed, read_mounted
 from heim_runtime.tasks import cancel, spawn
-from tests.fakes.kube import until
 from tests.fakes.kube_document import index
+from tests.fakes.waiting import until
 
 SOON = 0.01
 

@@ -25,9 +25,10 @@ from heim_wire.session import Session
 from heim_wire.stream import Stream
 from heim_wire.websocket import WebSocket
 from tests.fakes.certificates import CA_PEM, make_pair
+from tests.fakes.waiting import until
 
 __all__ = [
-    "End", "Passage", "Watcher", "carriage", "carried", "client_context", "drain", "eventually",
+    "End", "Passage", "Watcher", "carriage", "carried", "client_context", "drain",
     "keep_small",
     "passage", "reset", "server_context", "sessions", "tcp_pair",
 ]  # fmt: skip
@@ -67,13 +68,6 @@ async def drain(sock: socket.socket) -> bytes:
     while piece := await loop.sock_recv(sock, 1 << 18):
         pieces.append(piece)
     return b"".join(pieces)
-
-
-async def eventually(condition: Callable[[], object], limit_s: float = 8.0) -> None:
-    """Wait until `condition` holds."""
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 def server_context() -> ssl.SSLContext:
@@ -153,7 +147,7 @@ async def carriage(*, single: bool = True, tls: bool = False) -> AsyncIterator[t
         ssl=client_context() if tls else None,
         server_hostname="localhost" if tls else None,
     )
-    await eventually(lambda: accepted and accepted[0].transport is not None)
+    await until(lambda: accepted and accepted[0].transport is not None)
     ours, theirs = sessions()
     near = carried(connection, ours, client=True, single=single)
     far = carried(accepted[0], theirs, client=False, single=single)
@@ -163,7 +157,7 @@ async def carriage(*, single: bool = True, tls: bool = False) -> AsyncIterator[t
     finally:
         for end in (near, far):
             end.channel.abort()
-        await eventually(lambda: near.connection.transport is far.connection.transport is None)
+        await until(lambda: near.connection.transport is far.connection.transport is None)
 
 
 @dataclass
@@ -182,7 +176,7 @@ class Passage:
 
     async def over(self) -> tuple[int, int]:
         """The codes with which the two relays ended."""
-        await eventually(lambda: self.near_over and self.far_over)
+        await until(lambda: self.near_over and self.far_over)
         assert len(self.near_over) == len(self.far_over) == 1
         return self.near_over[0][0], self.far_over[0][0]
 
@@ -206,7 +200,7 @@ async def passage(near: End, far: End, *, adopt: bool = True) -> AsyncIterator[P
         far.watcher.opened = lambda channel, event: offered.append(event.stream)
         near_stream = near.channel.session.open({"service": "echo"})
         near.channel.wake()
-        await eventually(lambda: offered)
+        await until(lambda: offered)
         far_stream = offered[0]
     far_relay.join(far.channel, far_stream)
     near_relay.join(near.channel, near_stream)

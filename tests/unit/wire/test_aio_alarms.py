@@ -11,6 +11,7 @@ import pytest
 
 from heim_wire.aio.alarms import GRAIN_S, Alarms, alarms
 from tests.fakes.loops import LOOPS, run_on
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.parametrize("loop", LOOPS)
 
@@ -25,12 +26,6 @@ class Bell:
     def ring(self) -> None:
         self.rang.append(monotonic())
         self._then()
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(4):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def test_it_rings_once_and_not_too_early(loop: str) -> None:

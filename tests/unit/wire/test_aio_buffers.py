@@ -10,7 +10,8 @@ from heim_wire.aio.buffers import READ_BYTES, read_buffer
 from heim_wire.aio.connection import serve
 from heim_wire.session import Session
 from tests.fakes.loops import LOOPS, run_on
-from tests.unit.wire.passages import Watcher, drain, eventually, tcp_pair
+from tests.fakes.waiting import until
+from tests.unit.wire.passages import Watcher, drain, tcp_pair
 
 ON_BOTH_LOOPS = pytest.mark.parametrize("loop", LOOPS)
 
@@ -57,7 +58,7 @@ def test_connections_that_share_it_do_not_mix(loop: str) -> None:
             serve(transport, Session(initiator=False, now=running.time()), watchers[-1])
             close = b"\x03\xe8bye" + str(number).encode()
             near.send(b"\x88\x86aaaa" + bytes(byte ^ ord("a") for byte in close))
-        await eventually(lambda: all(watcher.ends for watcher in watchers))
+        await until(lambda: all(watcher.ends for watcher in watchers))
         assert [watcher.ends[0][1] for watcher in watchers] == ["bye0", "bye1", "bye2"]
         for near in ends:
             assert b"\x88\x02\x03\xe8" in await drain(near)

@@ -17,7 +17,8 @@ from heim_wire.session import Session
 from heim_wire.stream import Stream
 from heim_wire.websocket import WebSocket
 from tests.fakes.loops import LOOPS, run_on
-from tests.unit.wire.passages import Watcher, carriage, eventually
+from tests.fakes.waiting import until
+from tests.unit.wire.passages import Watcher, carriage
 
 KIB = 1024
 
@@ -262,7 +263,7 @@ async def test_a_silent_peer_ends_it() -> None:
     """Begun 5 s ago, and no HELLO came."""
     pair = Pair(age=4.99)
     near, _ = pair.streams()
-    await eventually(lambda: pair.near.over)
+    await until(lambda: pair.near.over)
     assert pair.near_wire.aborted
     assert [type(event) for event in pair.near_watcher.events] == [Dead]
     [(code, reason)] = near.told  # type: ignore[misc]
@@ -299,7 +300,7 @@ async def test_finishing_sends_what_is_queued_and_waits_for_the_answer(pair: Pai
 async def test_finishing_takes_only_so_long(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "FINISH_S", 0.01)
     pair.near.finish()
-    await eventually(lambda: pair.near.over)
+    await until(lambda: pair.near.over)
     assert pair.near_wire.aborted
     assert pair.near_watcher.ends[0][0] == Code.PEER_LOST
 
@@ -372,7 +373,7 @@ async def test_a_close_that_does_not_leave_is_cut(
     monkeypatch.setattr(module, "CLOSE_S", 0.01)
     pair.near.close(Code.INTERNAL, "oops")
     assert not pair.near_wire.aborted
-    await eventually(lambda: pair.near_wire.aborted)
+    await until(lambda: pair.near_wire.aborted)
 
 
 BROKEN: dict[str, Callable[[Pair], bytes]] = {
@@ -494,9 +495,9 @@ def test_both_ends_close_in_good_order(loop: str, tls: bool) -> None:
     async def scenario() -> None:
         async with carriage(tls=tls) as (near, far):
             near.channel.finish()
-            await eventually(lambda: near.watcher.ends and far.watcher.ends)
+            await until(lambda: near.watcher.ends and far.watcher.ends)
             assert near.watcher.ends == far.watcher.ends == [(0, "")]
-            await eventually(lambda: near.connection.transport is None)
+            await until(lambda: near.connection.transport is None)
 
     run_on(loop, scenario())
 
@@ -506,7 +507,7 @@ def test_a_lost_carriage_is_noticed(loop: str) -> None:
         async with carriage() as (near, far):
             assert near.connection.transport is not None
             near.connection.transport.abort()
-            await eventually(lambda: near.watcher.ends and far.watcher.ends)
+            await until(lambda: near.watcher.ends and far.watcher.ends)
             assert [end[0] for end in (*near.watcher.ends, *far.watcher.ends)] == [16, 16]
 
     run_on(loop, scenario())

@@ -14,10 +14,10 @@ from heim_wire.events import Hello
 from heim_wire.handshake import Upgrade, answer_upgrade
 from heim_wire.problem import Refused
 from tests.fakes.loops import LOOPS, run_on
+from tests.fakes.waiting import until
 from tests.unit.wire.passages import (
     Watcher,
     client_context,
-    eventually,
     server_context,
     sessions,
 )
@@ -95,9 +95,9 @@ def meet(
             listener.close()
             if meeting.connection.transport is not None:
                 meeting.connection.transport.abort()
-            await eventually(lambda: meeting.connection.transport is None)
+            await until(lambda: meeting.connection.transport is None)
             if meeting.server is not None:
-                await eventually(lambda: meeting.server_watcher.ends)
+                await until(lambda: meeting.server_watcher.ends)
 
     run_on(loop, staged())
 
@@ -107,10 +107,10 @@ def meet(
 def test_both_ends_become_channels(loop: str, tls: bool) -> None:
     async def scenario(meeting: Meeting) -> None:
         channel = await meeting.upgraded()
-        await eventually(lambda: meeting.watcher.events and meeting.server_watcher.events)
+        await until(lambda: meeting.watcher.events and meeting.server_watcher.events)
         assert type(meeting.watcher.events[0]) is type(meeting.server_watcher.events[0]) is Hello
         channel.finish()
-        await eventually(lambda: meeting.watcher.ends and meeting.server_watcher.ends)
+        await until(lambda: meeting.watcher.ends and meeting.server_watcher.ends)
         assert meeting.watcher.ends == meeting.server_watcher.ends == [(0, "")]
 
     meet(loop, scenario, tls=tls)
@@ -138,7 +138,7 @@ def test_what_follows_the_101_at_once_is_not_lost(loop: str, tls: bool) -> None:
         meeting.answer = answer
         channel = await meeting.upgraded()
         channel.session.adopt().context = Sink()
-        await eventually(lambda: len(got) == len(banner))
+        await until(lambda: len(got) == len(banner))
         assert bytes(got) == banner
 
     meet(loop, scenario, tls=tls)
@@ -159,7 +159,7 @@ def test_a_refusal_is_raised_and_the_connection_closed(loop: str, tls: bool) -> 
         with pytest.raises(Refused, match="alice may not") as raised:
             await meeting.upgraded()
         assert raised.value.code == "forbidden"
-        await eventually(lambda: meeting.connection.transport is None)
+        await until(lambda: meeting.connection.transport is None)
 
     meet(loop, scenario, answer, tls=tls)
 
@@ -195,7 +195,7 @@ def test_a_server_that_says_nothing_is_given_up(loop: str) -> None:
     async def scenario(meeting: Meeting) -> None:
         with pytest.raises(TimeoutError):
             await meeting.upgraded(timeout_s=0.02)
-        await eventually(lambda: meeting.connection.transport is None)
+        await until(lambda: meeting.connection.transport is None)
 
     meet(loop, scenario, lambda door, key, rest: None)
 
@@ -208,7 +208,7 @@ def test_a_connection_that_breaks_right_after_the_101_ends_its_channel(loop: str
 
     async def scenario(meeting: Meeting) -> None:
         await meeting.upgraded()
-        await eventually(lambda: meeting.watcher.ends)
+        await until(lambda: meeting.watcher.ends)
         assert meeting.watcher.ends[0][0] == Code.PEER_LOST
 
     meet(loop, scenario, answer)

@@ -9,7 +9,8 @@ import pytest
 
 from heim_wire.aio.gate import TURN_BYTES, ReadGate, turn_bytes
 from tests.fakes.loops import LOOPS, run_on
-from tests.unit.wire.passages import eventually, tcp_pair
+from tests.fakes.waiting import until
+from tests.unit.wire.passages import tcp_pair
 
 
 class Reader(asyncio.Protocol):
@@ -52,7 +53,7 @@ def test_a_hold_made_while_connecting_holds(loop: str) -> None:
         assert reader.got <= 256 * 1024
         reader.gate.release(1)
         await flood
-        await eventually(lambda: reader.got == 32 << 20)
+        await until(lambda: reader.got == 32 << 20)
         near.close()
 
     run_on(loop, scenario())

@@ -15,12 +15,12 @@ from heim_wire.aio.relay import Relay
 from heim_wire.errors import Code
 from heim_wire.stream import State, Stream
 from tests.fakes.loops import LOOPS, run_on
+from tests.fakes.waiting import until
 from tests.unit.wire.passages import (
     End,
     Passage,
     carriage,
     drain,
-    eventually,
     keep_small,
     passage,
     reset,
@@ -165,7 +165,7 @@ async def both_ended(way: Passage, data: bytes) -> None:
     assert await drain(way.near) == b""
     await send(way.near, data)
     way.near.shutdown(socket.SHUT_WR)
-    await eventually(lambda: way.far_relay.complete)
+    await until(lambda: way.far_relay.complete)
     assert way.far_relay._transport is not None
     assert way.far_relay._transport.get_write_buffer_size()
 
@@ -283,7 +283,7 @@ def test_an_owner_ends_both_sides_whenever_it_wants(loop: str, who: str) -> None
         for sock in (way.near, way.far):
             with pytest.raises(ConnectionResetError):
                 await drain(sock)
-        await eventually(lambda: told)
+        await until(lambda: told)
         assert told == [(Code.REVOKED, "alice may not any more")]
 
     through(loop, scenario)
@@ -332,7 +332,7 @@ def test_a_reader_that_stalls_costs_bounded_memory(loop: str, forth: bool) -> No
             before = sink.received
             return still > 100
 
-        await eventually(stuck)
+        await until(stuck)
         assert is_held(way.near_relay if forth else way.far_relay)
         assert sink._write_paused
         assert not stream.credit
@@ -357,7 +357,7 @@ def test_a_slow_reader_on_one_stream_leaves_another_alone(loop: str) -> None:
         ):
             keep_small(slow.far, slow.far_relay)
             giving = asyncio.ensure_future(send(slow.near, bytes(32 * MIB)))
-            await eventually(lambda: is_held(slow.near_relay) and slow.far_relay._write_paused)
+            await until(lambda: is_held(slow.near_relay) and slow.far_relay._write_paused)
             for number in range(50):
                 word = str(number).encode() * 100
                 await send(quick.near, word)
@@ -444,7 +444,7 @@ def test_what_comes_before_the_stream_waits_in_the_kernel(loop: str) -> None:
         stage.join()
         await sending
         stage.sock.shutdown(socket.SHUT_WR)
-        await eventually(lambda: sink.ends)
+        await until(lambda: sink.ends)
         assert len(sink.got) == 16 * MIB
 
     apart(loop, scenario)
@@ -458,7 +458,7 @@ def test_an_end_before_the_stream_is_told_behind_the_bytes(loop: str) -> None:
         stage.sock.shutdown(socket.SHUT_WR)
         await stage.connect()
         stage.join()
-        await eventually(lambda: sink.ends)
+        await until(lambda: sink.ends)
         assert (sink.got, sink.ends) == (b"early", ["end"])
 
     apart(loop, scenario)
@@ -471,7 +471,7 @@ def test_what_comes_before_the_local_connection_is_kept(loop: str) -> None:
         stage.other.send(b"early")
         stage.other.end()
         stage.far.channel.wake()
-        await eventually(lambda: stage.relay._peer_ended)
+        await until(lambda: stage.relay._peer_ended)
         await stage.connect()
         assert await drain(stage.sock) == b"early"
 
@@ -485,7 +485,7 @@ def test_before_the_local_connection_a_window_is_the_most_that_comes(loop: str) 
         for _ in range(100):
             stage.other.send(bytes(64 * KIB))
         stage.far.channel.wake()
-        await eventually(lambda: not stage.other.credit)
+        await until(lambda: not stage.other.credit)
         await asyncio.sleep(0.02)
         assert sum(map(len, stage.relay._unsent)) == 256 * KIB
         await stage.connect()
@@ -501,10 +501,10 @@ def test_a_local_connection_that_breaks_before_the_stream_is_told(loop: str) -> 
         await stage.connect()
         assert stage.relay._transport is not None
         stage.relay._transport.abort()
-        await eventually(lambda: stage.over)
+        await until(lambda: stage.over)
         assert stage.over[0][0] == Code.CONNECTION_RESET
         stage.join()
-        await eventually(lambda: sink.ends)
+        await until(lambda: sink.ends)
         assert sink.ends == [Code.CONNECTION_RESET]
 
     apart(loop, scenario)
@@ -520,7 +520,7 @@ def test_an_end_while_dialling_is_kept_to(loop: str) -> None:
         await stage.connect()
         with pytest.raises(ConnectionResetError):
             await drain(stage.sock)
-        await eventually(lambda: sink.ends)
+        await until(lambda: sink.ends)
         assert sink.ends == [Code.DIAL_TIMEOUT]
 
     apart(loop, scenario)
@@ -532,7 +532,7 @@ def test_a_reset_while_dialling_is_kept_to(loop: str) -> None:
         stage.join()
         stage.other.reset(Code.GOING_AWAY, "bye")
         stage.far.channel.wake()
-        await eventually(lambda: stage.over)
+        await until(lambda: stage.over)
         await stage.connect()
         with pytest.raises(ConnectionResetError):
             await drain(stage.sock)

@@ -19,7 +19,8 @@ from heim_wire.errors import Code
 from heim_wire.scheduler import HIGH_MARK
 from heim_wire.stream import State, Stream
 from tests.fakes.loops import LOOPS, run_on
-from tests.unit.wire.passages import End, carriage, eventually, tcp_pair
+from tests.fakes.waiting import until
+from tests.unit.wire.passages import End, carriage, tcp_pair
 
 ON_BOTH_LOOPS = pytest.mark.parametrize("loop", LOOPS)
 KIB = 1024
@@ -147,7 +148,7 @@ async def joined(a: Noted | None = None, b: Noted | None = None) -> AsyncIterato
         loop.set_exception_handler(lambda _, context: ends.errors.append(context))
         StreamTransport(near.channel, ours, ends.a)  # type: ignore[arg-type]
         StreamTransport(far.channel, theirs, ends.b)  # type: ignore[arg-type]
-        await eventually(lambda: ends.a.transport and ends.b.transport)
+        await until(lambda: ends.a.transport and ends.b.transport)
         yield ends
         ends.check()
 
@@ -169,8 +170,8 @@ def test_bytes_arrive_as_they_were_sent_both_ways(loop: str, kind: type[Noted]) 
         there, back = bytes(range(256)) * 4_000, b"back" * 70_001
         ends.a.transport.write(there)
         ends.b.transport.writelines([back[:5], back[5:]])
-        await eventually(lambda: len(ends.b.received) == len(there))
-        await eventually(lambda: len(ends.a.received) == len(back))
+        await until(lambda: len(ends.b.received) == len(there))
+        await until(lambda: len(ends.a.received) == len(back))
         assert (ends.b.received, ends.a.received) == (there, back)
 
     over_a_stream(loop, scenario, kind, kind)
@@ -187,7 +188,7 @@ def test_connection_made_comes_from_the_loop_and_data_that_is_there_already_afte
             transport = StreamTransport(near.channel, ours, protocol)
             transport.data(b"early")
             assert protocol.events == []
-            await eventually(lambda: protocol.received)
+            await until(lambda: protocol.received)
             assert protocol.story() == ["made", "data"]
             theirs.reset(Code.CONNECTION_RESET)
 
@@ -205,7 +206,7 @@ def test_a_paused_protocol_gets_nothing_and_the_window_bounds_what_waits(loop: s
         data = bytes(4 * MIB)
         ends.a.transport.write(data)
         ends.a.transport.write_eof()
-        await eventually(lambda: ends.streams is not None and ends.streams[0].credit == 0)
+        await until(lambda: ends.streams is not None and ends.streams[0].credit == 0)
         await ends.settle()
         held = sum(map(len, ends.b.transport._held))
         assert held == ends.streams[1].window.size <= 256 * KIB
@@ -214,7 +215,7 @@ def test_a_paused_protocol_gets_nothing_and_the_window_bounds_what_waits(loop: s
         ends.b.transport.resume_reading()
         ends.b.transport.resume_reading()
         assert not ends.b.received
-        await eventually(lambda: "eof" in ends.b.events)
+        await until(lambda: "eof" in ends.b.events)
         assert ends.b.received == data
         assert not ends.streams[1].sink_paused
 
@@ -234,7 +235,7 @@ def test_a_protocol_that_pauses_within_a_delivery_gets_the_rest_later_and_in_ord
         data = bytes(range(256)) * 300
         ends.a.transport.write(data)
         ends.a.transport.write_eof()
-        await eventually(lambda: "eof" in ends.b.events)
+        await until(lambda: "eof" in ends.b.events)
         assert ends.b.received == data
         assert ends.b.events.count("data") >= len(data) / Buffered.size
 
@@ -253,14 +254,14 @@ def test_writing_is_paused_above_the_high_limit_and_resumed_at_the_low_one(loop:
         transport.write(b"x")
         assert not ends.a.writing
         assert transport.get_write_buffer_size() == 1001
-        await eventually(lambda: ends.a.writing)
+        await until(lambda: ends.a.writing)
         assert transport.get_write_buffer_size() <= 10
         transport.set_write_buffer_limits()
         transport.write(bytes(HIGH_MARK - 1))
         assert ends.a.writing
         transport.set_write_buffer_limits(high=0)
         assert not ends.a.writing
-        await eventually(lambda: ends.a.writing)
+        await until(lambda: ends.a.writing)
         assert transport.get_write_buffer_size() == 0
 
     over_a_stream(loop, scenario)
@@ -291,8 +292,8 @@ def test_a_peer_that_does_not_read_pauses_the_writer(loop: str) -> None:
         assert not ends.a.writing
         assert sent <= 256 * KIB + 2 * HIGH_MARK
         ends.b.transport.resume_reading()
-        await eventually(lambda: ends.a.writing)
-        await eventually(lambda: len(ends.b.received) == sent)
+        await until(lambda: ends.a.writing)
+        await until(lambda: len(ends.b.received) == sent)
 
     over_a_stream(loop, scenario)
 
@@ -304,7 +305,7 @@ def test_writing_stays_paused_when_the_queue_was_filled_again_before_it_was_told
         assert not ends.a.writing
         ends.a.transport.drained()
         assert not ends.a.writing
-        await eventually(lambda: ends.a.writing)
+        await until(lambda: ends.a.writing)
 
     over_a_stream(loop, scenario)
 
@@ -322,15 +323,15 @@ def test_close_sends_everything_and_then_the_end(loop: str) -> None:
         transport.pause_reading()
         transport.resume_reading()
         assert ends.a.lost == []
-        await eventually(lambda: ends.a.lost)
-        await eventually(lambda: "eof" in ends.b.events)
+        await until(lambda: ends.a.lost)
+        await until(lambda: "eof" in ends.b.events)
         assert ends.b.received == data
         assert ends.a.story() == ["made", "lost"]
         assert not ends.b.lost
         ends.b.transport.close()
-        await eventually(lambda: ends.b.lost == [None])
+        await until(lambda: ends.b.lost == [None])
         assert ends.streams is not None
-        await eventually(lambda: all(one.state == State.CLOSED for one in ends.streams or ()))
+        await until(lambda: all(one.state == State.CLOSED for one in ends.streams or ()))
 
     over_a_stream(loop, scenario)
 
@@ -341,9 +342,9 @@ def test_an_end_closes_the_connection_of_a_protocol_that_does_not_keep_it(loop: 
         ends.b.keep = False
         ends.a.transport.write(b"last")
         ends.a.transport.write_eof()
-        await eventually(lambda: ends.b.lost == [None])
+        await until(lambda: ends.b.lost == [None])
         assert ends.b.story() == ["made", "data", "eof", "lost"]
-        await eventually(lambda: "eof" in ends.a.events)
+        await until(lambda: "eof" in ends.a.events)
 
     over_a_stream(loop, scenario)
 
@@ -358,16 +359,16 @@ def test_after_its_own_end_a_side_still_reads(loop: str) -> None:
         transport.write_eof()
         with pytest.raises(RuntimeError, match="write_eof"):
             transport.write(b"more")
-        await eventually(lambda: "eof" in ends.b.events)
+        await until(lambda: "eof" in ends.b.events)
         ends.b.transport.write(b"answer")
         ends.b.transport.write_eof()
-        await eventually(lambda: "eof" in ends.a.events)
+        await until(lambda: "eof" in ends.a.events)
         assert ends.a.received == b"answer"
         await ends.settle()
         assert not ends.a.lost
         ends.a.transport.close()
         ends.b.transport.close()
-        await eventually(lambda: ends.a.lost == ends.b.lost == [None])
+        await until(lambda: ends.a.lost == ends.b.lost == [None])
 
     over_a_stream(loop, scenario)
 
@@ -379,8 +380,8 @@ def test_abort_resets_the_stream_and_tells_its_own_side_from_the_loop(loop: str)
         ends.a.transport.abort()
         ends.a.transport.abort()
         assert ends.a.lost == []
-        await eventually(lambda: ends.a.lost == [None])
-        await eventually(lambda: ends.b.lost)
+        await until(lambda: ends.a.lost == [None])
+        await until(lambda: ends.b.lost)
         (error,) = ends.b.lost
         assert isinstance(error, StreamReset)
         assert isinstance(error, ConnectionResetError)
@@ -406,7 +407,7 @@ def test_what_a_protocol_does_within_a_delivery_takes_effect_at_once(loop: str, 
 
         ends.b.react = act
         ends.a.transport.write(bytes(5 * Buffered.size))
-        await eventually(lambda: ends.b.received)
+        await until(lambda: ends.b.received)
         await ends.settle()
         assert ends.b.events.count("data") == 1
         if how == "set_protocol":
@@ -424,7 +425,7 @@ def test_a_reset_of_the_peers_comes_with_code_and_reason(loop: str) -> None:
         assert ends.carriers is not None
         ends.streams[1].reset(Code.DIAL_TIMEOUT, "it took too long")
         ends.carriers[1].channel.wake()
-        await eventually(lambda: ends.a.lost)
+        await until(lambda: ends.a.lost)
         (error,) = ends.a.lost
         assert isinstance(error, StreamReset)
         assert (error.code, str(error)) == (Code.DIAL_TIMEOUT, "it took too long")
@@ -449,7 +450,7 @@ def test_what_a_reset_means_can_be_put_into_other_words(loop: str) -> None:
             )  # fmt: skip
             theirs.reset(Code.REVOKED, "gone")
             far.channel.wake()
-            await eventually(lambda: protocol.lost)
+            await until(lambda: protocol.lost)
             (error,) = protocol.lost
             assert isinstance(error, StreamReset)
             assert (error.code, error.reason) == (Code.AGENT_LOST, f"was {Code.REVOKED}: gone")
@@ -465,7 +466,7 @@ def test_the_end_of_the_session_is_told_to_every_stream(loop: str) -> None:
     async def scenario(ends: Ends) -> None:
         assert ends.carriers is not None
         ends.carriers[1].channel.abort()
-        await eventually(lambda: ends.a.lost and ends.b.lost)
+        await until(lambda: ends.a.lost and ends.b.lost)
         (error,) = ends.a.lost
         assert isinstance(error, StreamReset)
         assert error.code == Code.PEER_LOST
@@ -478,13 +479,13 @@ def test_what_was_not_read_before_close_is_answered_by_a_reset(loop: str) -> Non
     async def scenario(ends: Ends) -> None:
         ends.b.transport.pause_reading()
         ends.a.transport.write(b"unread")
-        await eventually(lambda: ends.b.transport._held)
+        await until(lambda: ends.b.transport._held)
         ends.b.transport.write(b"last words")
         ends.b.transport.close()
-        await eventually(lambda: ends.a.lost)
+        await until(lambda: ends.a.lost)
         assert ends.a.received == b"last words"
         assert ends.a.story()[-1] == "broken"
-        await eventually(lambda: ends.b.lost == [None])
+        await until(lambda: ends.b.lost == [None])
 
     over_a_stream(loop, scenario)
 
@@ -493,10 +494,10 @@ def test_what_was_not_read_before_close_is_answered_by_a_reset(loop: str) -> Non
 def test_data_after_close_is_answered_by_a_reset(loop: str) -> None:
     async def scenario(ends: Ends) -> None:
         ends.b.transport.close()
-        await eventually(lambda: "eof" in ends.a.events)
+        await until(lambda: "eof" in ends.a.events)
         assert not ends.a.lost
         ends.a.transport.write(b"nobody reads this")
-        await eventually(lambda: ends.a.story()[-1] == "broken")
+        await until(lambda: ends.a.story()[-1] == "broken")
         assert ends.streams is not None
         assert ends.streams[1].state == State.CLOSED
 
@@ -508,13 +509,13 @@ def test_a_closed_stream_whose_peer_says_nothing_more_is_cut_in_the_end() -> Non
         assert ends.streams is not None
         transport = ends.a.transport
         transport.close()
-        await eventually(lambda: ends.a.lost == [None])
+        await until(lambda: ends.a.lost == [None])
         assert ends.streams[0].state == State.REMOTE_OPEN
         guard = transport._guard
         assert guard.when() - asyncio.get_running_loop().time() == pytest.approx(CLOSE_S, abs=2)
         guard._run()
         assert ends.streams[0].state == State.CLOSED
-        await eventually(lambda: ends.b.story()[-1] == "broken")
+        await until(lambda: ends.b.story()[-1] == "broken")
         assert ends.a.lost == [None]
 
     over_a_stream("asyncio", scenario)
@@ -539,12 +540,12 @@ def test_a_protocol_that_fails_loses_its_own_stream_and_no_other(
 
         ends.b.react = fail
         ends.a.transport.write(b"data")
-        await eventually(lambda: ends.b.lost and ends.a.lost)
+        await until(lambda: ends.b.lost and ends.a.lost)
         assert isinstance(ends.b.lost[0], LookupError)
         (context,) = ends.errors
         assert context["exception"] is ends.b.lost[0]
         beside.transport.write(b"still here")
-        await eventually(lambda: peer.received == b"still here")
+        await until(lambda: peer.received == b"still here")
 
     over_a_stream(loop, scenario, Plain, kind)
 
@@ -559,7 +560,7 @@ def test_other_mistakes_of_a_protocol_are_reported(loop: str, where: str) -> Non
         setattr(ends.a, where, fail)
         ends.a.transport.write(bytes(MIB))
         ends.b.transport.write_eof()
-        await eventually(lambda: ends.errors)
+        await until(lambda: ends.errors)
         await ends.settle()
         assert str(ends.errors[0]["exception"]) == where
         assert bool(ends.a.lost) is (where == "eof_received")
@@ -574,7 +575,7 @@ def test_an_empty_buffer_ends_the_connection_instead_of_turning_for_ever(loop: s
 
     async def scenario(ends: Ends) -> None:
         ends.a.transport.write(b"data")
-        await eventually(lambda: ends.b.lost)
+        await until(lambda: ends.b.lost)
         assert isinstance(ends.b.lost[0], RuntimeError)
 
     over_a_stream(loop, scenario, Plain, Empty)
@@ -597,7 +598,7 @@ def test_what_is_written_may_be_changed_afterwards(loop: str, shape: str) -> Non
         ends.a.transport.write(memoryview(b"-tail")[1:])
         mine[:4] = b"XXXX"
         ends.a.transport.write_eof()
-        await eventually(lambda: "eof" in ends.b.events)
+        await until(lambda: "eof" in ends.b.events)
         assert ends.b.received == b"0123" * 2_000 + b"tail"
 
     over_a_stream(loop, scenario)
@@ -620,15 +621,15 @@ def test_a_relay_over_a_stream_passes_bytes_and_the_words_of_a_reset_on(loop: st
             relay = Relay(lambda relay, code, reason: ended.append((code, reason)))
             StreamTransport(lane.channel, up, relay)
             relay.join(proxy.channel, ours)
-            await eventually(lambda: user.transport and service.transport)
+            await until(lambda: user.transport and service.transport)
             data = bytes(range(256)) * 8_000
             user.transport.write(data)
             service.transport.write(data[::-1])
-            await eventually(lambda: len(service.received) == len(user.received) == len(data))
+            await until(lambda: len(service.received) == len(user.received) == len(data))
             assert (service.received, user.received) == (data, data[::-1])
             down.reset(Code.AGENT_LOST, "the agent has gone")
             agent.channel.wake()
-            await eventually(lambda: user.lost)
+            await until(lambda: user.lost)
             (error,) = user.lost
             assert isinstance(error, StreamReset)
             assert (error.code, error.reason) == (Code.AGENT_LOST, "the agent has gone")
@@ -652,16 +653,16 @@ def test_a_relay_over_a_stream_passes_ends_on_each_way(loop: str) -> None:
                 relay = Relay(lambda relay, code, reason: ended.append(code))
                 StreamTransport(lane.channel, up, relay)
                 relay.join(proxy.channel, ours)
-                await eventually(lambda: user.transport and service.transport)
+                await until(lambda: user.transport and service.transport)
                 user.transport.write(b"question")
                 user.transport.write_eof()
-                await eventually(lambda: "eof" in service.events)
+                await until(lambda: "eof" in service.events)
                 service.transport.write(b"answer")
                 service.transport.close()
-                await eventually(lambda: "eof" in user.events)
+                await until(lambda: "eof" in user.events)
                 assert (service.received, user.received) == (b"question", b"answer")
-                await eventually(lambda: ended == [0])
-                await eventually(lambda: up.state == State.CLOSED)
+                await until(lambda: ended == [0])
+                await until(lambda: up.state == State.CLOSED)
 
     run_on(loop, scenario())
 
@@ -670,11 +671,11 @@ def test_a_relay_over_a_stream_passes_ends_on_each_way(loop: str) -> None:
 def test_nothing_keeps_a_finished_transport_alive(loop: str) -> None:
     async def scenario(ends: Ends) -> None:
         ends.a.transport.close()
-        await eventually(lambda: "eof" in ends.b.events)
+        await until(lambda: "eof" in ends.b.events)
         ends.b.transport.close()
-        await eventually(lambda: ends.a.lost == ends.b.lost == [None])
+        await until(lambda: ends.a.lost == ends.b.lost == [None])
         assert ends.streams is not None
-        await eventually(lambda: all(one.state == State.CLOSED for one in ends.streams or ()))
+        await until(lambda: all(one.state == State.CLOSED for one in ends.streams or ()))
         assert ends.a.transport._guard is None
         assert ends.a.transport.get_protocol() is not ends.a
         gc.collect()
@@ -712,10 +713,10 @@ async def perform(ends: Ends, steps: list[tuple[str, str, int]]) -> tuple[object
         one.paused = False
         one.transport.resume_reading()
         one.transport.write_eof()
-    await eventually(lambda: "eof" in ends.a.events and "eof" in ends.b.events)
+    await until(lambda: "eof" in ends.a.events and "eof" in ends.b.events)
     for one in (ends.a, ends.b):
         one.transport.close()
-    await eventually(lambda: ends.a.lost and ends.b.lost)
+    await until(lambda: ends.a.lost and ends.b.lost)
     ends.check()
     return tuple((one.story(), bytes(one.received)) for one in (ends.a, ends.b))  # type: ignore[return-value]
 
@@ -804,7 +805,7 @@ def test_whatever_is_done_the_end_comes_once_and_bytes_are_a_beginning_of_what_w
             for one in (ends.a, ends.b):
                 one.transport.resume_reading()
                 one.transport.close()
-            await eventually(lambda: ends.a.lost and ends.b.lost)
+            await until(lambda: ends.a.lost and ends.b.lost)
             await ends.settle()
             assert len(ends.a.lost) == len(ends.b.lost) == 1
             assert ends.a.events.count("eof") <= 1
