@@ -51,21 +51,25 @@ def _service_accounts(config: Config) -> Iterator[str]:
 
 
 def _unreached(config: Config) -> Iterator[str]:
-    """TCP backends that no ordinary role leads to."""
+    """Backends that no ordinary role leads to, by http or by tcp."""
     given = {
-        binding.backend
+        (binding.backend, binding.permission is None)
         for role in config.roles
         for binding in role.bindings
-        if binding.permission is None
     }
     others = any(role.break_glass for role in config.roles)
     who = "only break-glass roles reach it" if others else "nobody can connect to it"
     for number, backend in enumerate(config.backends):
-        if backend.tcp is not None and backend.name not in given:
+        name = backend.name
+        if backend.http and not backend.public and (name, False) not in given:
+            permission = backend.permissions[0].name if backend.permissions else "..."
+            first = "" if backend.permissions else "give it a permission, and "
             yield (
-                f"backends[{number}].tcp: {who}: add a role with the binding "
-                f"{{backend: {backend.name}}}"
+                f"backends[{number}].http: {who}: {first}add a role with the binding "
+                f"{{backend: {name}, permission: {permission}}}"
             )
+        if backend.tcp is not None and (name, True) not in given:
+            yield f"backends[{number}].tcp: {who}: add a role with the binding {{backend: {name}}}"
 
 
 def _unused_targets(config: Config) -> Iterator[str]:

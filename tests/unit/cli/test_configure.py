@@ -57,7 +57,7 @@ class TestCheck:
         assert self.run(heim) == 0
         _, err = told(capsys)
         assert "none of them is for two.example.test" in err
-        assert err.count("warning") == 1
+        assert err.count("warning: tls") == 1
 
     def test_a_certificate_that_is_not_there_yet_is_warned_of_where_ours_stands_in(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -53,6 +53,10 @@ def of_roles(*roles: str) -> tuple[str, ...]:
     return told(f"{BASE}{ACCOUNTS}{SSH}roles: [{', '.join(f'{{{one}}}' for one in roles)}]\n")
 
 
+def of_part(start: str, *roles: str) -> list[str]:
+    return [line for line in of_roles(*roles) if line.startswith(start)]
+
+
 ROBOT = "members: [{user: a@example.com}, {service_account: ci}]"
 TCP = "name: t, members: [{user: a@example.com}], bindings: [{backend: ssh}]"
 
@@ -68,7 +72,7 @@ TCP = "name: t, members: [{user: a@example.com}], bindings: [{backend: ssh}]"
     ],
 )
 def test_a_service_account_in_a_role_without_tcp_is_told(one: str, expected: int) -> None:
-    found = of_roles(f"name: r, {ROBOT}, {one}", TCP)
+    found = of_part("roles", f"name: r, {ROBOT}, {one}", TCP)
     assert len(found) == expected, found
     if found:
         assert found[0] == (
@@ -96,12 +100,43 @@ def test_service_accounts_alone_are_nothing_to_tell() -> None:
     ],
 )
 def test_tcp_that_no_ordinary_role_gives_is_told(roles: tuple[str, ...], words: str) -> None:
-    (line,) = of_roles(*roles)
+    (line,) = of_part("backends[0]", *roles)
     assert line == (f"backends[0].tcp: {words}: add a role with the binding {{backend: ssh}}")
 
 
 def test_tcp_that_a_role_gives_is_not_told() -> None:
-    assert of_roles(TCP) == ()
+    assert of_part("backends[0]", TCP) == []
+
+
+@pytest.mark.parametrize(
+    ("roles", "words"),
+    [
+        pytest.param((TCP,), "nobody can connect to it", id="tcp of another one"),
+        pytest.param(
+            ("name: r, break_glass: true",), "only break-glass roles reach it", id="break-glass"
+        ),
+    ],
+)
+def test_http_that_no_ordinary_role_gives_is_told(roles: tuple[str, ...], words: str) -> None:
+    (line,) = of_part("backends[1]", *roles)
+    assert line == (
+        f"backends[1].http: {words}: add a role with the binding {{backend: web, permission: p}}"
+    )
+
+
+def test_http_that_a_role_gives_or_everybody_has_is_not_told() -> None:
+    given = "name: w, members: [{domain: example.com}], bindings: [{backend: web, permission: p}]"
+    assert of_roles(TCP, given) == ()
+    public = 'backends: [{name: s, public: true, http: [{path: /, upstream: "http://h"}]}]\n'
+    assert told(BASE + public) == ()
+
+
+def test_http_without_permissions_needs_one_first() -> None:
+    bare = 'backends: [{name: s, http: [{path: /, upstream: "http://h"}]}]\n'
+    assert told(BASE + bare) == (
+        "backends[0].http: nobody can connect to it: give it a permission, and add a role with "
+        "the binding {backend: s, permission: ...}",
+    )
 
 
 AGENT = "agents: [{name: pc, targets: [ssh, web]}]\n"
