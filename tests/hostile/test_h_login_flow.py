@@ -476,6 +476,28 @@ async def test_h11_a_token_endpoint_that_answers_nonsense_signs_nobody_in(
     assert (await browser.open(f"{APP1}/")).status == 200, "and the next try works"
 
 
+async def test_h9_h11_where_a_provider_redirects_to_nobody_is_asked(tmp_path: Path) -> None:
+    """An address that only this machine reaches; the tables above cannot see who asked there."""
+    asked: list[bytes] = []
+
+    async def trap(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(trap, "127.0.0.1", 0)
+    inside = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with server, signin_stand(tmp_path) as stand:
+        stand.idp.lies = Lies(discovery_redirect=inside)
+        refused(await stand.browser().open(f"{APP1}/"), 503)
+        stand.idp.lies = Lies()
+        stand.later(6.0)
+        browser = stand.browser()
+        callback = await browser.to_callback(f"{APP1}/")
+        stand.idp.lies = Lies(token_redirect=inside)
+        refused(await browser.get(callback), 502)
+    assert asked == []
+
+
 def rotate(stand: Stand) -> None:
     """A new key, made now: making it during a request would take that request's time."""
     stand.idp.rotate()
