@@ -6,6 +6,7 @@ connection is closed, so that no byte of it can become part of somebody else's a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -13,7 +14,13 @@ from typing import Final
 
 import httptools
 
-from heim_proxy.edge.names import RESPONSE_NAMES, ResponseField, sets_our_cookie, without
+from heim_proxy.edge.names import (
+    RESPONSE_FIELDS,
+    ResponseField,
+    response_field,
+    sets_our_cookie,
+    without,
+)
 
 __all__ = ["AnswerHead", "BadAnswer", "date_line", "status_line"]
 
@@ -46,43 +53,22 @@ def date_line(second: int) -> bytes:
 class AnswerHead:
     """The answer head of one upstream connection, from one `parse` to the next.
 
-    `length` is the Content-Length, -1 when there is none. `fields` holds what may pass to the
-    client, line by line as it came; an upstream can neither set our cookies
-    nor, where we answer CORS ourselves, CORS headers (`drop_cors`). `dated` and `named` say whether
-    it has Date and Server.
+    `length` is the Content-Length, -1 when there is none. `passed` holds the lines that may pass to
+    the client as they came, each after its CRLF; an upstream can neither set our cookies nor, where
+    we answer CORS ourselves, CORS headers (`drop_cors`).
     """
 
     __slots__ = (
-        "_connection",
         "_drop_cors",
         "_protect_cookies",
         "_transfer_coding",
         "chunked",
-        "dated",
-        "fields",
         "keep_alive",
         "length",
-        "named",
+        "passed",
         "status",
         "upgrade",
     )
-
-    def __init__(self) -> None:
-        self._begin(drop_cors=False, protect_cookies=True)
-
-    def _begin(self, *, drop_cors: bool, protect_cookies: bool) -> None:
-        self._drop_cors = drop_cors
-        self._protect_cookies = protect_cookies
-        self._connection = b""
-        self._transfer_coding = b""
-        self.fields: list[bytes] = []
-        self.length = -1
-        self.status = 0
-        self.chunked = False
-        self.keep_alive = False
-        self.upgrade: bytes | None = None
-        self.dated = False
-        self.named = False
 
     def parse(self, data: bytes, *, drop_cors: bool, protect_cookies: bool) -> None:
         """Parse one complete head, up to and including the empty line.
@@ -90,41 +76,38 @@ class AnswerHead:
         Raises:
             BadAnswer: When it is not exactly an HTTP/1.0 or HTTP/1.1 response head.
         """
-        self._begin(drop_cors=drop_cors, protect_cookies=protect_cookies)
         try:
             httptools.HttpResponseParser(_NOTHING).feed_data(data)
         except httptools.HttpParserUpgrade:
             pass
         except httptools.HttpParserError as error:
             raise BadAnswer(str(error) or "malformed answer") from None
-        # llhttp has validated: every line is exactly "name: value".
-        lines = data.split(b"\r\n")
         if data[:9] not in _VERSIONS:
             raise BadAnswer("answer is not HTTP/1.0 or HTTP/1.1")
         self.status = status = int(data[9:12])
         if not 100 <= status <= 599:
             raise BadAnswer(f"status {status} does not exist")
-        passed = self.fields.append
-        for line in lines[1:-2]:
-            name, _, value = line.partition(b":")
-            field = RESPONSE_NAMES[name]
-            if not field:
-                passed(line)
-            elif field == ResponseField.CONTENT_LENGTH:
-                self.length = int(value)
-            elif field == ResponseField.DATE:
-                self.dated = True
-                passed(line)
-            elif field == ResponseField.SERVER:
-                self.named = True
-                passed(line)
-            elif field != ResponseField.DROP:
-                self._special(field, line, value.strip(b" \t"))
+        self._drop_cors = drop_cors
+        self._protect_cookies = protect_cookies
+        self._transfer_coding = connection = b""
+        self.length = -1
+        self.chunked = False
+        self.upgrade: bytes | None = None
+        parts = RESPONSE_FIELDS.split(data[data.find(b"\r\n") : -4])
+        for at in range(1, len(parts), 3):
+            name, rest = parts[at], parts[at + 1]
+            field = response_field(name)
+            if field == ResponseField.CONTENT_LENGTH:
+                self.length = int(rest[1:])
+            elif field == ResponseField.CONNECTION:
+                connection += b"," + rest[1:].strip(b" \t")
+            elif field != ResponseField.DROP and self._passes(field, rest[1:].strip(b" \t")):
+                parts[at + 2] = b"\r\n%b%b%b" % (name, rest, parts[at + 2])
+        self.passed = b"".join(parts[::3])
         if self._transfer_coding:
             if self._transfer_coding.lower() != b"chunked":
                 raise BadAnswer("Transfer-Encoding must be exactly chunked")
             self.chunked = True
-        connection = self._connection
         if connection == b",keep-alive":
             self.keep_alive = data[7] == _ONE or self.length >= 0
             return
@@ -136,29 +119,41 @@ class AnswerHead:
         if connection not in _ORDINARY_CONNECTIONS:
             self._drop_named(connection)
 
-    def _special(self, field: int, line: bytes, value: bytes) -> None:
+    @property
+    def fields(self) -> list[bytes]:
+        """The lines that may pass, one by one; for the paths that are not hot."""
+        return self.passed.split(b"\r\n")[1:]
+
+    def has(self, line: bytes) -> bool:
+        """Whether a line that passes begins like `line`: CRLF, name, colon."""
+        passed = self.passed
+        return line in passed or line.lower() in passed.lower()
+
+    def drop(self, names: Collection[bytes]) -> None:
+        """Let the headers of some lower-case names not pass."""
+        self.passed = b"".join(b"\r\n" + line for line in without(self.fields, names))
+
+    def _passes(self, field: int, value: bytes) -> bool:
+        """Take note of a header that means something; whether the client may see it."""
         if field == ResponseField.TRANSFER_ENCODING:
             # Joined, so that a coding named before the last line is seen, and refused.
             self._transfer_coding += value
-        elif field == ResponseField.CONNECTION:
-            self._connection += b"," + value
-        elif field == ResponseField.UPGRADE:
+            return False
+        if field == ResponseField.UPGRADE:
             self.upgrade = value.lower()
-        elif field == ResponseField.SET_COOKIE:
-            if not (self._protect_cookies and sets_our_cookie(value)):
-                self.fields.append(line)
-        elif field == ResponseField.CLEAR_SITE_DATA:
+            return False
+        if field == ResponseField.SET_COOKIE:
+            return not (self._protect_cookies and sets_our_cookie(value))
+        if field == ResponseField.CLEAR_SITE_DATA:
             # It clears the cookies of the whole domain: ours on every sibling host, too.
-            if b"cookies" not in value.lower() and b"*" not in value:
-                self.fields.append(line)
-        elif not self._drop_cors:
-            self.fields.append(line)
+            return b"cookies" not in value.lower() and b"*" not in value
+        return not self._drop_cors
 
     def _drop_named(self, connection: bytes) -> None:
         named = {token.strip(b" \t") for token in connection.split(b",")}
         named -= {b"", b"close", b"keep-alive", b"upgrade"}
         if named:
-            self.fields = without(self.fields, named)
+            self.drop(named)
 
 
 class _Nothing:

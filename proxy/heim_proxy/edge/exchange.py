@@ -261,8 +261,7 @@ class Exchange:
         Nobody asked the upstream for a 100; whoever asked us has had theirs.
         """
         if self.http11 and answer.status != 100:
-            lines = (status_line(answer.status), *answer.fields, b"", b"")
-            self.front.write(b"\r\n".join(lines))
+            self.front.write(status_line(answer.status) + answer.passed + b"\r\n\r\n")
 
     def answer(
         self, answer: AnswerHead, framing: int, body: bytes | memoryview, *, complete: bool
@@ -270,43 +269,40 @@ class Exchange:
         """The final answer head, with what arrived of its body; perhaps that is all of it."""
         front = self.front
         self.first_byte_at = monotonic()
-        self.status = answer.status
-        out = [status_line(answer.status)]
-        out += answer.fields
-        if not answer.dated:
-            # RFC 9110, 6.6.1: whoever passes on an answer without a date adds it.
-            out.append(date_line(int(time())))
-        if not answer.named and not self.to_portal:
-            # What every ingress controller says, and its conformance tests ask for.
-            out.append(b"Server: heim")
-        if framing == Framing.LENGTH:
-            out.append(b"Content-Length: %d" % answer.length)
-        elif framing == Framing.NONE:
-            # RFC 9110, 8.6: what a GET would have had, but never with a 204.
-            if answer.length >= 0 and answer.status != 204:
-                out.append(b"Content-Length: %d" % answer.length)
-        else:
-            if self.http11:
-                out.append(b"Transfer-Encoding: chunked")
-            else:
-                front.keep_alive = False
+        self.status = status = answer.status
         if not self.request_done:
             # The client still sends a body nobody reads: this connection ends with the answer.
             front.keep_alive = False
+        ours = b""
+        if not answer.has(b"\r\nDate:"):
+            # RFC 9110, 6.6.1: whoever passes on an answer without a date adds it.
+            ours = b"\r\n" + date_line(int(time()))
+        if not self.to_portal and not answer.has(b"\r\nServer:"):
+            # What every ingress controller says, and its conformance tests ask for.
+            ours += b"\r\nServer: heim"
+        if framing == Framing.LENGTH:
+            ours += b"\r\nContent-Length: %d" % answer.length
+        elif framing == Framing.NONE:
+            # RFC 9110, 8.6: what a GET would have had, but never with a 204.
+            if answer.length >= 0 and status != 204:
+                ours += b"\r\nContent-Length: %d" % answer.length
+        elif self.http11:
+            ours += b"\r\nTransfer-Encoding: chunked"
+        else:
+            front.keep_alive = False
         if not front.keep_alive:
-            out.append(b"Connection: close")
+            ours += b"\r\nConnection: close"
         elif not self.http11:
-            out.append(b"Connection: keep-alive")
-        if self.forward.answer_headers:
-            out.append(self.forward.answer_headers[:-2])
+            ours += b"\r\nConnection: keep-alive"
+        head = b"%b%b%b\r\n%bX-Request-Id: %b\r\n\r\n" % (
+            status_line(status), answer.passed, ours, self.forward.answer_headers, self.request_id,
+        )  # fmt: skip
         size = len(body)
         self.bytes_out += size
         if size <= JOINED_BYTES:
-            out.append(b"X-Request-Id: %b\r\n\r\n%b" % (self.request_id, bytes(body)))
-            front.write(b"\r\n".join(out))
+            front.write(head + body)
         else:
-            out.append(b"X-Request-Id: %b\r\n\r\n" % self.request_id)
-            front.transport.writelines((b"\r\n".join(out), body))
+            front.transport.writelines((head, body))
         if complete:
             self.answered()
         else:
@@ -354,14 +350,8 @@ class Exchange:
         self._tunnel = Tunnel(front, upstream, websocket=asked == b"websocket")
         front.expect(self.backend.timeouts.idle, "idle")
         front.write(
-            b"\r\n".join(
-                (
-                    status_line(101),
-                    *answer.fields,
-                    b"Connection: Upgrade",
-                    b"Upgrade: %b\r\n\r\n" % asked,
-                )
-            )
+            b"%b%b\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
+            % (status_line(101), answer.passed, asked)
         )
         if rest:
             self.tunnel_down(rest)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, cast
 from heim_proxy.edge.answer import AnswerHead, BadAnswer
 from heim_proxy.edge.body import BadChunk, ChunkRelay, chunk
 from heim_proxy.edge.limits import INTERIM_RESPONSES, JOINED_BYTES, RESPONSE_HEADER_BYTES
-from heim_proxy.edge.names import without
 from heim_proxy.edge.readgate import Hold, ReadGate
 
 if TYPE_CHECKING:
@@ -151,7 +150,7 @@ class Upstream(asyncio.Protocol):
                 protect_cookies=not exchange.to_portal,
             )
             if exchange.backend.challenge:
-                answer.fields = without(answer.fields, _COOKIES)
+                answer.drop(_COOKIES)
             if answer.status >= 200:
                 break
             if answer.status == 101:
