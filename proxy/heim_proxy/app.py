@@ -32,6 +32,7 @@ from heim_proxy.edge.admission import Admission, Limits
 from heim_proxy.edge.connection import Front
 from heim_proxy.edge.dial import InProcessDialer
 from heim_proxy.edge.door import AGENT_PATH, TUNNEL_PATH, Doors
+from heim_proxy.edge.fronts import front_for
 from heim_proxy.edge.listener import Listener, ListenError, Peer, create_sockets, explain
 from heim_proxy.edge.server import Edge
 from heim_proxy.identity.fetch import Fetcher
@@ -336,7 +337,7 @@ class Proxy:
         secure = name == "https"
 
         def factory(peer: Peer) -> Front:
-            return Front(edge, peer, secure=secure)
+            return front_for(edge, peer, secure=secure)
 
         for sock in create_sockets(address.host, address.port):
             listener = Listener(
