@@ -107,7 +107,7 @@ def configure(
     logging.raiseExceptions = False
     # Where in the code, which thread and which process: no line shows it, and finding out is a
     # third of what a line costs (Python's logging how-to, "Optimization").
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 

@@ -11,6 +11,7 @@ from heim_proxy.agents.authority import CertificateRefused
 from heim_proxy.agents.entrance import Entrance
 from heim_proxy.agents.knock import Knock
 from heim_proxy.agents.lane import Lane
+from heim_proxy.agents.record import Told
 from heim_proxy.agents.refused import LaneRefused
 from heim_proxy.agents.registry import Registry
 from heim_proxy.agents.waiting import WaitingRoom, retry_after
@@ -56,6 +57,7 @@ class AgentDoor:
         authority: The authority in force.
         replica: This process, as agents know it; another after a restart.
         budget: What all lanes may promise to take.
+        told: What is said of those who are not let in.
         refused: Connections that were not let in, by reason.
         busy: Lanes that carry something.
         edition: Grows when what statements say changes.
@@ -73,6 +75,7 @@ class AgentDoor:
         self.judge: Final = judge
         self.authority: Final = authority
         self.audit: Final = audit
+        self.told: Final = Told(audit)
         self.registry: Final = Registry()
         self.replica: Final = secrets.token_hex(8)
         self.budget: Final = WindowBudget()
@@ -115,6 +118,11 @@ class AgentDoor:
         other.refuse(LaneRefused(Code.BUSY, words, reconnect_in=float(retry_after())))
         return self._waiting.enter(knock, knock.address)
 
+    def proven(self, knock: Knock) -> None:
+        """Its handshake is over, and it is a lane."""
+        self._waiting.learn(knock.address)
+        self.leave_waiting(knock)
+
     def leave_waiting(self, knock: Knock) -> None:
         """Its handshake is over, one way or the other."""
         self._waiting.leave(knock, knock.address)
@@ -143,6 +151,11 @@ class AgentDoor:
             for lane in self.registry.lanes_of(name):
                 if lane.key in others:
                     lane.end(EndReason.REVOKED)
+
+    def took(self, lane: Lane) -> None:
+        """A lane has a stream."""
+        self.busy.add(lane)
+        self.registry.took(lane)
 
     def left(self, lane: Lane) -> None:
         """A lane that had been ready is over."""
@@ -176,6 +189,7 @@ class AgentDoor:
         for lane in list(self.busy):
             if not lane.sample():
                 self.busy.discard(lane)
+                self.registry.freed(lane)
                 if self._draining:
                     lane.finish()
         if now - self._seen_at >= _SEEN_EVERY_S:

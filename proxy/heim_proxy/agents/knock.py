@@ -10,7 +10,6 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from heim_proxy.agents import record
 from heim_proxy.agents.judging import Claim
 from heim_proxy.agents.lane import Lane
 from heim_proxy.agents.occupant import ChannelOccupant
@@ -53,7 +52,7 @@ _FIRST_BYTES: Final = 16 * 1024
 class Knock(ChannelOccupant):
     """Owns a client connection from its 101 until it is known whose it is."""
 
-    __slots__ = ("_challenge", "_greeting", "_judging", "_tls_key")
+    __slots__ = ("_challenge", "_greeting", "_judging", "_proof", "_tls_key")
 
     def __init__(self, door: AgentDoor, front: Front) -> None:
         """Nothing is said before `start`."""
@@ -61,6 +60,7 @@ class Knock(ChannelOccupant):
         self._challenge = Challenge.fresh(replica=door.replica, host=front.edge.snapshot.login_host)
         self._tls_key = presented_key(front.transport.get_extra_info("ssl_object"))
         self._greeting: Greeting | None = None
+        self._proof: Proof | None = None
         self._judging = False
 
     def __repr__(self) -> str:
@@ -70,6 +70,11 @@ class Knock(ChannelOccupant):
     def claimed(self) -> str:
         """The name that it said, proven or not; "" before it did."""
         return self._greeting.agent if self._greeting is not None else ""
+
+    @property
+    def certificate(self) -> bytes:
+        """That it came with, DER, good or not; b"" before it did."""
+        return self._proof.certificate if self._proof is not None else b""
 
     def start(self, key: str) -> None:
         """Answer 101 and HELLO in one write; `key` is the request's Sec-WebSocket-Key."""
@@ -121,7 +126,7 @@ class Knock(ChannelOccupant):
     def _auth(self, message: Message) -> None:
         if self._judging or self._greeting is None:
             raise LaneRefused(Code.PROTOCOL, "AUTH at the wrong time; update heim-agent")
-        proof = read_proof(message)
+        proof = self._proof = read_proof(message)
         self._judging = True
         spawn("agents.judge", self._judge(proof, self._greeting))
 
@@ -148,10 +153,14 @@ class Knock(ChannelOccupant):
         own = (self._tls_key,) if self._tls_key else ()
         listed = edge.snapshot.config.tunnel.agent_tls_keys
         claim = Claim(greeting, self._challenge, proof, (*own, *listed))
-        admitted = await self._door.judge.judge(claim, edge.now())
-        verified = admitted.verified
-        if not admitted.grant.group:
-            await self._door.clear_way(verified.name, verified.thumbprint)
+        while True:
+            admitted = await self._door.judge.judge(claim, edge.now())
+            verified = admitted.verified
+            if not admitted.grant.group:
+                await self._door.clear_way(verified.name, verified.thumbprint)
+            if self.over or edge.snapshot.agents.get(verified.name) == admitted.grant:
+                break
+            # Another configuration came while the store was asked: once more, by that one.
         if not admitted.session.usable:
             raise LaneRefused(Code.REVOKED, f"this machine is not agent {verified.name} any more")
         return admitted
@@ -165,7 +174,7 @@ class Knock(ChannelOccupant):
             raise self._twin(lane, arrival.twin)
         for old in arrival.replaced:
             old.dismiss(Code.SUPERSEDED, f"agent {lane.name} has a newer connection")
-        door.leave_waiting(self)
+        door.proven(self)
         self.over = True
         self.channel.hand_over(lane)
         self._front.exchange = lane
@@ -173,7 +182,7 @@ class Knock(ChannelOccupant):
 
     def _twin(self, lane: Lane, staying: Lane) -> LaneRefused:
         """Two machines have one key: tell both, and everybody who should know."""
-        record.duplicate(self._door.audit, lane, staying)
+        self._door.told.duplicate(lane, staying)
         words = (
             f"{lane.device} at {lane.address} and {staying.device} at {staying.address} use one "
             f"key of agent {lane.name}: was a disk cloned?"
@@ -189,7 +198,7 @@ class Knock(ChannelOccupant):
         if self.over:
             return
         self.end_reason = refused.slug
-        record.refused(self._door.audit, self, refused)
+        self._door.told.refused(self, refused)
         self.channel.close(refused.code, refused.reason, reconnect_in=refused.reconnect_in)
 
     def _ended(self) -> None:

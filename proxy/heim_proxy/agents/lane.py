@@ -139,7 +139,7 @@ class Lane(ChannelOccupant):
             raise OpenRefused(Code.AGENT_LOST, f"the connection to agent {self.name} was lost")
         stream = self.channel.session.open(message)
         self.channel.wake()
-        self._door.busy.add(self)
+        self._door.took(self)
         return stream
 
     @property

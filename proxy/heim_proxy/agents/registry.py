@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from heim_proxy.agents.choice import Choice
 from heim_proxy.agents.presence import Offline, Presence
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._agents: dict[str, dict[str, _Machine]] = {}
+        # The same lanes, for `pick`.
+        self._choices: dict[str, Choice] = {}
         self._seen: dict[str, float | None] = {}
         # Agents whose last lane ended with its enrolment, and those for whom a machine joined that
         # has not come yet: it takes the place of one that is revoked for it.
@@ -100,6 +103,10 @@ class Registry:
             # The same run again: its old connection is dead, and we have not noticed yet.
             replaced = (machine.lanes.pop(lane.number),)
         self._lanes += 1 - len(replaced)
+        choice = self._choices.setdefault(lane.name, Choice())
+        for old in replaced:
+            choice.remove(old)
+        choice.add(lane)
         machine.boot = lane.boot
         machine.lanes[lane.number] = lane
         self._seen.setdefault(lane.name, None)
@@ -132,29 +139,32 @@ class Registry:
             return False
         del machine.lanes[lane.number]
         self._lanes -= 1
+        self._choices[lane.name].remove(lane)
         self._seen[lane.name] = wall
         if not machine.lanes:
             del machines[lane.thumbprint]
             if not machines:
-                del self._agents[lane.name]
+                del self._agents[lane.name], self._choices[lane.name]
                 if revoked and lane.name not in self._expected:
                     self._revoked.add(lane.name)
         return True
 
     def pick(self, name: str) -> Lane | Offline:
-        """The lane for a new stream of an agent.
+        """The lane for a new stream of an agent; see `Choice.pick`."""
+        choice = self._choices.get(name)
+        return self.offline(name) if choice is None else choice.pick()
 
-        The one with least to send, then with fewest streams. Those with something large on its way,
-        those that are full and those that go away come last, in this order: where there is no
-        other, `Lane.open` says why it cannot.
-        """
-        machines = self._agents.get(name)
-        if machines is None:
-            return self.offline(name)
-        return min(
-            (lane for machine in machines.values() for lane in machine.lanes.values()),
-            key=_load,
-        )
+    def took(self, lane: Lane) -> None:
+        """A lane has a stream; one that was replaced may have one still."""
+        choice = self._choices.get(lane.name)
+        if choice is not None:
+            choice.took(lane)
+
+    def freed(self, lane: Lane) -> None:
+        """A lane carries nothing any more."""
+        choice = self._choices.get(lane.name)
+        if choice is not None:
+            choice.freed(lane)
 
     def lanes_of(self, name: str) -> tuple[Lane, ...]:
         """Every lane of an agent."""
@@ -216,18 +226,23 @@ class Registry:
             for machine in self._agents[name].values()
         ]
 
+    def names(self) -> Iterable[str]:
+        """Agents that are here."""
+        return self._agents.keys()
+
+    def keys(self, name: str) -> Iterable[str]:
+        """Thumbprints of the machines of an agent that are here."""
+        return self._agents.get(name, {}).keys()
+
+    def presence(self, name: str, thumbprint: str) -> Presence:
+        """A machine that is here."""
+        return _presence(self._agents[name][thumbprint])
+
     def by_agent(self) -> Iterator[tuple[str, int, int, float]]:
         """Name, machines, lanes and the earliest end of a certificate, of each that is here."""
         for name, machines in self._agents.items():
             lanes = [lane for one in machines.values() for lane in one.lanes.values()]
             yield name, len(machines), len(lanes), min(lane.valid_until for lane in lanes)
-
-
-def _load(lane: Lane) -> tuple[bool, bool, bool, int, int]:
-    session = lane.channel.session
-    return (
-        session.going_away, session.full, lane.heavy, session.queued, len(session.streams)
-    )  # fmt: skip
 
 
 def _presence(machine: _Machine) -> Presence:

@@ -3,21 +3,27 @@
 Whoever reaches the login host can open one and say nothing for 5 s. One address that does this for
 all places would keep every agent out, so a newcomer takes a place from an address that has two more
 than its own: machines behind different addresses come in, and in a storm from one address the
-others are told when to come again.
+others are told when to come again. Somebody with as many addresses as there are places could still
+have them all: then a newcomer from where an agent has come from before takes the place of somebody
+from where none has.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import secrets
+from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
-__all__ = ["MOST", "WaitingRoom", "retry_after"]
+__all__ = ["MOST", "WaitingRoom", "network_of", "retry_after"]
 
 MOST: Final = 256
 """Handshakes in flight: with 2.5 ms of CPU for each, the last one waits 0.6 s of its 5. To refuse
 one costs half as much, for its TLS: with 64, 5,000 agents were back after 44 s and not after 14
 (bench/README.md)."""
+
+_KNOWN: Final = 10_000
+"""Networks that are remembered, as many as there may be lanes."""
 
 _RETRY_S: Final = 30
 
@@ -27,12 +33,14 @@ T = TypeVar("T")
 class WaitingRoom(Generic[T]):
     """Who is in the middle of a handshake, and from where."""
 
-    __slots__ = ("_limit", "_networks")
+    __slots__ = ("_known", "_limit", "_networks")
 
     def __init__(self, limit: int = MOST) -> None:
         self._limit = limit
         # Oldest first, in each.
         self._networks: dict[str, dict[T, None]] = {}
+        # Where agents were let in from, latest last.
+        self._known: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         """How many wait."""
@@ -46,18 +54,32 @@ class WaitingRoom(Generic[T]):
         """Take a place; False when there is none. See `crowd` for what may be done then."""
         if len(self) >= self._limit:
             return False
-        self._networks.setdefault(_network(address), {})[one] = None
+        self._networks.setdefault(network_of(address), {})[one] = None
         return True
 
     def crowd(self, address: str) -> T | None:
         """Who should make room for a newcomer from `address`; None when nobody should."""
-        own = len(self._networks.get(_network(address), ()))
+        network = network_of(address)
+        own = len(self._networks.get(network, ()))
         most = max(self._networks.values(), key=len, default={})
-        return next(iter(most)) if len(most) > own + 1 else None
+        if len(most) > own + 1:
+            return next(iter(most))
+        if own or network not in self._known:
+            return None
+        strangers = (places for name, places in self._networks.items() if name not in self._known)
+        return next((next(iter(places)) for places in strangers), None)
+
+    def learn(self, address: str) -> None:
+        """An agent came from there, and proved that it is one."""
+        network = network_of(address)
+        self._known[network] = None
+        self._known.move_to_end(network)
+        if len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
 
     def leave(self, one: T, address: str) -> None:
         """Give a place back; harmless when there was none."""
-        network = _network(address)
+        network = network_of(address)
         places = self._networks.get(network)
         if places is not None:
             places.pop(one, None)
@@ -70,7 +92,7 @@ def retry_after() -> int:
     return secrets.randbelow(_RETRY_S) + 1
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """What has one fair part of the room: an IPv4 address, or an IPv6 /48, as any site gets one.
 
     Whoever has a /48 could take every place with one handshake from each of its 65,536 /64s.

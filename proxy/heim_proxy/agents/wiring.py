@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from heim_proxy.agents.authority import Authority
 from heim_proxy.agents.door import AgentDoor
 from heim_proxy.agents.enrolment import Enrolments
 from heim_proxy.agents.judging import Judge
+from heim_proxy.agents.presence import LanePresence, Presence
 from heim_proxy.store.base import SessionKind, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Agents", "authority_of"]
 
 log = logging.getLogger(__name__)
+
+_MACHINE: Final = tuple(field.name for field in fields(Presence) if field.name != "lanes")
+_LANE: Final = tuple(field.name for field in fields(LanePresence))
 
 
 def authority_of(config: Config) -> Authority:
@@ -135,15 +141,43 @@ class Agents:
 
     def show(self, admin: Admin) -> None:
         """Serve /debug/agents."""
-        admin.debug("agents", self._facts)
+        admin.debug_pages("agents", self._page)
 
-    def _facts(self) -> dict[str, Any]:
-        found = self.registry.agents()
-        here = {one.name for one in found}
-        away = [name for name in self._snapshot().agents if name not in here]
+    def _page(self, limit: int, after: str) -> dict[str, Any]:
+        """At most `limit` machines and agents without one, by name and key, from behind `after`."""
+        registry = self.registry
+        names = sorted({*self._snapshot().agents, *registry.names()})
+        name, _, key = after.partition("/")
+        rows = (
+            row
+            for one in names[bisect_left(names, name) :]
+            for row in _rows(registry, one, behind=key if after and one == name else None)
+        )
+        connected: list[dict[str, Any]] = []
+        offline: dict[str, Any] = {}
+        last = ""
+        for one, thumbprint in islice(rows, limit):
+            last = f"{one}/{thumbprint}"
+            if thumbprint:
+                connected.append(_shown(registry.presence(one, thumbprint)))
+            else:
+                offline[one] = asdict(registry.offline(one))
         return {
             "replica": self.door.replica,
             "connecting": self.door.connecting,
-            "connected": [asdict(one) for one in found],
-            "offline": {name: asdict(self.registry.offline(name)) for name in sorted(away)},
+            "connected": connected,
+            "offline": offline,
+            "next": last if next(rows, None) is not None else None,
         }
+
+
+def _rows(registry: Registry, name: str, *, behind: str | None) -> list[tuple[str, str]]:
+    """Name and key of each machine, from behind a key; of an agent without one the key is ""."""
+    keys = sorted(registry.keys(name)) or [""]
+    return [(name, key) for key in keys if behind is None or key > behind]
+
+
+def _shown(one: Presence) -> dict[str, Any]:
+    # As `asdict`, which copies every value and takes three times as long.
+    lanes = [{name: getattr(lane, name) for name in _LANE} for lane in one.lanes]
+    return {name: getattr(one, name) for name in _MACHINE} | {"lanes": lanes}

@@ -23,11 +23,16 @@ from aiohttp import web
 
 from heim_proxy.observe.metrics import CONTENT_TYPE, Metrics
 
-__all__ = ["Admin", "Check"]
+__all__ = ["PAGE", "Admin", "Check"]
 
 # What a check says: whether it holds, and one sentence on what is not well ("" when all is).
 Check = Callable[[], tuple[bool, str]]
 Facts = Callable[[], object]
+# Facts that are many, in order: at most so many of them, from behind a place (words of their own).
+Pages = Callable[[int, str], object]
+
+PAGE: Final = 1_000
+"""Facts of one page, at most and unless told: 20 ms of the loop with agents."""
 
 # Probes and scrapes are small and local; nobody needs more than this to say GET /readyz.
 _MAX_LINE_BYTES: Final = 2048
@@ -56,6 +61,7 @@ class Admin:
         self._status = status
         self._checks: dict[str, Check] = {}
         self._debug: dict[str, Facts] = {"tasks": _tasks}
+        self._pages: dict[str, Pages] = {}
         self._private = False
         self._runner: web.AppRunner | None = None
         self._socket_path: Path | None = None
@@ -67,6 +73,10 @@ class Admin:
     def debug(self, name: str, facts: Facts) -> None:
         """Serve what `facts` returns (JSON-able, free of secrets) as /debug/<name>."""
         self._debug[name] = facts
+
+    def debug_pages(self, name: str, page: Pages) -> None:
+        """The same with `?limit=` (1 to PAGE) and `?after=`."""
+        self._pages[name] = page
 
     def ready(self) -> tuple[bool, Mapping[str, str]]:
         """Whether every check holds, and each one's word: "ok" or what is not well."""
@@ -157,10 +167,16 @@ class Admin:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def _get_debug(self, request: web.Request) -> web.Response:
-        facts = self._debug.get(request.match_info["name"])
-        if facts is None or not self._private or not _is_loopback_name(request.host):
+        name = request.match_info["name"]
+        facts, page = self._debug.get(name), self._pages.get(name)
+        private = self._private and _is_loopback_name(request.host)
+        if (facts is None and page is None) or not private:
             raise web.HTTPNotFound(text="not found\n")
-        return _json(facts())
+        found = facts() if facts is not None else None
+        if page is not None:
+            found = page(_limit(request), request.query.get("after", ""))
+        # In a thread: a page has a megabyte, and only Python writes it with line ends.
+        return web.json_response(text=await asyncio.to_thread(_text, found))
 
 
 @web.middleware
@@ -177,8 +193,19 @@ async def _hardened(
 
 
 def _json(value: object, *, status: int = 200) -> web.Response:
-    text = json.dumps(value, indent=2) + "\n"
-    return web.json_response(text=text, status=status)
+    return web.json_response(text=_text(value), status=status)
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, indent=2) + "\n"
+
+
+def _limit(request: web.Request) -> int:
+    written = request.query.get("limit", str(PAGE))
+    number = int(written) if written.isascii() and written.isdecimal() and len(written) < 8 else 0
+    if not 1 <= number <= PAGE:
+        raise web.HTTPBadRequest(text=f"limit is a number from 1 to {PAGE}\n")
+    return number
 
 
 def _tasks() -> object:

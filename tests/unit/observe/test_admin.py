@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -124,6 +125,24 @@ def test_debug_answers_on_loopback_and_unix_sockets(
             assert any("bounded" in task["at"] for task in tasks)
 
     run_on(loop_name, scenario())
+
+
+async def test_facts_that_are_many_come_in_pages() -> None:
+    subject = admin()
+    subject.debug_pages("names", lambda limit, after: [limit, after])
+    async with started(subject):
+        assert json.loads((await ask(subject, "/debug/names"))[2]) == [1_000, ""]
+        asked = await ask(subject, "/debug/names?limit=7&after=b/x")
+        assert json.loads(asked[2]) == [7, "b/x"]
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "", "1e3", "\u0663", "9" * 500])
+async def test_a_page_has_a_bound(limit: str) -> None:
+    subject = admin()
+    subject.debug_pages("names", lambda limit, after: [limit, after])
+    async with started(subject):
+        asked = await ask(subject, f"/debug/names?limit={quote(limit)}")
+        assert asked[0] == 400
 
 
 HOSTS = {

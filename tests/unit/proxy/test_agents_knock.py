@@ -90,6 +90,47 @@ async def test_one_that_left_while_it_was_judged_is_no_lane(site: AgentSite) -> 
     assert len(site.heim.proxy._live) == 0
 
 
+async def test_a_configuration_that_comes_while_the_store_is_asked_is_the_one_that_counts(
+    site: AgentSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, _ = await knocking(site)
+    door = site.agents.door
+    clear_way = door.clear_way
+
+    async def meanwhile(name: str, own_key: bytes) -> None:
+        await clear_way(name, own_key)
+        if site.heim.generation == 1:
+            await site.heim.change_now(agents=[{"name": "pool", "targets": ["web"]}])
+
+    monkeypatch.setattr(door, "clear_way", meanwhile)
+    agent.auth(agent.proof())
+    await agent.over()
+    assert agent.goaway is not None
+    assert agent.goaway.code == Code.FORBIDDEN
+    assert len(site.agents.registry) == 0
+
+
+async def test_who_is_still_configured_is_judged_once_more_and_let_in(
+    site: AgentSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, _ = await knocking(site)
+    door = site.agents.door
+    clear_way = door.clear_way
+    asked = []
+
+    async def meanwhile(name: str, own_key: bytes) -> None:
+        asked.append(name)
+        await clear_way(name, own_key)
+        if len(asked) == 1:
+            await site.heim.change_now(agents=[{"name": "desktop", "targets": ["web"]}])
+
+    monkeypatch.setattr(door, "clear_way", meanwhile)
+    agent.auth(agent.proof())
+    await agent.until(lambda: agent.readies)
+    assert asked == ["desktop", "desktop"]
+    assert agent.readies[0]["targets"] == ["web"]
+
+
 async def test_a_fault_of_ours_is_a_refusal(
     site: AgentSite, caplog: pytest.LogCaptureFixture
 ) -> None:

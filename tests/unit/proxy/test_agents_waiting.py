@@ -59,6 +59,30 @@ def test_a_newcomer_takes_a_place_from_who_has_two_more(
     assert room(*visits).crowd(newcomer) == goes
 
 
+def test_who_came_from_there_before_takes_a_strangers_place() -> None:
+    """Somebody has an address for each place, and says nothing."""
+    full = room(*((str(number), f"192.0.2.{number}") for number in range(4)))
+    full.learn("198.51.100.7")
+    full.learn("192.0.2.0")
+    assert full.crowd("203.0.113.1") is None
+    assert full.crowd("198.51.100.7") == "1"
+    # One at a time: in a storm everybody has come from somewhere before.
+    full.leave("1", "192.0.2.1")
+    assert full.enter("back", "198.51.100.7")
+    assert full.crowd("198.51.100.7") is None
+
+
+def test_known_places_are_safe_from_each_other_and_few_enough_to_be_kept() -> None:
+    full = room(*((str(number), f"192.0.2.{number}") for number in range(4)))
+    for number in range(5):
+        full.learn(f"192.0.2.{number}")
+    assert full.crowd("192.0.2.4") is None
+    for number in range(10_000):
+        full.learn(f"10.0.{number // 250}.{number % 250}")
+    assert len(full._known) == 10_000
+    assert full.crowd("10.0.1.1") == "0"
+
+
 def test_who_is_sent_away_comes_back_at_a_moment_of_its_own() -> None:
     drawn = {retry_after() for _ in range(500)}
     assert drawn <= set(range(1, 31))

@@ -102,6 +102,34 @@ async def test_operators_see_who_is_here_and_who_is_not(tmp_path: Path) -> None:
         assert facts["replica"] == site.agents.door.replica
 
 
+async def test_many_are_shown_in_pages(tmp_path: Path) -> None:
+    async with agent_site(tmp_path) as site:
+        for device in ("a", "b", "c"):
+            await site.connect(await site.machine("pool", device=device))
+        pages = []
+        after = ""
+        while True:
+            _, body = await admin(site.heim, f"/debug/agents?limit=1&after={after}")
+            facts = json.loads(body)
+            pages.append(facts)
+            if facts["next"] is None:
+                break
+            after = facts["next"]
+        assert [len(page["connected"]) + len(page["offline"]) for page in pages] == [1, 1, 1, 1]
+        assert list(pages[0]["offline"]) == ["desktop"]
+        seen = [one for page in pages for one in page["connected"]]
+        assert {one["device"] for one in seen} == {"a", "b", "c"}
+        assert seen == sorted(seen, key=lambda one: one["thumbprint"])
+        _, body = await admin(site.heim, "/debug/agents")
+        whole = json.loads(body)
+        assert whole["connected"] == seen
+        assert (whole["offline"], whole["next"]) == (pages[0]["offline"], None)
+        _, body = await admin(site.heim, "/debug/agents?after=nobody/x&limit=5")
+        assert json.loads(body)["connected"] == seen
+        _, body = await admin(site.heim, "/debug/agents?after=zzz")
+        assert json.loads(body)["connected"] == []
+
+
 async def test_an_authority_that_cannot_be_used_changes_nothing(tmp_path: Path) -> None:
     async with agent_site(tmp_path) as site:
         agent = await site.connect()
