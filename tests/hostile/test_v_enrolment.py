@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 import pytest
 import pytest_asyncio
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -24,6 +24,7 @@ from heim_proxy.store.base import SessionKind, SessionRow
 from heim_wire.agents import ENROL_PATH, ENROLLED_PATH, JOIN_PATH
 from tests.fakes.agent import certificate_request
 from tests.fakes.browser import Browser, Page
+from tests.fakes.idp import rsa_key
 from tests.hostile.signin import APP1, APP2, AUTH, Stand, roles, signin_stand
 
 pytest_plugins = ("tests.hostile.signin_fixtures",)
@@ -279,7 +280,7 @@ def _somebody_elses_key() -> bytes:
 @pytest.mark.parametrize(
     "der",
     [
-        pytest.param(_signed(rsa.generate_private_key(65537, 2048), SHA256()), id="RSA"),
+        pytest.param(_signed(rsa_key("idp-1"), SHA256()), id="RSA"),
         pytest.param(_signed(ec.generate_private_key(ec.SECP384R1()), SHA256()), id="P-384"),
         pytest.param(_signed(ec.generate_private_key(ec.SECP256K1()), SHA256()), id="secp256k1"),
         pytest.param(_signed(ed25519.Ed25519PrivateKey.generate(), None), id="Ed25519"),

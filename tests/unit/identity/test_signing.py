@@ -20,10 +20,11 @@ from cryptography.hazmat.primitives.serialization import (
 
 from heim_proxy.identity.keys import KeyFileError
 from heim_proxy.identity.signing import SigningKeys
+from tests.fakes.idp import rsa_key
 
 P256 = ec.generate_private_key(ec.SECP256R1())
 P384 = ec.generate_private_key(ec.SECP384R1())
-RSA = rsa.generate_private_key(65537, 2048)
+RSA = rsa_key("idp-1")
 ED25519 = ed25519.Ed25519PrivateKey.generate()
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey

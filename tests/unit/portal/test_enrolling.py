@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -18,6 +18,7 @@ from heim_proxy.portal.agents import PATH as AGENTS_PATH
 from heim_proxy.routing import AgentGrant
 from heim_wire.agents import ENROL_PATH, ENROLLED_PATH, JOIN_PATH
 from tests.fakes.agent import certificate_request
+from tests.fakes.idp import rsa_key
 from tests.fakes.portal import APP1, LOGIN, PortalStand, Reply
 
 
@@ -200,7 +201,7 @@ def _bad_requests() -> list[Any]:
     forged[-1] ^= 1
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    large = builder.sign(rsa.generate_private_key(65537, 2048), SHA256())
+    large = builder.sign(rsa_key("idp-1"), SHA256())
     return [
         pytest.param("!!!", id="not base64"),
         pytest.param(base64.b64encode(b"x").decode(), id="not DER"),

@@ -9,7 +9,7 @@ import json
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +17,7 @@ from jwt.algorithms import ECAlgorithm
 
 from heim_proxy.agents.agent_keys import AgentKey, BadRequestError
 from tests.fakes.agent_certificates import csr, new_key
+from tests.fakes.idp import rsa_key
 
 
 def test_the_key_of_a_request_is_taken_and_its_names_are_not() -> None:
@@ -86,7 +87,7 @@ BAD = {
     "too long": csr() + bytes(4096),
     "signed by another key": _tampered(),
     "P-384": _request(ec.generate_private_key(ec.SECP384R1())),
-    "RSA": _request(rsa.generate_private_key(65537, 2048)),
+    "RSA": _request(rsa_key("idp-1")),
     "Ed25519": _request(ed25519.Ed25519PrivateKey.generate()),
     "P-521": _request(ec.generate_private_key(ec.SECP521R1())),
 }
@@ -102,9 +103,9 @@ def test_only_a_p256_key_is_an_agents() -> None:
     other = ec.generate_private_key(ec.SECP384R1()).public_key()
     with pytest.raises(ValueError, match="P-256"):
         AgentKey(other)
-    rsa_key = rsa.generate_private_key(65537, 2048).public_key()
+    other_kind = rsa_key("idp-1").public_key()
     with pytest.raises(ValueError, match="EC"):
-        AgentKey.from_der(rsa_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+        AgentKey.from_der(other_kind.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
 @settings(deadline=None, max_examples=200)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtensionOID
 from jwt import PyJWK
 
 from heim_proxy.agents.roots import PrivateKey, Root, root_certificate
 from heim_proxy.identity.keys import KeyFileError
 from tests.fakes.agent_certificates import NOW, authority_pem, forged, root_key
+from tests.fakes.idp import rsa_key
 
 P384 = ec.generate_private_key(ec.SECP384R1())
-RSA = rsa.generate_private_key(65537, 2048)
+RSA = rsa_key("idp-1")
 
 
 def root(pem: bytes) -> Root:
@@ -76,7 +77,7 @@ BAD = {
     "not an authority": (authority_pem(ca=False), "has no CA"),
     "may not sign": (authority_pem(signs=False), "keyCertSign"),
     "P-521": (authority_pem(ec.generate_private_key(ec.SECP521R1())), "neither EC P-256"),
-    "short RSA": (authority_pem(rsa.generate_private_key(65537, 1024)), "2048 to 4096 bits"),
+    "short RSA": (authority_pem(rsa_key("small", 1024)), "2048 to 4096 bits"),
 }
 
 
