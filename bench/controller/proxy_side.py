@@ -26,6 +26,7 @@ from heim_controller.translation.document import canonical, digest
 from heim_controller.translation.translate import translate
 from heim_proxy.identity.providers import from_config
 from heim_proxy.identity.signing import SigningKeys
+from heim_proxy.pieces import Pieces
 from heim_proxy.snapshot import Snapshot, build
 from heim_proxy.sources.document import Sheet, assemble
 from heim_runtime.collector import without_collecting
@@ -133,13 +134,14 @@ def _boot(directory: Path) -> Boot:
 
 
 def _snapshot(
-    pieces: dict[str, bytes], boot: Boot, keys: SigningKeys, remembered: Remembered
+    pieces: dict[str, bytes], boot: Boot, keys: SigningKeys, memory: tuple[Remembered, Pieces]
 ) -> tuple[Snapshot, dict[str, Part]]:
     """What the source and the reloader do with pieces of a document."""
+    remembered, known = memory
     steps = _Steps()
     sheet: Sheet = assemble(pieces)
     with without_collecting():
-        document = read_document(sheet.content, name="document")
+        document = read_document(sheet.content, name="document", lines=remembered.lines)
         steps.ended("read JSON, check its hash")
         config: Config = combine(boot, document, name="document", remembered=remembered)
         steps.ended("validate and cross-check")
@@ -148,6 +150,7 @@ def _snapshot(
             generation=1,
             signing_keys=keys,
             providers=from_config(config.identity.providers),
+            pieces=known,
         )
         steps.ended("snapshot: routes, policy")
     return made, steps.parts
@@ -205,16 +208,16 @@ def main() -> int:
         keys = SigningKeys.load_or_create(Path(name) / "assertion.pem")
         # Pages of code and of allocators that any document takes.
         small = canonical(translate(objects(10), SETTINGS).document)
-        remembered = Remembered()
-        _snapshot(_pieces(small), boot, keys, remembered)
+        memory = (Remembered(), Pieces())
+        _snapshot(_pieces(small), boot, keys, memory)
         gc.collect()
         before = held_kib()
-        snapshot, first = _snapshot(_pieces(content), boot, keys, remembered)
+        snapshot, first = _snapshot(_pieces(content), boot, keys, memory)
         first_high = highest_kib()
         again = []
         for later in _later(content, options.rounds):
             # The one in force lives until the new one is there.
-            snapshot, parts = _snapshot(_pieces(later), boot, keys, remembered)
+            snapshot, parts = _snapshot(_pieces(later), boot, keys, memory)
             again.append(parts)
         high = highest_kib()
         gc.collect()

@@ -32,6 +32,7 @@ from heim_controller.publish import Publisher
 from heim_controller.reporting import ACTION, Reporter
 from heim_controller.status import Statuses, has_address
 from heim_controller.translation.diagnostics import Diagnostic
+from heim_controller.translation.memory import Memory
 from heim_controller.translation.objects import Ref, mapping
 from heim_controller.translation.translate import Served
 from heim_runtime.backoff import Backoff
@@ -93,6 +94,7 @@ class Leader:
         self.applied = Applied(options.status_url, changed=self._standing_changed.set, clock=clock)
         self._programming = Programming()
         self._book = Book()
+        self._memory = Memory()
         self._served: dict[Ref, Served] = {}
         self._told: dict[Ref, list[Diagnostic]] = {}
         self._addresses: list[dict[str, Any]] = []
@@ -189,7 +191,7 @@ class Leader:
         generation = await self._translate(inventory)
         if generation is None:
             return True  # the same objects would fail again: a change, or the next tick
-        self._caches.services = generation.services
+        self._caches.services = generation.translation.services
         proxy: Any = inventory.objects.proxies.get(self._options.settings.proxy)
         self._understand(generation)
         self._reporter.report(generation.translation.diagnostics)
@@ -209,6 +211,7 @@ class Leader:
                 self._book,
                 owners=self._owners,
                 now=self._clock.now(),
+                memory=self._memory,
             )
         except Exception:
             # Whatever this is, what is published stays in force, and others can still be renewed.

@@ -6,7 +6,7 @@ not in the model: a backend with a mistake in it is still a backend that a role 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 from heim_config.access import Binding, Member
@@ -16,10 +16,18 @@ from heim_config.identity import GOOGLE_ISSUER, Provider
 from heim_config.model import Config
 from heim_config.paths import decoded
 from heim_config.problems import Finding, Loc, nearest, show
+from heim_runtime.kept import Kept
 
-__all__ = ["Names", "crosscheck", "duplicate_names"]
+__all__ = ["Names", "Sound", "crosscheck", "duplicate_names"]
 
 Found = Iterator[Finding]
+
+# Of what a backend is written with: http, tcp.
+_KINDS: Final = {
+    (http, tcp): frozenset(word for word, given in (("http", http), ("tcp", tcp)) if given)
+    for http in (True, False)
+    for tcp in (True, False)
+}
 
 # Tenants of login.microsoftonline.com that mean any organisation's accounts.
 _ANY_TENANT: Final = frozenset(("common", "organizations", "consumers"))
@@ -47,8 +55,8 @@ class Names:
                 # Of two with one name (a mistake of its own) the first one counts.
                 self.permissions.setdefault(item["name"], _names(item.get("permissions")))
                 self.public.setdefault(item["name"], item.get("public", False))
-                given = {kind for kind in ("http", "tcp") if item.get(kind) is not None}
-                self.kinds.setdefault(item["name"], frozenset(given))
+                given = (item.get("http") is not None, item.get("tcp") is not None)
+                self.kinds.setdefault(item["name"], _KINDS[given])
 
 
 def duplicate_names(data: dict[str, Any]) -> Found:
@@ -64,8 +72,9 @@ def duplicate_names(data: dict[str, Any]) -> Found:
         lists.append((("identity", "providers"), identity.get("providers")))
     backends = data.get("backends")
     for position, item in enumerate(backends if isinstance(backends, list) else ()):
-        if isinstance(item, dict):
-            lists.append((("backends", position, "permissions"), item.get("permissions")))
+        permissions = item.get("permissions") if isinstance(item, dict) else None
+        if isinstance(permissions, list) and len(permissions) > 1:
+            lists.append((("backends", position, "permissions"), permissions))
     for loc, items in lists:
         seen: set[str] = set()
         for position, item in enumerate(items if isinstance(items, list) else ()):
@@ -77,10 +86,44 @@ def duplicate_names(data: dict[str, Any]) -> Found:
                 seen.add(name)
 
 
-def crosscheck(config: Config, names: Names) -> Found:
-    """Everything about `config` that no single section can know."""
-    for check in _CHECKS:
-        yield from check(config)
+class Sound:
+    """Backends in which an earlier check found no contradiction; for one caller at a time.
+
+    They are known by being the very same objects. What they mean together is always judged anew.
+    """
+
+    def __init__(self) -> None:
+        """Know none."""
+        # All of the rest of a configuration that contradictions depend on.
+        self._beside: object = None
+        self._known: Kept[int, Backend] = Kept()
+
+    def check(self, config: Config) -> Found:
+        """What contradicts itself in each backend."""
+        beside = (config.domain, config.listeners.http is None)
+        if beside != self._beside:
+            self._beside = beside
+            self._known.clear()
+        self._known.now.clear()
+        before, now = self._known.before, self._known.now
+        for position, backend in enumerate(config.backends):
+            found = [] if id(backend) in before else [*contradictions(backend, config)]
+            if not found:
+                now[id(backend)] = backend
+            for finding in found:
+                yield Finding(("backends", position, *finding.loc), finding.message, finding.hint)
+        self._known.turn()
+
+
+def crosscheck(config: Config, names: Names, sound: Sound | None = None) -> Found:
+    """Everything about `config` that no single section can know.
+
+    `sound` is what earlier calls found out; it learns.
+    """
+    yield from _sections(config)
+    yield from _hosts(config)
+    yield from (sound or Sound()).check(config)
+    yield from _providers(config)
     for position, role in enumerate(config.roles):
         loc: Loc = ("roles", position)
         for i, member in enumerate(role.members):
@@ -152,7 +195,11 @@ def _sections(config: Config) -> Found:
 
 def _hosts(config: Config) -> Found:
     owners: dict[tuple[str, str], str] = {}
+    # Hosts about which there is something to say or to compare; of thousands, few are.
+    noted = {config.login_host, "*", *_named_twice(config)}
     for position, backend in enumerate(config.backends):
+        if noted.isdisjoint(config.backend_hosts(backend)):
+            continue
         listed: set[str] = set()
         for host, place in _hosts_of(config, backend):
             loc: Loc = ("backends", position, *place)
@@ -173,6 +220,16 @@ def _hosts(config: Config) -> Found:
             else:
                 yield from _shared(backend, host, loc, owners)
             listed.add(host)
+
+
+def _named_twice(config: Config) -> Iterator[str]:
+    """Hosts that are named more than once, by one backend or by several."""
+    seen: set[str] = set()
+    for backend in config.backends:
+        for host in config.backend_hosts(backend):
+            if host in seen:
+                yield host
+            seen.add(host)
 
 
 def _shared(backend: Backend, host: str, loc: Loc, owners: dict[tuple[str, str], str]) -> Found:
@@ -203,12 +260,6 @@ def _hosts_of(config: Config, backend: Backend) -> Iterator[tuple[str, Loc]]:
         yield backend.host, ("host",)
     for position, host in enumerate(backend.hosts):
         yield host, ("hosts", position)
-
-
-def _backends(config: Config) -> Found:
-    for position, backend in enumerate(config.backends):
-        for finding in contradictions(backend, config):
-            yield Finding(("backends", position, *finding.loc), finding.message, finding.hint)
 
 
 def _providers(config: Config) -> Found:
@@ -323,8 +374,10 @@ def _offer(name: str, known: tuple[str, ...]) -> str | None:
 
 
 def _names(items: Any) -> tuple[str, ...]:
-    names = (item.get("name") for item in _mappings(items))
-    return tuple(name for name in names if isinstance(name, str))
+    if not items:
+        return ()
+    names = [item.get("name") for item in _mappings(items)]
+    return tuple([name for name in names if isinstance(name, str)])
 
 
 def _texts(items: Any) -> tuple[str, ...]:
@@ -333,6 +386,3 @@ def _texts(items: Any) -> tuple[str, ...]:
 
 def _mappings(items: Any) -> list[dict[str, Any]]:
     return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-
-
-_CHECKS: Final[tuple[Callable[[Config], Found], ...]] = (_sections, _hosts, _backends, _providers)

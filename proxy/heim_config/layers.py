@@ -7,14 +7,15 @@ a program writes: backends, roles, agents, certificates. Mistakes are told of th
 from __future__ import annotations
 
 import hashlib
-import marshal
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from heim_config.backends import Backend
+from heim_config.crosscheck import Sound
 from heim_config.document import MAX_BYTES, Document, parse
+from heim_config.fields import Section
+from heim_config.lines import Lines
 from heim_config.load import as_problems, judge, line_of, load_parsed, read_text
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Finding, Problem
@@ -54,35 +55,50 @@ class Boot:
 
 
 class Remembered:
-    """Backends of the last configuration without a mistake, by the data that they were made of.
+    """Parts of the last configuration without a mistake, by the data that they were made of.
 
-    A change of one among thousands then takes little more than one takes. What backends mean
+    A change of one backend among thousands then takes little more than one takes. What parts mean
     together is judged anew each time. For one caller at a time.
     """
 
     def __init__(self) -> None:
         """Know none."""
+        self.lines = Lines()
+        self.sound = Sound()
         self._base: Path | None = None
-        self._known: dict[bytes, Backend] = {}
+        # By the `id` of their data, which is kept with them, so that it is nobody else's.
+        self._known: dict[int, tuple[object, Section]] = {}
 
-    def recall(self, items: object, base: Path) -> tuple[list[bytes], dict[str, Any]]:
-        """The marks of a document's backends, and what of the document is ready."""
-        if not isinstance(items, list):
-            return [], {}
-        # Version 2 knows no references: equal data has equal bytes, and no other data has them.
-        marks = [hashlib.sha256(marshal.dumps(item, 2)).digest() for item in items]
+    def recall(self, document: Mapping[str, Any], base: Path) -> dict[str, Any]:
+        """What of a document is ready: the values of some keys, partly made into models."""
         if base != self._base:
-            return marks, {}
-        pairs = zip(marks, items, strict=True)
-        return marks, {"backends": [self._known.get(mark, item) for mark, item in pairs]}
+            return {}
+        ready: dict[str, Any] = {
+            key: [self._ready(item) for item in value]
+            for key, value in document.items()
+            if isinstance(value, list)
+        }
+        tls = document.get("tls")
+        if isinstance(tls, dict) and isinstance(tls.get("certificates"), list):
+            ready["tls"] = {**tls, "certificates": [*map(self._ready, tls["certificates"])]}
+        return ready
 
-    def keep(self, marks: Iterable[bytes], config: Config, base: Path) -> None:
-        """Remember the backends of a configuration without a mistake, and no others."""
+    def _ready(self, item: Any) -> Any:
+        known = self._known.get(id(item))
+        return item if known is None else known[1]
+
+    def keep(self, document: Mapping[str, Any], config: Config, base: Path) -> None:
+        """Remember the parts of a configuration without a mistake, and no others."""
+        pairs: list[tuple[object, Section]] = []
+        for key in document.keys() - {"tls"}:
+            pairs += zip(document[key], getattr(config, key), strict=True)
+        certificates = document.get("tls", {}).get("certificates", ())
+        pairs += zip(certificates, config.tls.certificates, strict=True)
         self._base = base
-        self._known = dict(zip(marks, config.backends, strict=True))
+        self._known = {id(pair[0]): pair for pair in pairs}
 
     def __repr__(self) -> str:
-        return f"<Remembered backends={len(self._known)}>"
+        return f"<Remembered parts={len(self._known)}>"
 
 
 def read_boot(path: Path, *, check_files: bool = True) -> Boot:
@@ -96,8 +112,13 @@ def read_boot(path: Path, *, check_files: bool = True) -> Boot:
     return Boot(path, text, parsed, load_parsed(parsed, file=path, check_files=check_files))
 
 
-def read_document(content: bytes, *, name: str) -> dict[str, Any]:
-    """The plain data of a document in JSON; `name` is what messages call it.
+def read_document(content: bytes, *, name: str, lines: Lines | None = None) -> dict[str, Any]:
+    """The plain data of a document in JSON; nobody may change it.
+
+    Args:
+        content: Its bytes.
+        name: What messages call it.
+        lines: What was read before, of which nothing is read twice.
 
     Raises:
         ConfigError: It cannot be read.
@@ -106,7 +127,7 @@ def read_document(content: bytes, *, name: str) -> dict[str, Any]:
         limit = f"is larger than {MAX_DOCUMENT_BYTES >> 20} MiB"
         raise ConfigError([Problem(name, None, "", limit)])
     try:
-        return read_object(content)
+        return read_object(content) if lines is None else lines.read(content)
     except StrictJsonError as error:
         raise ConfigError([Problem(name, None, "", str(error))]) from error
 
@@ -128,7 +149,7 @@ def combine(
         document: Plain data, as `read_document` gives it.
         name: What messages call the document.
         check_files: Also report files and environment variables that cannot be used.
-        remembered: What an earlier call of the same caller made of the same data; it learns.
+        remembered: What an earlier call of the same caller made of the same objects; it learns.
 
     Raises:
         ConfigError: With every mistake, of whichever layer it is.
@@ -143,14 +164,13 @@ def combine(
     own = boot.parsed.data if isinstance(boot.parsed.data, dict) else {}
     taken = {key: value for key, value in document.items() if key not in told}
     base = boot.file.parent
-    marks: list[bytes] = []
-    ready: dict[str, Any] = {}
-    if remembered is not None:
-        marks, ready = remembered.recall(taken.get("backends"), base)
-    config, found = judge({**own, **taken}, base, check_files=check_files, ready=ready)
+    memory = remembered or Remembered()
+    ready = memory.recall(taken, base)
+    config, found = judge(
+        {**own, **taken}, base, check_files=check_files, ready=ready, sound=memory.sound
+    )
     if config is not None and not misplaced and not found:
-        if remembered is not None:
-            remembered.keep(marks, config, base)
+        memory.keep(taken, config, base)
         return config
 
     def place(finding: Finding) -> tuple[str, int | None]:

@@ -12,6 +12,7 @@ every prefix, and the longest prefix wins. Prefixes end at segment borders: ``/a
 from __future__ import annotations
 
 import enum
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -311,13 +312,22 @@ class RouteTable:
             answers must not depend on their order.
     """
 
-    __slots__ = ("_any", "_exact", "_wildcards")
+    __slots__ = ("_any", "_exact", "_grouped", "_wildcards")
 
     def __init__(
         self,
         routes: Iterable[tuple[str, Route]],
         targets: Iterable[tuple[str, TcpTarget]] = (),
+        *,
+        before: RouteTable | None = None,
     ) -> None:
+        """Put them together.
+
+        Args:
+            routes: By host.
+            targets: By host.
+            before: Another table; hosts that have the very same routes there are not made anew.
+        """
         grouped: dict[str, list[Route]] = {}
         for host, route in routes:
             grouped.setdefault(host, []).append(route)
@@ -327,7 +337,12 @@ class RouteTable:
                 raise ValueError(f"{host} has two tcp targets")
             tcp[host] = target
             grouped.setdefault(host, [])
-        tables = {host: _host_routes(host, found, tcp.get(host)) for host, found in grouped.items()}
+        self._grouped = grouped
+        tables = {
+            host: (before and before._same(host, found, tcp.get(host)))
+            or _host_routes(host, found, tcp.get(host))
+            for host, found in grouped.items()
+        }
         self._any = tables.pop(ANY_HOST, None)
         self._exact = {host: table for host, table in tables.items() if not host.startswith("*.")}
         self._wildcards = {host[2:]: t for host, t in tables.items() if host.startswith("*.")}
@@ -343,6 +358,19 @@ class RouteTable:
             return found
         label, dot, parent = host.partition(".")
         return (self._wildcards.get(parent) if dot and label else None) or self._any
+
+    def _same(self, host: str, routes: list[Route], tcp: TcpTarget | None) -> HostRoutes | None:
+        """The routes of a host as it is written, if they were made of these very objects."""
+        mine = self._grouped.get(host)
+        if mine is None or len(mine) != len(routes) or not all(map(operator.is_, mine, routes)):
+            return None
+        if host == ANY_HOST:
+            found = self._any
+        elif host.startswith("*."):
+            found = self._wildcards[host[2:]]
+        else:
+            found = self._exact[host]
+        return found if found is not None and found.tcp is tcp else None
 
     def hosts(self) -> tuple[str, ...]:
         """Every configured host, wildcards as ``*.example.com``, sorted."""

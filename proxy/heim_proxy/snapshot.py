@@ -8,42 +8,27 @@ from __future__ import annotations
 
 import ipaddress
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from itertools import chain
 from typing import Final
 
-from heim_config.access import Member
-from heim_config.access import Role as RoleConfig
-from heim_config.backends import Backend as BackendConfig
-from heim_config.hosts import Upstream
 from heim_config.model import Config
-from heim_config.routes import HttpRoute
-from heim_config.tunnel import TcpService
 from heim_proxy.access.applications import Application, entrance
-from heim_proxy.access.members import (
-    DomainMember,
-    GroupMember,
-    IssuerMember,
-    MemberSpec,
-    ServiceAccountMember,
-    UserMember,
-)
 from heim_proxy.access.policy import Allow, Policy
-from heim_proxy.access.roles import BindingSpec, LocationSpec, PermissionSpec, RoleSpec
+from heim_proxy.access.roles import RoleSpec
 from heim_proxy.access.subject import Subject
 from heim_proxy.identity.assertion import IdentityHeaders
 from heim_proxy.identity.providers import Provider
 from heim_proxy.identity.signing import SigningKeys
+from heim_proxy.pieces import Piece, Pieces, SnapshotError, endpoint_of
 from heim_proxy.routing import (
     ANY_HOST,
     CHALLENGE_PREFIX,
     AgentGrant,
     Backend,
     Challenges,
-    Cors,
     Endpoint,
-    ForwardPath,
     PathMatch,
     Route,
     RouteTable,
@@ -51,7 +36,6 @@ from heim_proxy.routing import (
     Timeouts,
     UpstreamTls,
 )
-from heim_proxy.target import BadTarget, canonicalise
 
 __all__ = ["Snapshot", "SnapshotError", "build", "policy_of", "routes_of"]
 
@@ -68,10 +52,6 @@ _CHALLENGE_BACKEND: Final = Backend(
     timeouts=Timeouts(connect=3.0, first_byte=10.0, idle=10.0),
     challenge=True,
 )
-
-
-class SnapshotError(Exception):
-    """A valid configuration that cannot be put in force; the message names the key and the file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,15 +160,24 @@ def build(
     generation: int,
     signing_keys: SigningKeys,
     providers: tuple[Provider, ...],
+    pieces: Pieces | None = None,
 ) -> Snapshot:
     """Put a configuration together.
+
+    Args:
+        config: Without mistakes.
+        generation: Its number.
+        signing_keys: What identities are signed with.
+        providers: Who signs people in.
+        pieces: What the last snapshot of the same caller left; it learns.
 
     Raises:
         SnapshotError: When a path, a policy or a CA file of it cannot be used.
     """
-    backends = {backend.name: _backend(backend) for backend in config.backends}
-    targets = dict(_targets(config, backends))
-    routes = _table(config, backends, targets)
+    known = pieces or Pieces()
+    made = known.of(config)
+    backends = {piece.backend.name: piece.backend for piece in made}
+    routes = known.table = _table(made, known.table)
     login_url = config.public_url(config.login_host)
     groups = frozenset(
         member.group for role in config.roles for member in role.members if member.group is not None
@@ -202,15 +191,15 @@ def build(
             _standing(config),
             ours=lambda host: host == config.login_host or routes.lookup(host) is not None,
         ),
-        policy=policy_of(config),
+        policy=_policy(config, made, known.roles(config)),
         backends=backends,
         public={
             name: Allow(name, f"backend {name} is public", public=True)
             for name, backend in backends.items()
             if backend.public
         },
-        endpoints=dict(_endpoint_contexts(config, routes)),
-        tcp=targets,
+        endpoints=_endpoint_contexts(config, made),
+        tcp={piece.backend.name: piece.target for piece in made if piece.target is not None},
         agents={
             agent.name: AgentGrant(agent.name, frozenset(agent.targets), agent.group)
             for agent in config.agents
@@ -231,40 +220,16 @@ def routes_of(config: Config) -> RouteTable:
     Raises:
         SnapshotError: When a path of it is not canonical.
     """
-    backends = {backend.name: _backend(backend) for backend in config.backends}
-    return _table(config, backends, dict(_targets(config, backends)))
+    return _table(Pieces().of(config), None)
 
 
-def _table(
-    config: Config, backends: Mapping[str, Backend], targets: Mapping[str, TcpTarget]
-) -> RouteTable:
-    hosts = (
-        (host, targets[backend.name])
-        for backend in config.backends
-        if backend.name in targets
-        for host in config.backend_hosts(backend)
-    )
+def _table(pieces: Iterable[Piece], before: RouteTable | None) -> RouteTable:
+    routes = chain.from_iterable(piece.routes for piece in pieces)
+    targets = chain.from_iterable(piece.targets for piece in pieces)
     try:
-        return RouteTable(_routes(config, backends), hosts)
+        return RouteTable(routes, targets, before=before)
     except ValueError as error:
         raise SnapshotError(str(error)) from error
-
-
-def _targets(config: Config, backends: Mapping[str, Backend]) -> Iterator[tuple[str, TcpTarget]]:
-    for backend in config.backends:
-        tcp = backend.tcp
-        if tcp is not None:
-            endpoint = _stream_endpoint(tcp)
-            target = TcpTarget(backends[backend.name], endpoint, tcp.idle, tcp.max_duration)
-            yield backend.name, target
-
-
-def _stream_endpoint(tcp: TcpService) -> Endpoint:
-    if tcp.upstream is not None:
-        return Endpoint(tcp.upstream.scheme, tcp.upstream.host, tcp.upstream.port)
-    if tcp.agent is None or tcp.target is None:
-        raise SnapshotError("a tcp service leads nowhere")
-    return Endpoint("agent", tcp.agent, 0, target=tcp.target)
 
 
 def policy_of(config: Config) -> Policy:
@@ -273,127 +238,26 @@ def policy_of(config: Config) -> Policy:
     Raises:
         SnapshotError: When a pattern or reference in it cannot be used.
     """
+    pieces = Pieces()
+    return _policy(config, pieces.of(config), pieces.roles(config))
+
+
+def _policy(config: Config, pieces: Iterable[Piece], roles: Iterable[RoleSpec]) -> Policy:
     try:
         return Policy.compile(
             backends=[backend.name for backend in config.backends if backend.http],
             tcp=[backend.name for backend in config.backends if backend.tcp is not None],
-            permissions=[
-                PermissionSpec(
-                    backend.name,
-                    permission.name,
-                    tuple(
-                        LocationSpec(location.method, _pattern(location.pattern))
-                        for location in permission.locations
-                    ),
-                )
-                for backend in config.backends
-                for permission in backend.permissions
-            ],
-            roles=[_role(role, config) for role in config.roles],
+            permissions=chain.from_iterable(piece.permissions for piece in pieces),
+            roles=roles,
         )
     except ValueError as error:
         raise SnapshotError(str(error)) from error
 
 
-def _pattern(text: str) -> bytes:
-    """A location pattern in canonical bytes; a leading = (exact) is kept."""
-    exact = text.startswith("=")
-    canonical = _path(text[1:] if exact else text)
-    return b"=" + canonical if exact else canonical
-
-
-# Thousands of hosts have the same few paths.
-@lru_cache(1_024)
-def _path(text: str) -> bytes:
-    """A configured path as requests are compared with it.
-
-    People may write it as they read it (``/büro``); the wire form is percent-encoded UTF-8.
-    """
-    raw = b"".join(
-        b"%%%02X" % byte if byte >= 0x80 or byte <= 0x20 else bytes((byte,))
-        for byte in text.encode("utf-8")
-    )
-    try:
-        target = canonicalise(raw)
-    except BadTarget as error:
-        raise SnapshotError(f"path {text!r}: {error}") from error
-    if target.query or target.encoded_slash:
-        raise SnapshotError(f"path {text!r} must not hold a query or an encoded slash")
-    return target.path
-
-
-def _role(role: RoleConfig, config: Config) -> RoleSpec:
-    default = config.identity.providers[0].name if config.identity.providers else "-"
-    return RoleSpec(
-        role.name,
-        tuple(_member(member, default) for member in role.members),
-        tuple(BindingSpec(binding.backend, binding.permission) for binding in role.bindings),
-        role.break_glass,
-        role.approve_agents,
-    )
-
-
-def _member(member: Member, default_provider: str) -> MemberSpec:
-    if member.user is not None:
-        return UserMember(member.user)
-    if member.group is not None:
-        return GroupMember(member.provider or default_provider, member.group)
-    if member.domain is not None:
-        return DomainMember(member.domain)
-    if member.service_account is not None:
-        return ServiceAccountMember(member.service_account)
-    if member.issuer is None or member.subject is None:
-        raise SnapshotError("a member of a role names nobody")
-    return IssuerMember(member.issuer, member.subject)
-
-
-def _backend(backend: BackendConfig) -> Backend:
-    cors = backend.cors
-    timeouts = backend.timeouts
-    return Backend(
-        name=backend.name,
-        public=backend.public,
-        allow_http=backend.allow_http,
-        dialects=tuple(backend.identity_headers),
-        max_session_age=backend.max_session_age,
-        cors=Cors(
-            frozenset(cors.allow_origins),
-            tuple(cors.allow_methods),
-            tuple(cors.allow_headers),
-            tuple(cors.expose_headers),
-            cors.allow_credentials,
-            int(cors.max_age),
-        )
-        if cors is not None
-        else None,
-        allowed_origins=frozenset(backend.allowed_origins),
-        forward_path=ForwardPath(backend.forward_path),
-        upgrades=frozenset(name.encode("ascii") for name in backend.upgrades),
-        timeouts=Timeouts(timeouts.connect, timeouts.first_byte, timeouts.idle),
-    )
-
-
-def _routes(config: Config, backends: Mapping[str, Backend]) -> Iterator[tuple[str, Route]]:
-    for backend in config.backends:
-        tls = _upstream_tls(backend)
-        for http in backend.http:
-            route = Route(
-                backends[backend.name],
-                _path(http.path),
-                PathMatch(http.match),
-                _endpoints(http, tls),
-                http.strip_prefix,
-                http.unavailable or "",
-            )
-            for host in config.backend_hosts(backend):
-                if http.host in (None, host):
-                    yield host, route
-
-
 def _challenges(config: Config) -> Iterator[tuple[tuple[str, bytes], Route]]:
     for one in config.acme_challenges:
         path = CHALLENGE_PREFIX + one.token.encode("ascii")
-        endpoints = tuple(_endpoint(upstream, None) for upstream in one.upstreams)
+        endpoints = tuple(endpoint_of(upstream, None) for upstream in one.upstreams)
         yield (one.host, path), Route(_CHALLENGE_BACKEND, path, PathMatch.EXACT, endpoints)
 
 
@@ -403,60 +267,38 @@ def _standing(config: Config) -> Route | None:
     if acme is None:
         return None
     if acme.upstream is not None:
-        endpoint = _endpoint(acme.upstream, None)
+        endpoint = endpoint_of(acme.upstream, None)
     else:
         endpoint = Endpoint("webroot", str(acme.webroot), 0)
     return Route(_CHALLENGE_BACKEND, CHALLENGE_PREFIX, PathMatch.PREFIX, (endpoint,))
 
 
-def _endpoints(http: HttpRoute, tls: UpstreamTls | None) -> tuple[Endpoint, ...]:
-    if http.agent is not None and http.target is not None:
-        secure = (tls or UpstreamTls()) if http.scheme == "https" else None
-        return (Endpoint("agent", http.agent, 0, secure, http.target),)
-    return tuple(_endpoint(upstream, tls) for upstream in http.endpoints)
-
-
-def _endpoint(upstream: Upstream, tls: UpstreamTls | None) -> Endpoint:
-    return Endpoint(
-        upstream.scheme, upstream.host, upstream.port, tls if upstream.scheme == "https" else None
-    )
-
-
-def _upstream_tls(backend: BackendConfig) -> UpstreamTls | None:
-    tls = backend.upstream_tls
-    if tls is None:
-        return None
-    return UpstreamTls(
-        str(tls.ca_file) if tls.ca_file is not None else None, tls.server_name, tls.insecure
-    )
-
-
 def _endpoint_contexts(
-    config: Config, routes: RouteTable
-) -> Iterator[tuple[Endpoint, ssl.SSLContext | None]]:
+    config: Config, pieces: Iterable[Piece]
+) -> dict[Endpoint, ssl.SSLContext | None]:
+    """Every endpoint of the snapshot; the objects are those of the routes."""
+    found: dict[Endpoint, ssl.SSLContext | None] = {}
     # Loading the system's authorities takes 20 ms, so equal settings share a context.
     contexts: dict[UpstreamTls | None, ssl.SSLContext] = {}
-    for name, endpoint in _every_endpoint(config, routes):
-        tls = endpoint.tls
-        if tls is None and endpoint.scheme != "https":
-            yield endpoint, None
-            continue
-        if tls not in contexts:
-            contexts[tls] = _context(name, tls)
-        yield endpoint, contexts[tls]
 
+    def secure(name: str, endpoints: Iterable[Endpoint]) -> None:
+        for endpoint in endpoints:
+            tls = endpoint.tls
+            if tls is not None or endpoint.scheme == "https":
+                if tls not in contexts:
+                    contexts[tls] = _context(name, tls)
+                found[endpoint] = contexts[tls]
 
-def _every_endpoint(config: Config, routes: RouteTable) -> Iterator[tuple[str, Endpoint]]:
-    """Of every route, with the name of its backend; those of the table are what requests carry."""
+    for piece in pieces:
+        # Does not hash them again.
+        found.update(piece.endpoints)
+        if piece.is_secure:
+            secure(piece.backend.name, piece.endpoints)
     standing = _standing(config)
-    found = [*(one for _, one in _challenges(config)), *([standing] if standing else [])]
-    for host in routes.hosts():
-        table = routes.lookup(host)
-        if table is not None:
-            found += (*table.prefixes, *table.exact.values())
-    for route in found:
-        for endpoint in route.endpoints:
-            yield route.backend.name, endpoint
+    for route in (*(one for _, one in _challenges(config)), *([standing] if standing else [])):
+        found.update(dict.fromkeys(route.endpoints))
+        secure(route.backend.name, route.endpoints)
+    return found
 
 
 def _context(backend: str, tls: UpstreamTls | None) -> ssl.SSLContext:

@@ -13,6 +13,7 @@ from heim_controller.translation.objects import (
     mapping,
 )
 from heim_controller.translation.settings import CONTROLLER, GROUP, Settings
+from heim_runtime.kept import Kept
 
 __all__ = ["Classes"]
 
@@ -50,9 +51,20 @@ class Classes:
             return self._adopts
         return isinstance(name, str) and name in self.names
 
-    def select(self, ingresses: Mapping[Key, Object]) -> dict[Key, Object]:
-        """Those that are for us."""
-        return {key: found for key, found in ingresses.items() if self.ours(found)}
+    def select(
+        self, ingresses: Mapping[Key, Object], known: Kept[Key, tuple[Object, bool]]
+    ) -> dict[Key, Object]:
+        """Those that are for us; `known` is what was said before, of the same classes."""
+        found: dict[Key, Object] = {}
+        before, now = known.before, known.now
+        for key, ingress in ingresses.items():
+            said = before.get(key)
+            if said is None or said[0] is not ingress:
+                said = (ingress, self.ours(ingress))
+            now[key] = said
+            if said[1]:
+                found[key] = ingress
+        return found
 
 
 def _is_ours(spec: Mapping[str, Any], proxy: Key) -> bool:

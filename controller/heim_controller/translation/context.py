@@ -9,10 +9,13 @@ from typing import Final, TypeVar
 from heim_controller.translation.classes import Classes
 from heim_controller.translation.diagnostics import Findings, quoted
 from heim_controller.translation.hosts import CATCH_ALL, canonical_host
-from heim_controller.translation.objects import Key, Object, Objects, Ref
+from heim_controller.translation.memory import Memory, Reading
+from heim_controller.translation.objects import Key, Object, Objects, Ref, mapping
 from heim_controller.translation.policy import Policy
+from heim_controller.translation.reserved import Reserved
 from heim_controller.translation.services import Services
 from heim_controller.translation.settings import Settings
+from heim_controller.translation.sites import Site
 
 __all__ = ["Context"]
 
@@ -32,17 +35,62 @@ class Context:
     findings: Findings
     policy: Policy
     services: Services
+    memory: Memory
     # Those of our classes.
     ingresses: Mapping[Key, Object]
 
     @classmethod
-    def of(cls, objects: Objects, settings: Settings) -> Context:
-        """A fresh one, with nothing said yet."""
+    def of(cls, objects: Objects, settings: Settings, memory: Memory | None = None) -> Context:
+        """A fresh one, with nothing said yet; `memory` is what earlier translations left."""
+        memory = memory or Memory()
         findings = Findings()
         policy = Policy(objects, settings, findings)
-        services = Services(objects, settings, external_names=policy.external_names)
-        ingresses = Classes(objects, settings).select(objects.ingresses)
-        return cls(objects, settings, findings, policy, services, ingresses)
+        reserved = Reserved(objects, settings.proxy[0])
+        spec = mapping(objects.proxies.get(settings.proxy)).get("spec")
+        memory.begin((settings, spec, objects.namespaces, objects.ingress_classes, reserved.facts))
+        services = Services(
+            objects,
+            settings,
+            external_names=policy.external_names,
+            reserved=reserved,
+            states=memory.services,
+            slices=memory.slices,
+        )
+        ingresses = Classes(objects, settings).select(objects.ingresses, memory.ours)
+        return cls(objects, settings, findings, policy, services, memory, ingresses)
+
+    def read(
+        self,
+        ref: Ref,
+        found: Object,
+        read: Callable[[Key, Object], Site | None],
+        *,
+        beside: object = None,
+    ) -> Site | None:
+        """Read one object that asks for hosts, or remember what was read.
+
+        Args:
+            ref: Its name.
+            found: The object.
+            read: Reads it: a function of it, of what is the same for all objects of a translation,
+                of Services, and of `beside`.
+            beside: Compared by identity.
+        """
+        readings = self.memory.readings
+        known = readings.before.get(ref)
+        if (
+            known is not None
+            and known.found is found
+            and known.beside is beside
+            and self.services.unchanged(known.asked)
+        ):
+            self.findings.repeat(known.told)
+        else:
+            asked, told = self.services.watch(), self.findings.watch()
+            site = self.guarded(ref, found, read)
+            known = Reading(found, beside, tuple(asked.values()), site, tuple(told))
+        readings.now[ref] = known
+        return known.site
 
     def guarded(self, ref: Ref, found: Object, read: Callable[[Key, Object], T | None]) -> T | None:
         """Read one object. What cannot be read at all is said, left out, and hurts nobody else."""

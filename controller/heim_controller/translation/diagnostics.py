@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,10 +49,21 @@ class Diagnostic:
 class Findings:
     """Collects the diagnostics of one translation; what is said twice is kept once."""
 
-    __slots__ = ("_found",)
+    __slots__ = ("_found", "_heard")
 
     def __init__(self) -> None:
         self._found: dict[Diagnostic, None] = {}
+        self._heard: list[Diagnostic] = []
+
+    def watch(self) -> list[Diagnostic]:
+        """Note from now on what is said, in what is returned."""
+        self._heard = []
+        return self._heard
+
+    def repeat(self, told: Iterable[Diagnostic]) -> None:
+        """Say again what was said before."""
+        for one in told:
+            self._found[one] = None
 
     def add(self, ref: Ref, reason: str, message: str, *, field: str = "") -> None:
         """Say something about an object; `reason` must be in `REASONS`."""
@@ -59,6 +71,7 @@ class Findings:
         severity = REASONS[reason].severity.value
         one = Diagnostic(ref.kind, ref.namespace, ref.name, reason, line, severity, field)
         self._found[one] = None
+        self._heard.append(one)
 
     def sorted(self) -> tuple[Diagnostic, ...]:
         """Everything that was said, by object: the order of the input does not show."""

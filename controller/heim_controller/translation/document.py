@@ -8,29 +8,88 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
+from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import one_line
+from heim_controller.translation.memory import Made
 from heim_controller.translation.merging import Share
 from heim_controller.translation.names import ingress_name
 from heim_controller.translation.sites import Rule, Site
+from heim_runtime.kept import Kept
 
-__all__ = ["backends_of", "canonical", "digest"]
+__all__ = ["backends_of", "canonical", "compact", "digest", "remembered"]
 
 _Place = tuple[str, str, int, bool]
+_NONE: Final[frozenset[str]] = frozenset()
+# Made once: `json.dumps` with these arguments makes one for every part.
+_ENCODER: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+)
 
 
-def canonical(document: Mapping[str, Any]) -> bytes:
-    """The document as JSON (a subset of YAML), the same bytes for the same content."""
-    return json.dumps(
-        document, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    ).encode("ascii")
+def canonical(
+    document: Mapping[str, Any], texts: Kept[int, tuple[object, str]] | None = None
+) -> bytes:
+    """The document as JSON (a subset of YAML), the same bytes for the same content.
+
+    Every item of its lists has a line of its own. JSON has no line end inside of anything, so that
+    a reader knows again what it has read before, and people see in a diff what changed.
+
+    Args:
+        document: Plain data.
+        texts: JSON of parts that were written before, by their `id`; it learns.
+    """
+    known_texts: Kept[int, tuple[object, str]] = Kept() if texts is None else texts
+
+    def line(part: Any) -> str:
+        known = known_texts.before.get(id(part))
+        if known is None or known[0] is not part:
+            known = (part, compact(part))
+        known_texts.now[id(part)] = known
+        return known[1]
+
+    content = _spread(document, line).encode("ascii")
+    known_texts.turn()
+    return content
+
+
+def compact(part: object) -> str:
+    """One part of a document as it stands in its line, without the comma."""
+    return _ENCODER.encode(part)
+
+
+def _spread(value: object, line: Callable[[Any], str]) -> str:
+    if isinstance(value, Mapping):
+        items = [f"{compact(key)}:{_spread(value[key], line)}" for key in sorted(value)]
+        return f"{{{','.join(items)}}}"
+    if isinstance(value, list) and value:
+        return "[\n" + ",\n".join(map(line, value)) + "\n]"
+    return compact(value)
 
 
 def digest(content: bytes) -> str:
     """What names a document's content: SHA-256 of its canonical bytes, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+def remembered(share: Share, with_tls: frozenset[str], context: Context) -> list[dict[str, Any]]:
+    """`backends_of`, or what that gave for the same share last time: the very same objects."""
+    site, known = share.site, context.memory.made
+    mine = with_tls.intersection(share.rules) if site.public else _NONE
+    made = known.before.get(site.ref)
+    if (
+        made is None
+        or made.site is not site
+        or made.with_tls != mine
+        or made.rules != share.rules
+        or made.streams != share.streams
+    ):
+        backends = backends_of(share, mine, plain_http=context.settings.plain_http)
+        made = Made(site, share.rules, share.streams, mine, backends)
+    known.now[site.ref] = made
+    return made.backends
 
 
 def backends_of(

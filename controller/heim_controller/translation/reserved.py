@@ -37,10 +37,16 @@ class Reserved:
                 for address in _addresses_of(mapping(service.get("spec"))):
                     self._addresses[address] = key[0]
         for (space, _), one in objects.endpoint_slices.items():
-            service_key = (space, labels_of(one).get(_SERVICE_NAME))
-            if space == namespace or service_key == _API_SERVER:
-                for place in _places_of(one, any_target=service_key == _API_SERVER):
-                    self._places[place] = space
+            if space in (namespace, _API_SERVER[0]):
+                api = (space, labels_of(one).get(_SERVICE_NAME)) == _API_SERVER
+                if api or space == namespace:
+                    for place in _places_of(one, any_target=api):
+                        self._places[place] = space
+
+    @property
+    def facts(self) -> tuple[Mapping[str, str], Mapping[tuple[str, int], str]]:
+        """All that answers depend on."""
+        return self._addresses, self._places
 
     def refuses(self, namespace: str, address: str, ports: tuple[int | None, ...]) -> bool:
         """Whether a Service of `namespace` may not have an endpoint, on any of `ports`."""

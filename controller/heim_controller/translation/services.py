@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,8 +14,17 @@ from heim_controller.translation.objects import Key, Object, Objects, labels_of,
 from heim_controller.translation.reserved import Reserved
 from heim_controller.translation.settings import Settings
 from heim_controller.translation.sites import Site, Target
+from heim_runtime.kept import Kept
 
-__all__ = ["MAX_NAMED", "SOLVER_LABEL", "SOLVER_PORT", "Resolved", "Services", "Unresolved"]
+__all__ = [
+    "MAX_NAMED",
+    "SOLVER_LABEL",
+    "SOLVER_PORT",
+    "Resolved",
+    "ServiceState",
+    "Services",
+    "Unresolved",
+]
 
 # What cert-manager labels the Service of an HTTP-01 solver with, and the port it listens on.
 SOLVER_LABEL: Final = "acme.cert-manager.io/http01-solver"
@@ -97,20 +107,81 @@ class Unresolved:
     message: str
 
 
-class Services:
-    """Looks up Service ports; each is worked out once per translation."""
+class ServiceState:
+    """A Service and its EndpointSlices as they are, and what was found out about them.
 
-    def __init__(self, objects: Objects, settings: Settings, *, external_names: bool) -> None:
+    What is found out depends on nothing else but the environment of the translation. `service` is
+    None where there is none.
+    """
+
+    __slots__ = ("key", "ports", "resolved", "service", "slices")
+
+    def __init__(self, key: Key, service: Object | None, slices: list[Object]) -> None:
+        self.key = key
+        self.service = service
+        self.slices = slices
+        self.ports: dict[object, Mapping[str, Any]] | None = None
+        # By the port that was asked for, and its type: in Python 1 and True are equal keys.
+        self.resolved: dict[tuple[type, object], Resolved | Unresolved] = {}
+
+    def is_of(self, service: Object | None, slices: list[Object]) -> bool:
+        """Whether it is the state of these very objects."""
+        return (
+            self.service is service
+            and len(self.slices) == len(slices)
+            and all(map(operator.is_, self.slices, slices))
+        )
+
+
+class Services:
+    """Looks up Service ports; each is worked out once, and again when one of its objects changed.
+
+    Attributes:
+        namespaces: A name that ends in one of them may be a Service's.
+        asked: Services that were looked at since `watch`.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        settings: Settings,
+        *,
+        external_names: bool,
+        reserved: Reserved | None = None,
+        states: Kept[Key, ServiceState] | None = None,
+        slices: Kept[Key, tuple[Object, Key | None]] | None = None,
+    ) -> None:
+        """Look at nothing yet.
+
+        Args:
+            objects: The cluster's.
+            settings: The controller's.
+            external_names: Whether ExternalName Services may be followed.
+            reserved: Endpoints that not everybody may have, as `objects` say.
+            states: What earlier translations found out with the same arguments.
+            slices: The Service of each EndpointSlice, as earlier translations read it.
+        """
         self._services = objects.services
         self._slices = objects.endpoint_slices
-        # A name that ends in one of them may be a Service's.
         self.namespaces = frozenset(name for _, name in objects.namespaces)
         self._settings = settings
-        self._reserved = Reserved(objects, settings.proxy[0])
+        self._reserved = reserved or Reserved(objects, settings.proxy[0])
         self._external_names = external_names
+        self._states: Kept[Key, ServiceState] = Kept() if states is None else states
+        self._known_slices: Kept[Key, tuple[Object, Key | None]] = (
+            Kept() if slices is None else slices
+        )
         self._by_service: dict[Key, list[Object]] | None = None
-        self._ports: dict[Key, dict[object, Mapping[str, Any]]] = {}
-        self._resolved: dict[tuple[str, object, object], Resolved | Unresolved] = {}
+        self.asked: dict[Key, ServiceState] = {}
+
+    def watch(self) -> dict[Key, ServiceState]:
+        """Note from now on which Services are looked at, in what is returned."""
+        self.asked = {}
+        return self.asked
+
+    def unchanged(self, asked: Iterable[ServiceState]) -> bool:
+        """Whether these Services are as they were."""
+        return all(self._state(one.key) is one for one in asked)
 
     def resolve(self, namespace: str, backend: Mapping[str, Any]) -> Resolved | Unresolved:
         """The target of an IngressBackend: ``{service: {name, port: {number | name}}}``."""
@@ -125,36 +196,48 @@ class Services:
 
     def port(self, namespace: str, name: object, wanted: object) -> Resolved | Unresolved:
         """The port `wanted`, by number or name, of the Service `name` in `namespace`."""
-        key = (namespace, name, wanted)
-        found = self._resolved.get(key)
+        if not isinstance(name, str) or not is_label(name):
+            return Unresolved("ServiceNotFound", f"{quoted(name)} is not the name of a Service")
+        state = self._state((namespace, name))
+        key = (type(wanted), wanted)
+        found = state.resolved.get(key)
         if found is None:
-            found = self._resolved[key] = self._resolve(namespace, name, wanted)
+            found = state.resolved[key] = self._resolve(state, wanted)
         return found
 
     def is_solver(self, namespace: str, backend: Mapping[str, Any]) -> bool:
         """Whether a backend is a solver of cert-manager: the Service's label, and its port."""
         service = mapping(backend.get("service"))
-        found = self._services.get((namespace, str(service.get("name"))))
-        if found is None or labels_of(found).get(SOLVER_LABEL) != "true":
+        state = self._state((namespace, str(service.get("name"))))
+        if state.service is None or labels_of(state.service).get(SOLVER_LABEL) != "true":
             return False
-        spec, wanted = mapping(found.get("spec")), mapping(service.get("port"))
-        key = (namespace, str(service.get("name")))
-        port = self._port(key, spec, wanted.get("number") or wanted.get("name") or "")
-        external = spec.get("type") == "ExternalName"
+        wanted = mapping(service.get("port"))
+        port = _port(state, wanted.get("number") or wanted.get("name") or "")
+        external = mapping(state.service.get("spec")).get("type") == "ExternalName"
         return not external and not isinstance(port, Unresolved) and port["port"] == SOLVER_PORT
 
-    def _resolve(self, namespace: str, name: object, wanted: object) -> Resolved | Unresolved:
-        if not isinstance(name, str) or not is_label(name):
-            return Unresolved("ServiceNotFound", f"{quoted(name)} is not the name of a Service")
+    def _state(self, key: Key) -> ServiceState:
+        """A Service as it is; what was found out about it before is in there if nothing changed."""
+        found = self._states.now.get(key)
+        if found is None:
+            service, slices = self._services.get(key), self._slices_of(key)
+            found = self._states.before.get(key)
+            if found is None or not found.is_of(service, slices):
+                found = ServiceState(key, service, slices)
+            self._states.now[key] = found
+        self.asked[key] = found
+        return found
+
+    def _resolve(self, state: ServiceState, wanted: object) -> Resolved | Unresolved:
+        namespace, name = state.key
         if not isinstance(wanted, (str, int)) or isinstance(wanted, bool):
             return Unresolved("PortNotFound", f"{quoted(wanted)} is not a port")
-        service = self._services.get((namespace, name))
-        if service is None:
+        if state.service is None:
             return Unresolved("ServiceNotFound", f"there is no Service {namespace}/{name}")
-        spec = mapping(service.get("spec"))
+        spec = mapping(state.service.get("spec"))
         if spec.get("type") == "ExternalName":
-            return self._external(namespace, name, spec, wanted)
-        port = self._port((namespace, name), spec, wanted)
+            return self._external(state, spec, wanted)
+        port = _port(state, wanted)
         if isinstance(port, Unresolved):
             return Unresolved(port.reason, f"Service {namespace}/{name} {port.message}")
         protocol = port.get("appProtocol")
@@ -163,10 +246,10 @@ class Services:
             message = f"Service {namespace}/{name} port {quoted(wanted)} speaks {quoted(protocol)}"
             return Unresolved("UnsupportedBackend", message)
         number = port["port"]
-        if self._crowded((namespace, name), spec):
+        if _crowded(state):
             message = f"Service {namespace}/{name} has too many ports and endpoints"
             return Unresolved("UnsupportedBackend", message)
-        endpoints, refused = self._endpoints((namespace, name), port)
+        endpoints, refused = self._endpoints(state, port)
         if not endpoints:
             if refused:
                 message = f"Service {namespace}/{name} has no endpoint but {refused}"
@@ -183,8 +266,9 @@ class Services:
         )
 
     def _external(
-        self, namespace: str, name: str, spec: Mapping[str, Any], wanted: str | int
+        self, state: ServiceState, spec: Mapping[str, Any], wanted: str | int
     ) -> Resolved | Unresolved:
+        namespace, name = state.key
         reason = "ExternalNameNotAllowed"
         target = str(spec.get("externalName") or "").lower().removesuffix(".")
         if not self._external_names:
@@ -192,7 +276,7 @@ class Services:
         if not usable_name(target, self._settings.cluster_domain, self.namespaces):
             message = f"Service {namespace}/{name} leads to {quoted(target)}"
             return Unresolved(reason, message)
-        port = self._port((namespace, name), spec, wanted)
+        port = _port(state, wanted)
         if isinstance(port, Unresolved):
             # Such a Service needs no ports; then the number is the one that is dialled.
             if not isinstance(wanted, int) or listed(spec.get("ports")):
@@ -202,40 +286,29 @@ class Services:
         scheme = "https" if str(port.get("appProtocol") or "").lower() in _TLS else "http"
         return Resolved(name=f"{target}:{number}", scheme=scheme)
 
-    def _port(
-        self, key: Key, spec: Mapping[str, Any], wanted: object
-    ) -> Mapping[str, Any] | Unresolved:
-        """The TCP port of a Service by number or name."""
-        known = self._ports.get(key)
-        if known is None:
-            known = self._ports[key] = {}
-            for port in listed(spec.get("ports")):
-                # The same number may be there for UDP too.
-                if port.get("protocol") in ("TCP", None) and _is_port(port.get("port")):
-                    known.setdefault(port["port"], port)
-                    if port.get("name"):
-                        known.setdefault(port["name"], port)
-        found = known.get(wanted)
-        if found is not None:
-            return found
-        offer = ", ".join(
-            f"{port.get('port')} ({port['name']})" if port.get("name") else str(port.get("port"))
-            for port in listed(spec.get("ports"))[:8]
-        )
-        message = f"has no TCP port {quoted(wanted)}; it has {offer or 'none'}"
-        return Unresolved("PortNotFound", message)
-
-    def _crowded(self, key: Key, spec: Mapping[str, Any]) -> bool:
-        """Whether all endpoints of all its ports are more than anybody should write down."""
-        count = sum(len(one["endpoints"] or ()) for one in self._slices_of(key))
-        return len(listed(spec.get("ports"))) * count > _MAX_OF_SERVICE
-
     def _slices_of(self, key: Key) -> list[Object]:
         if self._by_service is None:
-            self._by_service = _by_service(self._slices)
+            self._by_service = self._grouped()
         return self._by_service.get(key, [])
 
-    def _endpoints(self, key: Key, port: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    def _grouped(self) -> dict[Key, list[Object]]:
+        """All EndpointSlices by their Service."""
+        grouped: dict[Key, list[Object]] = {}
+        before, now = self._known_slices.before, self._known_slices.now
+        for key, one in self._slices.items():
+            known = before.get(key)
+            if known is None or known[0] is not one:
+                name = labels_of(one).get(_SERVICE_NAME)
+                known = (one, (key[0], name) if isinstance(name, str) else None)
+            now[key] = known
+            service = known[1]
+            if service is not None:
+                grouped.setdefault(service, []).append(one)
+        return grouped
+
+    def _endpoints(
+        self, state: ServiceState, port: Mapping[str, Any]
+    ) -> tuple[tuple[str, ...], str]:
         """Ready addresses of a Service port, and one address that was refused, if any.
 
         Addresses that are refused count whatever their port and state: the Service's own name and
@@ -245,7 +318,7 @@ class Services:
         ready: list[str] = []
         leaving: list[str] = []
         refused = ""
-        for found in self._slices_of(key):
+        for found in state.slices:
             number = _slice_port(found, str(port.get("name") or ""))
             if found.get("addressType") == "FQDN":
                 continue
@@ -253,7 +326,7 @@ class Services:
                 fitting = _fitting(endpoint.get("conditions"), ready, leaving)
                 for address in endpoint["addresses"]:
                     if not usable_address(address) or self._reserved.refuses(
-                        key[0], address, (number, port["port"])
+                        state.key[0], address, (number, port["port"])
                     ):
                         refused = max(refused, quoted(address))
                     elif number is not None and fitting is not None:
@@ -271,13 +344,33 @@ def _fitting(conditions: Any, ready: list[str], leaving: list[str]) -> list[str]
     return leaving if conditions.get("serving") and conditions.get("terminating") else None
 
 
-def _by_service(slices: Mapping[Key, Object]) -> dict[Key, list[Object]]:
-    found: dict[Key, list[Object]] = {}
-    for (namespace, _), one in slices.items():
-        name = labels_of(one).get(_SERVICE_NAME)
-        if isinstance(name, str):
-            found.setdefault((namespace, name), []).append(one)
-    return found
+def _port(state: ServiceState, wanted: object) -> Mapping[str, Any] | Unresolved:
+    """The TCP port of a Service by number or name."""
+    spec = mapping((state.service or {}).get("spec"))
+    known = state.ports
+    if known is None:
+        known = state.ports = {}
+        for port in listed(spec.get("ports")):
+            # The same number may be there for UDP too.
+            if port.get("protocol") in ("TCP", None) and _is_port(port.get("port")):
+                known.setdefault(port["port"], port)
+                if port.get("name"):
+                    known.setdefault(port["name"], port)
+    found = known.get(wanted)
+    if found is not None:
+        return found
+    offer = ", ".join(
+        f"{port.get('port')} ({port['name']})" if port.get("name") else str(port.get("port"))
+        for port in listed(spec.get("ports"))[:8]
+    )
+    message = f"has no TCP port {quoted(wanted)}; it has {offer or 'none'}"
+    return Unresolved("PortNotFound", message)
+
+
+def _crowded(state: ServiceState) -> bool:
+    """Whether all endpoints of all its ports are more than anybody should write down."""
+    ports = listed(mapping((state.service or {}).get("spec")).get("ports"))
+    return len(ports) * sum(len(one["endpoints"] or ()) for one in state.slices) > _MAX_OF_SERVICE
 
 
 def _slice_port(found: Object, name: str) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from heim_controller.translation.certificates import mirror_name
 from heim_controller.translation.diagnostics import Diagnostic
-from heim_controller.translation.document import canonical
+from heim_controller.translation.document import canonical, compact
 from heim_controller.translation.hosts import CATCH_ALL, parent_wildcard
 from heim_controller.translation.objects import Key, Ref
 from heim_controller.translation.reasons import REASONS
@@ -29,8 +29,9 @@ _CLOSED: Final = "closed.too-large"
 _WHY: Final = "TooLarge: what this namespace asks for does not fit"
 # More than this part of the limit is not spent on what is closed: others would have to go for it.
 _MOST_CLOSED: Final = 8
-# The comma after an entry.
+# After an entry: a comma; and the end of its line, if it has one of its own.
 _COMMA: Final = 1
+_NEXT: Final = 2
 
 
 def shed(translation: Translation, *, limit: int, proxy: Key) -> Translation:
@@ -67,20 +68,20 @@ def weigh(translation: Translation) -> Counter[str]:
     sizes: Counter[str] = Counter()
     for challenge in document["acme_challenges"]:
         solver = translation.solvers[challenge["host"], challenge["token"]]
-        sizes[solver] += len(canonical(challenge)) + _COMMA
+        sizes[solver] += len(compact(challenge)) + _NEXT
     for backend in document["backends"]:
-        sizes[_namespace(backend["name"])] += len(canonical(backend)) + _COMMA
+        sizes[_namespace(backend["name"])] += len(compact(backend)) + _NEXT
     for agent in document["agents"]:
-        sizes[_namespace(agent["name"])] += len(canonical(agent)) + _COMMA
+        sizes[_namespace(agent["name"])] += len(compact(agent)) + _NEXT
     for role in document["roles"]:
         rest = dict(role)
         # What a Role opens was asked for by whoever names it.
         for binding in rest.pop("bindings"):
-            sizes[_namespace(binding["backend"])] += len(canonical(binding)) + _COMMA
-        sizes[_namespace(role["name"])] += len(canonical(rest)) + _COMMA
+            sizes[_namespace(binding["backend"])] += len(compact(binding)) + _COMMA
+        sizes[_namespace(role["name"])] += len(compact(rest)) + _NEXT
     for entry in document["tls"]["certificates"]:
         if "hosts" in entry:
-            sizes[secrets[entry["secret"]]] += len(canonical(entry)) + _COMMA
+            sizes[secrets[entry["secret"]]] += len(compact(entry)) + _NEXT
     return sizes
 
 

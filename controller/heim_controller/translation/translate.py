@@ -19,8 +19,9 @@ from heim_controller.translation.backends import BackendReader
 from heim_controller.translation.certificates import choose
 from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import Diagnostic
-from heim_controller.translation.document import backends_of
+from heim_controller.translation.document import remembered
 from heim_controller.translation.ingresses import IngressReader
+from heim_controller.translation.memory import Memory
 from heim_controller.translation.merging import Merged, merge
 from heim_controller.translation.objects import Key, Object, Objects, Ref, generation
 from heim_controller.translation.reasons import REASONS, Severity
@@ -54,6 +55,8 @@ class Translation:
     `certificates.mirror_name` gives. `served` holds every object that is ours, in order; nothing
     else's status may be written. `owners` says which namespace each host belongs to: pass it to the
     next translation. `solvers` says whose solver answers the challenge of a host and token.
+    `services` are the Services that it depends on, which may not be there; changes of others, and
+    of their endpoints, change nothing.
     """
 
     document: Mapping[str, Any]
@@ -62,6 +65,7 @@ class Translation:
     served: tuple[Served, ...]
     owners: Mapping[str, str]
     solvers: Mapping[tuple[str, str], str]
+    services: frozenset[Key]
 
 
 def translate(
@@ -70,6 +74,7 @@ def translate(
     *,
     owners: Mapping[str, str] | None = None,
     now: float | None = None,
+    memory: Memory | None = None,
 ) -> Translation:
     """Translate everything.
 
@@ -82,6 +87,7 @@ def translate(
             else's host must not win by its age.
         now: Seconds since the epoch, to see which certificates have expired; None leaves that to
             `CertificateFacts.problem`.
+        memory: What the last translation left; it learns. The result is the same without.
 
     Never raises for what objects say.
     """
@@ -90,25 +96,23 @@ def translate(
     # 5,000 Ingresses that was half of the time.
     gc.disable()
     try:
-        return _translate(objects, settings, owners or {}, now)
+        context = Context.of(objects, settings, memory)
+        found = _translate(context, owners or {}, now)
+        context.memory.end()
+        return found
     finally:
         if collecting:
             gc.enable()
 
 
-def _translate(
-    objects: Objects, settings: Settings, owners: Mapping[str, str], now: float | None
-) -> Translation:
-    context = Context.of(objects, settings)
+def _translate(context: Context, owners: Mapping[str, str], now: float | None) -> Translation:
     agents = read_agents(context)
     sites = _sites(context, {key: frozenset(one["targets"]) for key, one in agents.items()})
     merged = merge(sites, owners, context)
     certificates = choose(merged, context, now)
     with_tls = frozenset(certificates.hosts)
     backends = [
-        backend
-        for share in merged.shares
-        for backend in backends_of(share, with_tls, plain_http=settings.plain_http)
+        backend for share in merged.shares for backend in remembered(share, with_tls, context)
     ]
     answered = challenges(sites, merged.owners, context)
     document = {
@@ -126,6 +130,9 @@ def _translate(
         served=_served(context, merged, diagnostics),
         owners=merged.owners.hosts,
         solvers={(one["host"], one["token"]): namespace for namespace, one in answered},
+        services=frozenset(
+            state.key for one in context.memory.readings.now.values() for state in one.asked
+        ),
     )
 
 
@@ -135,13 +142,14 @@ def _sites(context: Context, agents: Mapping[Key, frozenset[str]]) -> list[Site]
     sites: list[Site] = []
     ingresses = IngressReader(context)
     for key, found in context.ingresses.items():
-        site = context.guarded(Ref("Ingress", *key), found, ingresses.read)
+        site = context.read(Ref("Ingress", *key), found, ingresses.read)
         if site is not None:
             sites.append(site)
+    beside = context.memory.same(agents)
     backends = BackendReader(context, agents)
     for key, found in objects.backends.items():
         if context.policy.backends.takes(key[0], found):
-            site = context.guarded(Ref("Backend", *key), found, backends.read)
+            site = context.read(Ref("Backend", *key), found, backends.read, beside=beside)
             if site is not None:
                 sites.append(site)
     sites.sort(key=attrgetter("seniority"))

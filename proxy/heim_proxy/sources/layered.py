@@ -184,7 +184,7 @@ class LayeredSource:
             raise ConfigError([Problem(str(path), None, "source", "was changed: needs a restart")])
         name = self._feed.name
         with without_collecting():
-            document = read_document(sheet.content, name=name)
+            document = read_document(sheet.content, name=name, lines=self._remembered.lines)
             config = combine(boot, document, name=name, remembered=self._remembered)
         return Loaded(config, digest_of(boot, sheet.sha256), sheet.sha256)
 

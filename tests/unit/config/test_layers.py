@@ -33,6 +33,17 @@ def document(**more: Any) -> dict[str, Any]:
     return {**found, "tls": {"certificates": [{"secret": "wiki-tls"}]}, **more}
 
 
+def in_lines(found: dict[str, Any]) -> bytes:
+    """A document with each item of its lists in a line, as the controller writes it."""
+    spread = [
+        f'"{key}":[\n' + ",\n".join(map(json.dumps, value)) + "\n]"
+        for key, value in found.items()
+        if key != "tls"
+    ]
+    certificates = ",\n".join(map(json.dumps, found["tls"]["certificates"]))
+    return f'{{{",".join(spread)},"tls":{{"certificates":[\n{certificates}\n]}}}}'.encode()
+
+
 def boot(directory: Path, text: str = BOOT) -> Boot:
     file = directory / "heim.yaml"
     file.write_text(text)
@@ -143,7 +154,8 @@ def test_backends_that_did_not_change_are_taken_over_and_others_are_judged(tmp_p
     remembered, layer = Remembered(), boot(tmp_path)
 
     def combined(found: dict[str, Any]) -> Config:
-        return combine(layer, found, name=NAME, check_files=False, remembered=remembered)
+        data = read_document(in_lines(found), name=NAME, lines=remembered.lines)
+        return combine(layer, data, name=NAME, check_files=False, remembered=remembered)
 
     first = combined(document())
     changed = document()
@@ -156,15 +168,17 @@ def test_backends_that_did_not_change_are_taken_over_and_others_are_judged(tmp_p
     changed["backends"].append({**changed["backends"][0], "name": "another", "public": True})
     changed["backends"][-1].pop("permissions", None)
     second = combined(changed)
-    assert second.backends[0] is first.backends[0]
+    assert second.backends[1] is first.backends[1]
+    assert second.roles[0] is first.roles[0]
+    assert second.tls.certificates[0] is first.tls.certificates[0]
     assert second == combine(layer, changed, name=NAME, check_files=False)
 
 
 def test_what_backends_mean_together_is_judged_although_each_is_known(tmp_path: Path) -> None:
     remembered, layer = Remembered(), boot(tmp_path)
-    combine(layer, document(), name=NAME, check_files=False, remembered=remembered)
-    twice = document()
-    twice["backends"] = [*twice["backends"], twice["backends"][0]]
+    found = document()
+    combine(layer, found, name=NAME, check_files=False, remembered=remembered)
+    twice = {**found, "backends": [*found["backends"], found["backends"][0]]}
     with pytest.raises(ConfigError, match="name of another one"):
         combine(layer, twice, name=NAME, check_files=False, remembered=remembered)
 

@@ -10,7 +10,7 @@ import pytest
 
 from heim_controller.caches import Inventory
 from heim_controller.certificates import Book
-from heim_controller.generation import Generation, count_routes, generate, services_of
+from heim_controller.generation import Generation, count_routes, generate
 from heim_controller.kube.resources import Key
 from heim_controller.sharding import join
 from tests.fakes import kube_objects
@@ -119,16 +119,3 @@ def test_a_document_that_is_too_large_without_anybody_elses_part_is_told() -> No
 )
 def test_routes_are_counted(document: dict[str, Any], count: int) -> None:
     assert count_routes(document) == count
-
-
-def test_services_that_are_named_are_known() -> None:
-    default = {"service": {"name": "default", "port": {"number": 80}}}
-    upstream = {"service": {"name": "own", "port": 80}}
-    found = kube_objects.cluster(
-        ingress("shop/web", defaultBackend=default),
-        kube_objects.backend(
-            "docs/own", http=[{"upstream": upstream}, None], tcp={"upstream": upstream}
-        ),
-        ingress("shop/odd", defaultBackend={"resource": {"name": "x"}}, rules=["x", {"http": 7}]),
-    )
-    assert set(services_of(found)) == {("shop", "web"), ("shop", "default"), ("docs", "own")}

@@ -14,7 +14,7 @@ from heim_controller.translation.paths import (
     identity,
     strip_suffix,
 )
-from heim_proxy.snapshot import _path as route_path
+from heim_proxy.pieces import _path as route_path
 from heim_proxy.target import BadTarget, canonicalise
 
 TOKEN = "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
