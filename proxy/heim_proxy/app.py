@@ -194,7 +194,7 @@ class Proxy:
         snapshot = prepared.snapshot
         config = snapshot.config
         stack = self._stack
-        store = SqliteStore(config.state.path)
+        store = SqliteStore(config.state.path, failed=self._metrics.store_errors.add)
         stack.push_async_callback(store.close)
         await store.open()
         context = self._identity(prepared, store)
@@ -462,8 +462,7 @@ class Proxy:
         return {"open": self._edge.connections if self._edge else 0, "exchanges": len(self._live)}
 
     def _store_check(self) -> tuple[bool, str]:
-        problem = self._sessions.store_problem if self._sessions is not None else "not open"
-        return problem is None, problem or ""
+        return self._sessions.store_check() if self._sessions is not None else (False, "not open")
 
     def _expose(
         self, edge: Edge, admission: Admission, access_log: AccessLog, lag: LoopLag

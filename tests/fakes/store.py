@@ -45,6 +45,10 @@ class MemoryStore:
         self._seq = 0
         self._open = False
 
+    @property
+    def write_problem(self) -> str | None:
+        return "memory: database or disk is full" if self.full else None
+
     async def open(self) -> None:
         self._open = True
         await self._answer("open")

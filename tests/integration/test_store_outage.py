@@ -96,7 +96,7 @@ async def test_with_a_full_disk_requests_go_on_and_lost_log_lines_are_counted(
 
 
 async def test_a_sign_out_that_cannot_be_written_says_so_and_is_made_up_for(
-    heim: HeimProcess,
+    heim: HeimProcess, tmp_path: Path
 ) -> None:
     session = await heim.session(user("alice"))
     cookie = await heim.cookie_of(session, LOGIN_HOST)
@@ -106,12 +106,18 @@ async def test_a_sign_out_that_cannot_be_written_says_so_and_is_made_up_for(
         assert await sign_out(heim, cookie) == 503
         # It ended here all the same.
         assert (await heim.request(cookie=app)).status == 401
+        # Reading goes on, so nothing but these would tell whoever watches.
+        ready = await admin(tmp_path, "/readyz")
+        assert ready.status == 200
+        assert "nobody can sign in: cannot be written: " in ready.text
+        assert await metric(tmp_path, 'heim_store_errors_total{operation="write"}') > 0
 
     def recorded() -> bool:
         with closing(sqlite3.connect(heim.database, isolation_level=None)) as db:
             return db.execute("SELECT ended FROM sessions").fetchone()[0] is not None
 
     await heim.until(recorded)
+    assert '"store": "ok"' in (await admin(tmp_path, "/readyz")).text
 
 
 async def test_a_revocation_by_another_process_ends_access_although_the_disk_is_full(

@@ -85,8 +85,18 @@ class Sessions:
 
     @property
     def store_problem(self) -> str | None:
-        """Why the store could not be read lately, for /readyz; None while all is well."""
+        """Why the store could not be read lately; None while all is well."""
         return self._feed.problem
+
+    def store_check(self) -> tuple[bool, str]:
+        """Whether to be sent requests, as far as the store goes, and what is wrong with it.
+
+        While it can be read but not written, whoever is signed in is served as ever.
+        """
+        if self.store_problem is not None:
+            return False, self.store_problem
+        problem = self._store.write_problem
+        return True, f"nobody can sign in: cannot be written: {problem}" if problem else ""
 
     def find(self, host: str, cookie: bytes, now: float) -> Session | Miss:
         """The session of a cookie presented on `host`, from memory.
@@ -291,7 +301,7 @@ class Sessions:
         try:
             await self._write_back.run(now)
         except StoreUnavailable:
-            # The next read of the feed fails too and says so; nothing is lost, only later.
+            # `store_check` and the store's counter say so; nothing is lost, only later.
             return
 
     def set_keys(self, ring: KeyRing) -> None:

@@ -190,6 +190,10 @@ class Revocation:
 class Store(Protocol):
     """Durable small facts. Implementations own their thread or connections."""
 
+    @property
+    def write_problem(self) -> str | None:
+        """Why the last write failed; None when it did not. A full disk can still be read."""
+
     async def open(self) -> None:
         """Create or migrate the schema; raise StoreUnavailable when that fails."""
 

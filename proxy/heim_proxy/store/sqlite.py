@@ -52,9 +52,11 @@ class SqliteStore:
     failed write changes nothing.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Nothing is opened yet."""
+    def __init__(self, path: Path, *, failed: Callable[[str], None] | None = None) -> None:
+        """Nothing is opened yet; `failed` is told of each call that fails: "read" or "write"."""
         self.path: Final = path
+        self._failed: Final = failed or (lambda _: None)
+        self._write_problem: str | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._db: sqlite3.Connection | None = None
         self._waiting = 0
@@ -62,6 +64,11 @@ class SqliteStore:
 
     def __repr__(self) -> str:
         return f"<SqliteStore {str(self.path)!r} {'open' if self._thread else 'closed'}>"
+
+    @property
+    def write_problem(self) -> str | None:
+        """Why the last write failed; None when it did not."""
+        return self._write_problem
 
     async def open(self) -> None:
         """Create the file (0600, in a directory made 0700) or migrate it.
@@ -298,7 +305,11 @@ class SqliteStore:
         return await self._read(lambda db: sessions.select(db, where, values))
 
     async def _read(self, job: Callable[[sqlite3.Connection], T]) -> T:
-        return await self._submit(lambda: job(self._connection()))
+        try:
+            return await self._submit(lambda: job(self._connection()))
+        except StoreUnavailable:
+            self._failed("read")
+            raise
 
     async def _write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         def transact() -> T:
@@ -306,7 +317,14 @@ class SqliteStore:
             with _transaction(db):
                 return job(db)
 
-        return await self._submit(transact)
+        try:
+            result = await self._submit(transact)
+        except StoreUnavailable as error:
+            self._write_problem = str(error)
+            self._failed("write")
+            raise
+        self._write_problem = None
+        return result
 
     async def _submit(self, job: Callable[[], T]) -> T:
         """Run `job` in the store's thread, its failures translated."""

@@ -189,6 +189,20 @@ async def test_who_is_known_goes_on_while_the_store_is_down(stage: Stage, alice:
     assert stage.sessions.store_problem is None
 
 
+async def test_a_store_that_can_only_be_read_is_said_and_stops_nobody(
+    stage: Stage, alice: Session
+) -> None:
+    assert stage.sessions.store_check() == (True, "")
+    stage.store.full = True
+    await stage.sessions.tick(NOW + 1)
+    assert stage.sessions.store_check() == (
+        True, "nobody can sign in: cannot be written: memory: database or disk is full",
+    )  # fmt: skip
+    stage.store.down = "disk gone"
+    await stage.sessions.tick(NOW + 2)
+    assert stage.sessions.store_check() == (False, "memory: disk gone")
+
+
 async def test_who_is_not_known_is_not_let_in_while_the_store_is_down(
     stage: Stage, alice: Session
 ) -> None:

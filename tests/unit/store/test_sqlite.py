@@ -206,9 +206,24 @@ async def test_a_full_disk_refuses_writes_and_still_reads(store: SqliteStore) ->
         await store.create_session(big)
     assert await store.get_session("s1") == ROW
     assert await store.get_session("s2") is None
+    assert str(store.write_problem).endswith("state.db: database or disk is full")
     await store._read(lambda db: db.execute("PRAGMA max_page_count = 100000").fetchone())
     await store.create_session(big)
     assert await store.get_session("s2") == big
+    assert store.write_problem is None
+
+
+async def test_who_counts_failures_is_told_of_each(tmp_path: Path) -> None:
+    told: list[str] = []
+    store = SqliteStore(tmp_path / "state.db", failed=told.append)
+    for call in (store.get_session("s1"), store.create_session(ROW)):
+        with pytest.raises(StoreUnavailable):
+            await call
+    assert told == ["read", "write"]
+    await store.open()
+    await store.create_session(ROW)
+    assert told == ["read", "write"]
+    await store.close()
 
 
 async def test_a_locked_database_is_unavailable_and_not_for_ever(
