@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +31,6 @@ AGENTS = [
     {"name": "office", "targets": ["ssh"]},
     {"name": "pool", "targets": ["web"], "group": True},
 ]
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], level = before[0], before[1]
-    root.setLevel(level)
 
 
 @pytest.fixture

@@ -2,13 +2,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +14,6 @@ import pytest
 from heim_proxy.cli.serve import demo, run, run_loop
 from tests.fakes.heim import Heim
 from tests.fakes.snapshots import app
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    root = logging.getLogger()
-    before = (root.level, list(root.handlers))
-    yield
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
 
 
 def arguments(heim: Heim) -> argparse.Namespace:
