@@ -32,7 +32,6 @@ from heim_proxy.agents.lane import Lane
 from heim_proxy.agents.wiring import Agents
 from heim_proxy.store.base import SessionKind, SessionRow, Store
 from heim_wire.agents import AGENT_PATH, PROOF_KIND, RENEW_KIND, proof_bytes
-from heim_wire.errors import WireError
 from heim_wire.events import (
     Closed,
     Data,
@@ -52,6 +51,8 @@ from heim_wire.stream import Stream
 from heim_wire.websocket import Close, WebSocket
 from tests.fakes.heim import LOGIN_HOST, Answer, Heim, Wire, trusting_context
 from tests.fakes.sessions import ManualClock
+from tests.fakes.site import Site
+from tests.fakes.wire_peer import WirePeer
 
 __all__ = [
     "AgentSite",
@@ -271,7 +272,7 @@ async def _bridge(agent: ScriptedAgent, served: Served, host: str, port: int) ->
 
 
 @dataclass(eq=False)
-class ScriptedAgent:
+class ScriptedAgent(WirePeer):
     """One lane. What came is in the fields; `until` waits for it."""
 
     wire: Wire
@@ -383,17 +384,6 @@ class ScriptedAgent:
 
     # -- what it says -----------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Write what the session has to say."""
-        if self.wire.writer.is_closing():
-            return
-        while True:
-            parts, total = self.session.take(65_536)
-            if not total:
-                break
-            self.wire.send(self.websocket.frame(parts, total))
-        self.wire.send(self.websocket.replies())
-
     def auth(self, message: dict[str, Any]) -> None:
         self.session.auth(message)
         self.flush()
@@ -403,18 +393,10 @@ class ScriptedAgent:
         request = certificate_request(key or self.machine.key)
         self.auth({"kind": RENEW_KIND, "csr": base64.b64encode(request).decode()})
 
-    def frame(self, data: bytes) -> None:
-        """Bytes of the session's protocol, whatever they are."""
-        self.wire.send(self.websocket.frame([data], len(data)))
-
     def leave(self, code: int = 12, reason: str = "stopping") -> None:
         """GOAWAY, as at the end of a program."""
         self.session.goaway(code, reason)
         self.flush()
-
-    def goodbye(self) -> None:
-        """Close in good order."""
-        self.wire.send(self.websocket.close(1000))
 
     def abort(self) -> None:
         """Vanish."""
@@ -429,45 +411,9 @@ class ScriptedAgent:
 
     # -- what it hears ----------------------------------------------------------------------
 
-    async def change(self) -> None:
-        """Wait until something comes."""
-        self._changed = asyncio.Event()
-        await self._changed.wait()
-
-    async def until(self, condition: Callable[[], object], within_s: float = 4.0) -> None:
-        """Wait until something that came makes `condition` true."""
-        async with asyncio.timeout(within_s):
-            while not condition():
-                waiter = self._changed
-                await waiter.wait()
-                if waiter is self._changed:
-                    self._changed = asyncio.Event()
-
-    async def over(self, within_s: float = 4.0) -> None:
-        """Wait until the proxy has closed the connection."""
-        await self.until(lambda: self.gone, within_s)
-
     @property
     def statement(self) -> str:
         return str(self.readies[-1]["statement"])
-
-    async def _read(self) -> None:
-        try:
-            while data := await self.wire.reader.read(65_536):
-                for piece in self.websocket.receive(data):
-                    for event in self.session.receive(piece, time.monotonic()):
-                        self._note(event)
-                self.close = self.websocket.closed
-                for event in self.session.events():
-                    self._note(event)
-                self.flush()
-                self._changed.set()
-        except (ConnectionError, ssl.SSLError, WireError):
-            pass
-        finally:
-            self.gone = True
-            self._changed.set()
-            self.wire.close()
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Hello):
@@ -506,12 +452,8 @@ class ScriptedAgent:
             served.on_reset()
 
 
-@dataclass
-class AgentSite:
-    """A proxy with the agents `desktop` and, a group, `pool`; its clock stands still."""
-
-    heim: Heim
-    clock: ManualClock
+class AgentSite(Site):
+    """A proxy with the agents `desktop` and, a group, `pool`."""
 
     @property
     def agents(self) -> Agents:
@@ -529,15 +471,6 @@ class AgentSite:
         lane = self.agents.registry.pick(name)
         assert isinstance(lane, Lane)
         return lane
-
-    async def later(self, seconds: float) -> None:
-        """Let time pass for the proxy, and let it look at its clock."""
-        self.clock.time += seconds
-        await self.heim.look_at_the_time(self.clock.now())
-
-    async def change(self, **keys: Any) -> None:
-        """Change the configuration, without waiting for the next look at it."""
-        await self.heim.change_now(**keys)
 
 
 @asynccontextmanager

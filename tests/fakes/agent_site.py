@@ -21,6 +21,7 @@ from heim_wire.agents import STREAM_TYPE
 from tests.fakes.agent import Machine, ScriptedAgent, Served, enrolled
 from tests.fakes.heim import DOMAIN, Answer, Heim, user
 from tests.fakes.sessions import ManualClock
+from tests.fakes.site import Site
 from tests.fakes.tunnel import Login, TunnelClient, cli_login, tunnel_head, tunnel_role
 
 __all__ = ["TARGETS", "AgentSite", "agent_site", "host"]
@@ -51,11 +52,9 @@ def tcp_through(name: str, target: str, *, agent: str = "desktop", **more: Any) 
 
 
 @dataclass
-class AgentSite:
+class AgentSite(Site):
     """What a test has in hand. `agents` are lanes that it opened, `clients` streams of people."""
 
-    heim: Heim
-    clock: ManualClock
     machine: Machine
     login: Login
     agents: list[ScriptedAgent] = field(default_factory=list)
@@ -123,26 +122,6 @@ class AgentSite:
             else await self.heim.signed_in(who if isinstance(who, Subject) else user("alice"), at)
         )
         return await self.heim.request(target, host=at, cookie=cookie, **keys)
-
-    async def line(self, request_id: str) -> dict[str, Any]:
-        """The access-log line of a request, once it is written."""
-        found: list[dict[str, Any]] = []
-
-        def look() -> bool:
-            lines = self.heim.log.read_text().splitlines() if self.heim.log.exists() else []
-            found[:] = [one for one in map(json.loads, lines) if one["id"] == request_id]
-            return bool(found)
-
-        await self.heim.until(look)
-        return found[0]
-
-    async def later(self, seconds: float) -> None:
-        """Let time pass for the proxy, and let it look at its clock."""
-        self.clock.time += seconds
-        edge = self.heim.proxy._edge
-        assert edge is not None
-        edge.live.expire(self.clock.now())
-        edge.door.tick(self.clock.now())
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
@@ -24,12 +23,13 @@ from heim_proxy.identity.access_tokens import AccessTokens
 from heim_proxy.identity.refresh_tokens import begin
 from heim_proxy.identity.service_tokens import issue
 from heim_proxy.identity.session import Session
-from heim_wire.errors import WireError
 from heim_wire.events import Data, Ended, Event, GoAway, Notice, Ready, Reset
 from heim_wire.session import Session as WireSession
 from heim_wire.websocket import Close, WebSocket
 from tests.fakes.heim import DOMAIN, Answer, Heim, Wire, user
 from tests.fakes.sessions import ManualClock
+from tests.fakes.site import Site
+from tests.fakes.wire_peer import WirePeer
 
 __all__ = [
     "PATH",
@@ -146,7 +146,7 @@ async def refused(heim: Heim, request: bytes, *, sni: str) -> tuple[Answer, dict
 
 
 @dataclass(eq=False)
-class TunnelClient:
+class TunnelClient(WirePeer):
     """One stream through a proxy. What came is in the fields; `until` waits for it."""
 
     wire: Wire
@@ -206,15 +206,6 @@ class TunnelClient:
 
     # -- what it says -----------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Write what the session has to say."""
-        while True:
-            parts, total = self.session.take(65_536)
-            if not total:
-                break
-            self.wire.send(self.websocket.frame(parts, total))
-        self.wire.send(self.websocket.replies())
-
     def send(self, data: bytes) -> None:
         self.stream.send(data)
         self.flush()
@@ -238,26 +229,7 @@ class TunnelClient:
         self.owed = 0
         self.flush()
 
-    def frame(self, data: bytes) -> None:
-        """Bytes of the session's protocol, whatever they are."""
-        self.wire.send(self.websocket.frame([data], len(data)))
-
-    def goodbye(self) -> None:
-        """Close in good order, as heim-tunnel does when both directions have ended."""
-        self.wire.send(self.websocket.close(1000))
-
-    def abort(self) -> None:
-        """Vanish."""
-        self.wire.close()
-
     # -- what it hears ----------------------------------------------------------------------
-
-    async def until(self, condition: Callable[[], object], within_s: float = 4.0) -> None:
-        """Wait until something that came makes `condition` true."""
-        async with asyncio.timeout(within_s):
-            while not condition():
-                self._changed.clear()
-                await self._changed.wait()
 
     async def read(self, size: int, within_s: float = 4.0) -> bytes:
         """The next `size` bytes."""
@@ -266,28 +238,9 @@ class TunnelClient:
         del self.received[:size]
         return data
 
-    async def over(self, within_s: float = 4.0) -> None:
-        """Wait until the proxy has closed the connection."""
-        await self.until(lambda: self.gone, within_s)
-
-    async def _read(self) -> None:
-        try:
-            while data := await self.wire.reader.read(65_536):
-                for piece in self.websocket.receive(data):
-                    for event in self.session.receive(piece, time.monotonic()):
-                        self._note(event)
-                self.close = self.websocket.closed
-                for event in self.session.events():
-                    self._note(event)
-                if not self.mute and not self.wire.writer.is_closing():
-                    self.flush()
-                self._changed.set()
-        except (ConnectionError, ssl.SSLError, WireError):
-            pass
-        finally:
-            self.gone = True
-            self._changed.set()
-            self.wire.close()
+    def _reply(self) -> None:
+        if not self.mute:
+            self.flush()
 
     def _note(self, event: Event) -> None:
         if isinstance(event, Data):
@@ -378,12 +331,10 @@ def rst(writer: asyncio.StreamWriter) -> None:
 
 
 @dataclass
-class TunnelSite:
+class TunnelSite(Site):
     """A proxy with `web1` in front of `upstream`, which alice may use, and her login."""
 
-    heim: Heim
     upstream: TcpServer
-    clock: ManualClock
     login: Login
     clients: list[TunnelClient] = field(default_factory=list)
 
@@ -392,32 +343,6 @@ class TunnelSite:
         client = await TunnelClient.connect(self.heim, token, **keys)
         self.clients.append(client)
         return client
-
-    async def later(self, seconds: float) -> None:
-        """Let time pass for the proxy, and let it look at its clock."""
-        self.clock.time += seconds
-        await self.heim.look_at_the_time(self.clock.now())
-
-    async def change(self, **keys: Any) -> None:
-        """Change the configuration, without waiting for the next look at it."""
-        await self.heim.change_now(**keys)
-
-    @property
-    def live(self) -> int:
-        return len(self.heim.proxy._live)
-
-    async def line(self, request_id: str) -> dict[str, Any]:
-        """The access-log line of a request, once it is written."""
-        found: list[dict[str, Any]] = []
-
-        def look() -> bool:
-            lines = self.heim.log.read_text().splitlines() if self.heim.log.exists() else []
-            found[:] = [one for one in map(json.loads, lines) if one["id"] == request_id]
-            return bool(found)
-
-        await self.heim.until(look)
-        assert len(found) == 1
-        return found[0]
 
 
 @asynccontextmanager
@@ -436,7 +361,7 @@ async def tunnel_site(
         clock=clock,
         **more,
     )
-    site = TunnelSite(heim, upstream, clock, await cli_login(heim, user("alice")))
+    site = TunnelSite(heim, clock, upstream, await cli_login(heim, user("alice")))
     try:
         yield site
     finally:
