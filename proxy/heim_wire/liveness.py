@@ -67,7 +67,14 @@ class Liveness:
     @property
     def deadline(self) -> float:
         """When to call `tick`."""
-        return min(self._silence_ends(), self._next_ping())
+        # Asked for with every alarm of ten thousand sessions.
+        heard, dead_at = self._heard, self._dead_at
+        ping = heard + self._quiet
+        if ping < self._ping_at:
+            ping = self._ping_at
+        if dead_at is None:
+            dead_at = heard + DEAD_AFTER if self.greeted else self._began + HELLO_WITHIN
+        return min(dead_at, ping)
 
     def tick(self, now: float, wall: float | None) -> tuple[bytes | None, str | None]:
         """What is due: the payload of a PING, or why the peer is dead."""

@@ -110,7 +110,6 @@ class Channel:
         "_lost",
         "_paused",
         "_timer",
-        "_timer_at",
         "_transport",
         "_woken",
         "over",
@@ -156,11 +155,10 @@ class Channel:
         self._finishing = False
         self._alarms = alarms()
         self._timer: int | None = None
-        self._timer_at = 0.0
         # Cuts the connection when an end in good order takes too long.
         self._guard: asyncio.TimerHandle | None = None
         transport.set_write_buffer_limits(high=self._high)
-        self._arm()
+        self._arm(session.deadline)
         self.wake()
 
     # -- from the transport's protocol --------------------------------------------------------
@@ -183,7 +181,11 @@ class Channel:
         if websocket.closed is not None:
             self._peer_closed()
         elif self.session.wants_write or websocket.owes:
-            self.wake()
+            if self._woken or self.session.streams:
+                self.wake()
+            else:
+                # Nothing will join it in this turn: mostly a PONG.
+                self._flush()
 
     def eof(self) -> None:
         """The transport reached its end of input: without a close frame the peer was cut off."""
@@ -279,8 +281,9 @@ class Channel:
         elif not self._paused and not websocket.closing:
             self.wake()
         if self._timer is None:
-            # One that is set is right: what is written makes no deadline come earlier.
-            self._arm()
+            # One that is set is right: deadlines move later. (Only the next PING may be due earlier
+            # because of one in between, by no more than its jitter; that can wait.)
+            self._arm(self.session.deadline)
 
     def _write(self) -> None:
         transport, take, frame = self._transport, self.session.take, self.websocket.frame
@@ -373,25 +376,21 @@ class Channel:
             self._guard.cancel()
         self._guard = self._loop.call_later(CLOSE_S, self._transport.abort)
 
-    def _arm(self) -> None:
-        """Have `_alarm` called at the session's deadline, a moment later, or earlier.
+    def _arm(self, deadline: float) -> None:
+        """Have `_alarm` called at the session's deadline, or a moment later.
 
         A deadline mostly moves later: the timer is left where it is and looks again then.
         """
-        deadline = self.session.deadline
-        if self._timer is not None:
-            if self._timer_at <= deadline:
-                return
-            self._alarms.cancel(self._timer, self._alarm)
-        self._timer_at = deadline
         self._timer = self._alarms.set(deadline, self._alarm)
 
     def _alarm(self) -> None:
         self._timer = None
         now = time.monotonic()
-        if now >= self.session.deadline:
+        deadline = self.session.deadline
+        if now >= deadline:
             self._dispatch(self.session.tick(now, time.time()))
             if self.over:
                 return
             self.wake()
-        self._arm()
+            deadline = self.session.deadline
+        self._arm(deadline)
