@@ -9,9 +9,9 @@ from heim_runtime.clock import Clock, SystemClock
 
 __all__ = ["Debounce"]
 
-# A Deployment that rolls out changes endpoints every few milliseconds; people wait for half a
-# second without noticing.
-QUIET_S: Final = 0.1
+# `kubectl apply` of several objects, and a Deployment that rolls out, change something every few
+# milliseconds; people wait for half a second without noticing.
+QUIET_S: Final = 0.05
 LONGEST_S: Final = 0.5
 
 

@@ -18,6 +18,7 @@ from heim_controller.translation.objects import listed, mapping
 from heim_controller.translation.settings import Settings
 from heim_controller.translation.shedding import shed, weigh
 from heim_controller.translation.translate import Translation, translate
+from heim_runtime.collector import paused
 
 __all__ = ["Generation", "count_routes", "generate"]
 
@@ -48,6 +49,7 @@ class Generation:
         return f"<Generation {self.digest[:16]} bytes={len(self.content)} routes={self.routes}>"
 
 
+@paused()
 def generate(
     inventory: Inventory,
     settings: Settings,

@@ -37,6 +37,7 @@ from heim_controller.translation.objects import Ref, mapping
 from heim_controller.translation.translate import Served
 from heim_runtime.backoff import Backoff
 from heim_runtime.clock import Clock, SystemClock
+from heim_runtime.collector import settle
 
 __all__ = ["Leader"]
 
@@ -49,6 +50,8 @@ TICK_S: Final = 60.0
 CYCLE_S: Final = 300.0
 # A change that comes right after another one waits no longer than this for its turn.
 MAX_REST_S: Final = 0.5
+# Routes of a cluster whose caches are worth keeping from the garbage collector.
+LARGE: Final = 400
 
 
 class Leader:
@@ -105,6 +108,7 @@ class Leader:
         self._leading = False
         self._took_s = 0.0
         self._mirrors_missing = False
+        self._settled = 0
         self.generation: Generation | None = None
         self.refused = ""
         self.failures: Counter[str] = Counter()
@@ -220,6 +224,10 @@ class Leader:
             return None
         self.translations += 1
         self._took_s = generation.seconds
+        if generation.routes > max(LARGE, 2 * self._settled):
+            # The caches have grown to what they will be; walking through them takes 200 ms.
+            self._settled = generation.routes
+            await asyncio.to_thread(settle)
         log.debug(
             "controller.translated",
             extra={"document": generation.digest, "seconds": round(generation.seconds, 3)},

@@ -100,6 +100,8 @@ class Statuses:
             self._hooks.wrote = wrote
         self._clock: Clock = clock or SystemClock()
         self._written: dict[Ref, _Written] = {}
+        # Objects that said what they should when they were looked at, with what that was.
+        self._fine: dict[Ref, tuple[Manifest, Mapping[str, Any]]] = {}
         # Ingresses that say what somebody else wrote, by the version in which they do.
         self._theirs: dict[Ref, str] = {}
         self.queue: WriteQueue[Ref] = WriteQueue(self._write, name="status")
@@ -115,7 +117,8 @@ class Statuses:
             self.look(ref)
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
-        for known in (self._written, self._theirs):
+        known: dict[Ref, Any]
+        for known in (self._written, self._theirs, self._fine):
             for ref in [one for one in known if self._hooks.find(one) is None]:
                 known.pop(ref)
 
@@ -138,15 +141,18 @@ class Statuses:
         current = self._current(ref)
         if current is None:
             return False
-        wanted = self._status(ref, current)
-        if wanted is None:
-            return has_address(current) and self._theirs.get(ref) != version_of(current)
-        return not same_status(wanted, current)
-
-    def _status(self, ref: Ref, current: Manifest) -> dict[str, Any] | None:
         wanted = self._hooks.wanted(ref, current)
         if wanted is None:
-            return None
+            return has_address(current) and self._theirs.get(ref) != version_of(current)
+        fine = self._fine.get(ref)
+        if fine is not None and fine[0] is current and fine[1] == wanted:
+            return False
+        if not same_status(self._status(wanted, current), current):
+            return True
+        self._fine[ref] = (current, wanted)
+        return False
+
+    def _status(self, wanted: Mapping[str, Any], current: Manifest) -> dict[str, Any]:
         status = dict(wanted)
         if "conditions" in status:
             status["conditions"] = conditions(status["conditions"], current, now=self._clock.now())
@@ -156,10 +162,12 @@ class Statuses:
         current = self._current(ref)
         if current is None:
             return
-        status = self._status(ref, current)
-        if status is None:
+        wanted = self._hooks.wanted(ref, current)
+        if wanted is None:
             await self._give_up(ref)
-        elif not same_status(status, current):
+            return
+        status = self._status(wanted, current)
+        if not same_status(status, current):
             await self._apply(ref, current, status)
 
     async def _apply(self, ref: Ref, current: Manifest, status: Mapping[str, Any]) -> None:

@@ -6,8 +6,9 @@ not in the model: a backend with a mistake in it is still a backend that a role 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 from heim_config.access import Binding, Member
 from heim_config.backends import Backend
@@ -18,7 +19,7 @@ from heim_config.paths import decoded
 from heim_config.problems import Finding, Loc, nearest, show
 from heim_runtime.kept import Kept
 
-__all__ = ["Names", "Sound", "crosscheck", "duplicate_names"]
+__all__ = ["Judged", "Names", "crosscheck", "duplicate_names"]
 
 Found = Iterator[Finding]
 
@@ -86,8 +87,16 @@ def duplicate_names(data: dict[str, Any]) -> Found:
                 seen.add(name)
 
 
-class Sound:
-    """Backends in which an earlier check found no contradiction; for one caller at a time.
+class _Judged(NamedTuple):
+    """A backend, what contradicts itself in it, and the agents that it goes through."""
+
+    backend: Backend
+    contradictions: tuple[Finding, ...]
+    ways: tuple[tuple[Loc, str, str], ...]
+
+
+class Judged:
+    """What an earlier check said of each backend by itself; for one caller at a time.
 
     They are known by being the very same objects. What they mean together is always judged anew.
     """
@@ -96,10 +105,11 @@ class Sound:
         """Know none."""
         # All of the rest of a configuration that contradictions depend on.
         self._beside: object = None
-        self._known: Kept[int, Backend] = Kept()
+        # By the `id` of a backend.
+        self._known: Kept[int, _Judged] = Kept()
 
-    def check(self, config: Config) -> Found:
-        """What contradicts itself in each backend."""
+    def check(self, config: Config, names: Names) -> Found:
+        """What contradicts itself in each backend, and which agents are not there."""
         beside = (config.domain, config.listeners.http is None)
         if beside != self._beside:
             self._beside = beside
@@ -107,22 +117,26 @@ class Sound:
         self._known.now.clear()
         before, now = self._known.before, self._known.now
         for position, backend in enumerate(config.backends):
-            found = [] if id(backend) in before else [*contradictions(backend, config)]
-            if not found:
-                now[id(backend)] = backend
-            for finding in found:
-                yield Finding(("backends", position, *finding.loc), finding.message, finding.hint)
+            known = before.get(id(backend))
+            if known is None:
+                found = tuple(contradictions(backend, config))
+                known = _Judged(backend, found, tuple(_ways(backend)))
+            now[id(backend)] = known
+            for one in known.contradictions:
+                yield Finding(("backends", position, *one.loc), one.message, one.hint)
+            for loc, agent, target in known.ways:
+                yield from _way(("backends", position, *loc), agent, target, names)
         self._known.turn()
 
 
-def crosscheck(config: Config, names: Names, sound: Sound | None = None) -> Found:
+def crosscheck(config: Config, names: Names, judged: Judged | None = None) -> Found:
     """Everything about `config` that no single section can know.
 
-    `sound` is what earlier calls found out; it learns.
+    `judged` is what earlier calls found out; it learns.
     """
     yield from _sections(config)
     yield from _hosts(config)
-    yield from (sound or Sound()).check(config)
+    yield from (judged or Judged()).check(config, names)
     yield from _providers(config)
     for position, role in enumerate(config.roles):
         loc: Loc = ("roles", position)
@@ -130,9 +144,6 @@ def crosscheck(config: Config, names: Names, sound: Sound | None = None) -> Foun
             yield from _member(member, (*loc, "members", i), config, names)
         for i, binding in enumerate(role.bindings):
             yield from _binding(binding, (*loc, "bindings", i), names)
-    for position, backend in enumerate(config.backends):
-        for loc, agent, target in _ways(backend):
-            yield from _way(("backends", position, *loc), agent, target, names)
 
 
 def _ways(backend: Backend) -> Iterator[tuple[Loc, str, str]]:
@@ -196,9 +207,10 @@ def _sections(config: Config) -> Found:
 def _hosts(config: Config) -> Found:
     owners: dict[tuple[str, str], str] = {}
     # Hosts about which there is something to say or to compare; of thousands, few are.
-    noted = {config.login_host, "*", *_named_twice(config)}
+    hosts = [config.backend_hosts(backend) for backend in config.backends]
+    noted = {config.login_host, "*", *_twice(chain.from_iterable(hosts))}
     for position, backend in enumerate(config.backends):
-        if noted.isdisjoint(config.backend_hosts(backend)):
+        if noted.isdisjoint(hosts[position]):
             continue
         listed: set[str] = set()
         for host, place in _hosts_of(config, backend):
@@ -222,14 +234,13 @@ def _hosts(config: Config) -> Found:
             listed.add(host)
 
 
-def _named_twice(config: Config) -> Iterator[str]:
-    """Hosts that are named more than once, by one backend or by several."""
+def _twice(hosts: Iterable[str]) -> Iterator[str]:
+    """Those that are there more than once: of one backend or of several."""
     seen: set[str] = set()
-    for backend in config.backends:
-        for host in config.backend_hosts(backend):
-            if host in seen:
-                yield host
-            seen.add(host)
+    for host in hosts:
+        if host in seen:
+            yield host
+        seen.add(host)
 
 
 def _shared(backend: Backend, host: str, loc: Loc, owners: dict[tuple[str, str], str]) -> Found:

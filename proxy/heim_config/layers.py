@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from heim_config.crosscheck import Sound
+from heim_config.crosscheck import Judged
 from heim_config.document import MAX_BYTES, Document, parse
 from heim_config.fields import Section
 from heim_config.lines import Lines
@@ -64,7 +64,7 @@ class Remembered:
     def __init__(self) -> None:
         """Know none."""
         self.lines = Lines()
-        self.sound = Sound()
+        self.judged = Judged()
         self._base: Path | None = None
         # By the `id` of their data, which is kept with them, so that it is nobody else's.
         self._known: dict[int, tuple[object, Section]] = {}
@@ -167,7 +167,7 @@ def combine(
     memory = remembered or Remembered()
     ready = memory.recall(taken, base)
     config, found = judge(
-        {**own, **taken}, base, check_files=check_files, ready=ready, sound=memory.sound
+        {**own, **taken}, base, check_files=check_files, ready=ready, judged=memory.judged
     )
     if config is not None and not misplaced and not found:
         memory.keep(taken, config, base)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from heim_config.crosscheck import Names, Sound, crosscheck, duplicate_names
+from heim_config.crosscheck import Judged, Names, crosscheck, duplicate_names
 from heim_config.document import MAX_BYTES, Document, parse
 from heim_config.files import check_files as check_files_of
 from heim_config.model import Config
@@ -109,15 +109,15 @@ def judge(
     *,
     check_files: bool,
     ready: Mapping[str, Any] | None = None,
-    sound: Sound | None = None,
+    judged: Judged | None = None,
 ) -> tuple[Config | None, list[Finding]]:
     """A configuration of plain data, whose relative paths start at `base`, and what is wrong.
 
     It is complete only without findings; None when nothing usable was left. `ready` as `validate`
-    has it, `sound` as `crosscheck`.
+    has it, `judged` as `crosscheck`.
     """
     outcome = validate(data, base, ready=ready)
-    fitting = _fitting(outcome, data, check_files=check_files, sound=sound)
+    fitting = _fitting(outcome, data, check_files=check_files, judged=judged)
     return outcome.config, [*outcome.findings, *fitting]
 
 
@@ -150,14 +150,14 @@ def line_of(finding: Finding, document: Document) -> int:
 
 
 def _fitting(
-    outcome: Outcome, data: dict[str, Any], *, check_files: bool, sound: Sound | None
+    outcome: Outcome, data: dict[str, Any], *, check_files: bool, judged: Judged | None
 ) -> Iterator[Finding]:
     """What can be said only once there is a model, at its place in the data."""
     yield from duplicate_names(data)
     config = outcome.config
     if config is None:
         return
-    found: list[Finding] = list(crosscheck(config, Names(data), sound))
+    found: list[Finding] = list(crosscheck(config, Names(data), judged))
     if check_files:
         found.extend(check_files_of(config))
     for finding in found:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["LARGE", "without_collecting"]
+__all__ = ["LARGE", "settle", "without_collecting"]
 
 LARGE: Final = 20_000
 """New objects, beyond which they are not left to the collector: walking them takes 10 ms, and they
@@ -49,3 +49,25 @@ def without_collecting() -> Iterator[None]:
                 gc.freeze()
             if _depth == 0:
                 gc.enable()
+
+
+@contextmanager
+def paused() -> Iterator[None]:
+    """Do something that makes no reference cycles, without a collection in the middle of it."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def settle() -> None:
+    """Take everything that lives now out of the collector's view, after it looked once more.
+
+    For a program that has read what it will keep: until that is replaced, a collection walks only
+    through what came later. Takes 50 ms for 100,000 objects.
+    """
+    gc.collect()
+    gc.freeze()

@@ -75,7 +75,7 @@ class Owners:
             if known is None or claim < known:
                 best[host] = claim
         self._claims = best
-        self.hosts: dict[str, str] = {host: self._owner(host) for host in sorted(best)}
+        self.hosts: dict[str, str] = {host: self._owner(host) for host in best}
 
     def may(self, namespace: str, host: str) -> bool:
         """Whether a namespace may answer for `host`, by age: nobody else had it before."""

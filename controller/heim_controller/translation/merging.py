@@ -46,7 +46,8 @@ def merge(sites: Sequence[Site], before: Mapping[str, str], context: Context) ->
         context: For permissions and findings.
     """
     owners = Owners(
-        ((host, site.namespace, site.seniority) for site in sites for host in site.hosts), before
+        ((host, site.ref.namespace, site.seniority) for site in sites for host in site.hosts),
+        before,
     )
     shares = [Share(site) for site in sites]
     table = _Table(context)
@@ -54,16 +55,19 @@ def merge(sites: Sequence[Site], before: Mapping[str, str], context: Context) ->
         share.hosts = tuple(_own_hosts(share.site, owners, context))
         table.add(share)
     for share in shares:
-        table.add_rest(share)
+        if share.site.fallback is not None:
+            table.add_rest(share, share.site.fallback)
     # Last, so that what is broken of one object displaces nothing of another.
     for share in shares:
-        table.add_closures(share)
+        if share.site.closures:
+            table.add_closures(share)
     table.distribute()
     return Merged(shares, owners)
 
 
 def _own_hosts(site: Site, owners: Owners, context: Context) -> list[str]:
-    if not context.policy.strict:
+    namespace, named = site.ref.namespace, owners.hosts
+    if not context.policy.strict or all(named[host] == namespace for host in site.hosts):
         return list(site.hosts)
     found = []
     for host in site.hosts:
@@ -103,12 +107,10 @@ class _Table:
                     message = f"tcp of {host} is {self._streams[host].site.ref}'s"
                     self._say(site.ref, "HostPathConflict", message)
 
-    def add_rest(self, share: Share) -> None:
+    def add_rest(self, share: Share, fallback: Target) -> None:
         """A default backend: what no rule of a host covers, the oldest one's."""
-        fallback = share.site.fallback
-        if fallback is not None:
-            for host in share.hosts:
-                self._offer(share, host, "/", fallback)
+        for host in share.hosts:
+            self._offer(share, host, "/", fallback)
 
     def add_closures(self, share: Share) -> None:
         """Paths that answer 503 where nobody has them."""

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from heim_controller.kube import resources
-from heim_controller.kube.apply import condition
-from heim_controller.kube.resources import Manifest, Resource
+from heim_controller.kube.apply import condition, same_status
+from heim_controller.kube.resources import Manifest, Resource, version_of
 from heim_controller.status import Statuses, has_address
 from heim_controller.translation.objects import Ref
 from tests.fakes import kube_objects
@@ -115,6 +115,31 @@ async def test_what_somebody_wrote_over_is_written_again(kube: FakeKube) -> None
         statuses.look(INGRESS)
         await done(statuses)
     assert wants.status(INGRESS) == HERE
+
+
+async def test_what_says_what_it_should_is_compared_once_until_it_changes(
+    kube: FakeKube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wants, compared = Wants(kube, Ingress=HERE), list[str]()
+
+    def counting(wanted: Any, current: Manifest) -> bool:
+        compared.append(version_of(current))
+        return same_status(wanted, current)
+
+    async with running(wants) as statuses:
+        await statuses.look_all([INGRESS])
+        await done(statuses)
+        found = wants.find(INGRESS)
+        assert found is not None
+        wants.stale[INGRESS] = found
+        monkeypatch.setattr("heim_controller.status.same_status", counting)
+        for _ in range(3):
+            await statuses.look_all([INGRESS])
+        assert len(compared) == 1
+        wants.wanted["Ingress"] = {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}
+        await statuses.look_all([INGRESS])
+        await done(statuses)
+    assert wants.status(INGRESS) == wants.wanted["Ingress"]
 
 
 async def test_conditions_have_a_generation_and_keep_their_time(kube: FakeKube) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
-from heim_runtime.collector import LARGE, without_collecting
+from heim_runtime.collector import LARGE, paused, settle, without_collecting
 
 
 @pytest.fixture(autouse=True)
@@ -72,3 +73,27 @@ def test_it_is_on_again_when_the_last_of_several_has_ended() -> None:
     end.set()
     thread.join()
     assert gc.isenabled()
+
+
+def test_a_pause_is_a_pause_and_ends_as_it_began() -> None:
+    with paused():
+        assert not gc.isenabled()
+        with paused():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="no"), paused():
+        raise ValueError("no")
+    assert gc.isenabled()
+
+
+def test_what_has_settled_is_not_walked_and_garbage_goes_first() -> None:
+    class Knot:
+        def __init__(self) -> None:
+            self.me = self
+
+    seen = weakref.ref(Knot())
+    before = gc.get_freeze_count()
+    settle()
+    assert seen() is None
+    assert gc.get_freeze_count() > before
