@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
-from heim_proxy.identity.assertion import Verifier
 from heim_proxy.identity.families import FAMILIES, is_identity_header
 from tests.fakes.heim import LOGIN_HOST
 from tests.fakes.upstream import Received, Script, answer
+from tests.fakes.verifier import Verifier
 from tests.hostile.world import (
     ALICE,
     BOB,

@@ -13,11 +13,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from heim_proxy.identity.assertion import AssertionInvalid, Verifier
 from heim_proxy.identity.signing import SigningKeys
 from tests.fakes.browser import Browser
 from tests.fakes.heim import LOGIN_HOST
 from tests.fakes.idp import OMIT, Lies, b64, forge, rsa_key
+from tests.fakes.verifier import AssertionInvalid, Verifier
 from tests.hostile.signin import APP1, APP2, AUTH, Stand, host_of, signin_stand
 
 pytest_plugins = ("tests.hostile.signin_fixtures",)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from heim_proxy.certs.load import Loaded, server_context
 
-__all__ = ["CertStore", "presented_key", "presented_name"]
+__all__ = ["CertStore", "presented_key"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +100,6 @@ class CertStore:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         connection.context = chosen.context
         return None
-
-
-def presented_name(connection: object) -> str:
-    """The canonical name that a client asked for by SNI; "" when it sent none.
-
-    Args:
-        connection: The transport's ``ssl_object``; None for plain http.
-    """
-    name = getattr(connection, "heim_sni", "")
-    return name if isinstance(name, str) else ""
 
 
 def presented_key(connection: object) -> bytes:

@@ -16,17 +16,9 @@ import jwt
 
 from heim_proxy.identity.dialects import HeaderBlock, Identity, bounded, header_lines
 from heim_proxy.identity.resident import Session
-from heim_proxy.identity.signed import authentic_claims, time_claim
-from heim_proxy.identity.signing import SigningKey, SigningKeys
+from heim_proxy.identity.signing import SigningKeys
 
-__all__ = [
-    "ASSERTION_TYP",
-    "AssertionInvalid",
-    "IdentityHeaders",
-    "SigningKey",
-    "SigningKeys",
-    "Verifier",
-]
+__all__ = ["ASSERTION_TYP", "IdentityHeaders"]
 
 ASSERTION_TYP: Final = "heim-assertion+jwt"
 
@@ -36,19 +28,11 @@ LIFETIME_S: Final = 300
 RENEW_BEFORE_S: Final = 60
 """An upstream that works on a request for a while, or whose clock is ahead, still finds it good."""
 
-CLOCK_SKEW_S: Final = 60
-
-MAX_TOKEN_CHARACTERS: Final = 16 * 1024
-
 _MAX_BLOCKS: Final = 64
 """Hosts a session has headers ready for; only a wildcard host could make it more."""
 
 _MAX_SUBJECT_CHARACTERS: Final = 1024
 """A `sub` has at most 255 (OIDC Core 1.0, 2); a provider that sends more gets no assertion."""
-
-
-class AssertionInvalid(Exception):  # noqa: N818 - what it says about the token
-    """A token is not an assertion that should be believed; the message says why, without it."""
 
 
 class IdentityHeaders:
@@ -158,48 +142,6 @@ class IdentityHeaders:
             algorithm="ES256",
             headers={"typ": ASSERTION_TYP, "kid": key.kid},
         )
-
-
-class Verifier:
-    """Checks assertions against a published key set, as an upstream should."""
-
-    __slots__ = ("_issuer", "_keys")
-
-    def __init__(self, jwks: Mapping[str, Collection[Mapping[str, str]]], issuer: str) -> None:
-        """Take a key set as published at /.heim/jwks.json, and the login host's origin."""
-        self._issuer: Final = issuer
-        self._keys: Final = {jwk["kid"]: jwt.PyJWK(dict(jwk)).key for jwk in jwks["keys"]}
-
-    def verify(self, token: str, *, audience: str, now: float) -> dict[str, object]:
-        """The claims of an assertion made for `audience` (a host) and good at `now`.
-
-        Raises:
-            AssertionInvalid: when anything is wrong with it.
-        """
-        claims = authentic_claims(
-            token,
-            typ=ASSERTION_TYP,
-            what="an assertion",
-            longest=MAX_TOKEN_CHARACTERS,
-            find=self._keys.get,
-            invalid=AssertionInvalid,
-        )
-        if claims.get("iss") != self._issuer:
-            raise AssertionInvalid("another issuer")
-        if claims.get("aud") != audience:
-            raise AssertionInvalid("made for another audience")
-        if not isinstance(claims.get("sub"), str) or not claims["sub"]:
-            raise AssertionInvalid("no subject")
-        issued, begins, expires = (
-            time_claim(claims, name, AssertionInvalid) for name in ("iat", "nbf", "exp")
-        )
-        if expires - issued > LIFETIME_S:
-            raise AssertionInvalid("lives too long")
-        if now >= expires + CLOCK_SKEW_S:
-            raise AssertionInvalid("expired")
-        if max(issued, begins) > now + CLOCK_SKEW_S:
-            raise AssertionInvalid("not valid yet")
-        return claims
 
 
 def _public_sid(sid: str) -> str:

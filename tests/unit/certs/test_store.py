@@ -12,7 +12,7 @@ from typing import Self
 import pytest
 
 from heim_proxy.certs.load import CertificateFiles, Loaded, load
-from heim_proxy.certs.store import CertStore, presented_key, presented_name
+from heim_proxy.certs.store import CertStore, presented_key
 from tests.fakes.agent import spki_digest
 from tests.fakes.certificates import CA_PEM, make_pair
 from tests.fakes.loops import LOOPS, run_on
@@ -147,8 +147,7 @@ def test_a_store_cannot_be_emptied(pairs: list[Loaded]) -> None:
     assert store.find("app.example.test") is pairs[2]
 
 
-def test_plain_http_presents_no_name_and_was_shown_no_key() -> None:
-    assert presented_name(None) == ""
+def test_plain_http_was_shown_no_key() -> None:
     assert presented_key(None) == b""
 
 
@@ -169,7 +168,7 @@ class Hello:
 class TellName(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tls = transport.get_extra_info("ssl_object")
-        told = f"{presented_name(tls)} {presented_key(tls).hex()}\n"
+        told = f"{getattr(tls, 'heim_sni', '')} {presented_key(tls).hex()}\n"
         transport.write(told.encode())  # type: ignore[attr-defined]
         transport.close()
 

@@ -16,7 +16,8 @@ from jwt.algorithms import ECAlgorithm
 from heim_proxy.demo.certificates import issue
 from heim_proxy.demo.loopback import listen
 from heim_proxy.demo.proof import REFETCH_AFTER_S, AssertionVerifier, UnprovenError, fetch_keys
-from heim_proxy.identity.assertion import IdentityHeaders, SigningKeys
+from heim_proxy.identity.assertion import IdentityHeaders
+from heim_proxy.identity.signing import SigningKeys
 from tests.fakes.sessions import ALICE, ManualClock, Stage
 
 ISSUER = "https://auth.localhost:8443"

@@ -22,11 +22,12 @@ from heim_proxy.identity.access_tokens import (
     MAX_TOKEN_CHARACTERS,
     AccessTokenInvalid,
 )
-from heim_proxy.identity.assertion import ASSERTION_TYP, AssertionInvalid, IdentityHeaders, Verifier
+from heim_proxy.identity.assertion import ASSERTION_TYP, IdentityHeaders
 from heim_proxy.identity.session import Session
 from heim_proxy.identity.signing import SigningKeys
 from tests.fakes.programs import LOGIN_URL, Desk
 from tests.fakes.sessions import NOW
+from tests.fakes.verifier import AssertionInvalid, Verifier
 
 CLAIMS: dict[str, Any] = {
     "iss": LOGIN_URL,

@@ -15,13 +15,12 @@ from joserfc import jwt as joserfc_jwt
 from heim_proxy.access.subject import Subject, SubjectKind
 from heim_proxy.identity.assertion import (
     ASSERTION_TYP,
-    AssertionInvalid,
     IdentityHeaders,
-    Verifier,
 )
 from heim_proxy.identity.session import Session
 from heim_proxy.identity.signing import SigningKeys
 from tests.fakes.sessions import NOW, Stage
+from tests.fakes.verifier import AssertionInvalid, Verifier
 
 ISSUER = "https://auth.example.test:8443"
 HOST = "app1.example.test"

@@ -13,8 +13,8 @@ from heim_proxy.observe.metrics import Metrics
 from heim_proxy.reload import HASH_CHARS, Failure, Reloader
 from heim_proxy.sources.base import Loaded, Rejected, Update
 from heim_proxy.sources.file import FileSource
-from heim_proxy.sources.static import StaticSource
 from heim_runtime.tasks import cancel, spawn
+from tests.fakes.static_source import StaticSource
 from tests.unit.config.samples import GOOD, load
 
 PROBLEM = Problem("heim.yaml", 3, "drane", "unknown key", "did you mean drain?")

@@ -1,4 +1,4 @@
-"""A source that says what it is told: for tests and for programs that make their configuration."""
+"""A source that says what it is told."""
 
 from __future__ import annotations
 
