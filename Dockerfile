@@ -12,7 +12,7 @@ ARG PYTHON=python:3.13-slim
 
 FROM ${PYTHON} AS build
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY proxy proxy
 COPY agent agent
 COPY tunnel-cli tunnel-cli
@@ -20,7 +20,7 @@ COPY controller controller
 # Wheels only: nothing of a dependency is run while it is installed, and no compiler is needed on either
 # architecture. Compiled here, because nothing can be written beside the sources later.
 RUN python -m venv --without-pip /opt/heim \
-    && pip --python /opt/heim/bin/python install --no-cache-dir --only-binary :all: '.[all]' \
+    && pip --python /opt/heim/bin/python install --no-cache-dir --only-binary :all: -c constraints.txt '.[all]' \
     && /opt/heim/bin/python -m compileall -q -j 0 /opt/heim/lib
 
 FROM ${PYTHON}

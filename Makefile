@@ -20,7 +20,7 @@ TEXTS   := $(wildcard *.md) $(filter-out tests,$(SOURCES))
 # files: an environment that forbids them (containers like to) would cost a minute.
 test e2e: export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo check test e2e bench docs fmt clean
+.PHONY: help install demo check test e2e bench docs lock floors fmt clean
 .DEFAULT_GOAL := help
 # One after another: check and test would fight for the same caches, and two installs for .venv.
 .NOTPARALLEL:
@@ -33,6 +33,8 @@ help:
 	@echo "make e2e      every end-to-end test, the slow ones too"
 	@echo "make bench    compare with nginx, haproxy and caddy"
 	@echo "make docs     write the generated pages of docs/reference again"
+	@echo "make lock     choose the versions in constraints.txt anew (needs uv)"
+	@echo "make floors   the unit tests with the oldest versions that pyproject.toml allows (needs uv)"
 	@echo "make fmt      format, and mend what the linter can"
 	@echo "make clean    remove everything that make made"
 
@@ -63,12 +65,22 @@ docs: $(DEV)
 	$(BIN)/python -m heim_controller.crds
 	$(BIN)/python -m tests.docs.generated
 
+# Versions only, for every Python we serve; what was published in the last week is left out ([tool.uv]).
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --upgrade \
+	    --custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
+
+floors:
+	uv venv --quiet --clear --python $(PYTHON) .venv-floors
+	uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct -e '.[dev]'
+	.venv-floors/bin/python -m pytest -n auto --dist loadfile tests/unit
+
 fmt: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) $(E2E)/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-floors $(E2E)/node_modules .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # uv is faster where it is installed and can reach packages; pip is everywhere.
@@ -77,20 +89,20 @@ define install_into_venv
 	    { echo "Heim needs Python 3.11 or newer; say which: make PYTHON=python3.13" >&2; exit 1; }
 	@if command -v uv >/dev/null 2>&1 \
 	    && { test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) $(VENV); } \
-	    && uv pip install --quiet --python $(BIN)/python -e '.[$(1)]'; then \
+	    && uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[$(1)]'; then \
 	    echo "installed heim[$(1)] into $(VENV) with uv"; \
 	else \
 	    echo "installing heim[$(1)] into $(VENV) (a minute the first time)"; \
 	    $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV); \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(1)]'; \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(1)]'; \
 	fi
 endef
 
-$(PROXY): pyproject.toml
+$(PROXY): pyproject.toml constraints.txt
 	$(call install_into_venv,proxy)
 	@touch $@
 
-$(DEV): pyproject.toml
+$(DEV): pyproject.toml constraints.txt
 	$(call install_into_venv,dev)
 	@touch $@ $(PROXY)
 
