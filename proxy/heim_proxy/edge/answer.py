@@ -30,6 +30,8 @@ _STATUS_LINES: Final = {
 }
 # What a Connection header says in practice; it names no other header.
 _ORDINARY_CONNECTIONS: Final = frozenset((b"", b",keep-alive", b",close", b",upgrade"))
+# Every status there can be, by its digits.
+_STATUSES: Final = {b"%d" % status: status for status in range(100, 600)}
 _ONE: Final = 0x31
 _VERSIONS: Final = (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
@@ -82,11 +84,12 @@ class AnswerHead:
             pass
         except httptools.HttpParserError as error:
             raise BadAnswer(str(error) or "malformed answer") from None
-        if data[:9] not in _VERSIONS:
+        if not data.startswith(_VERSIONS):
             raise BadAnswer("answer is not HTTP/1.0 or HTTP/1.1")
-        self.status = status = int(data[9:12])
-        if not 100 <= status <= 599:
-            raise BadAnswer(f"status {status} does not exist")
+        status = _STATUSES.get(data[9:12])
+        if status is None:
+            raise BadAnswer("its status does not exist")
+        self.status = status
         self._drop_cors = drop_cors
         self._protect_cookies = protect_cookies
         self._transfer_coding = connection = b""
@@ -127,7 +130,8 @@ class AnswerHead:
     def has(self, line: bytes) -> bool:
         """Whether a line that passes begins like `line`: CRLF, name, colon."""
         passed = self.passed
-        return line in passed or line.lower() in passed.lower()
+        # Not `in`: for bytes that raises and catches an error inside, at twice the price.
+        return passed.find(line) >= 0 or passed.lower().find(line.lower()) >= 0
 
     def drop(self, names: Collection[bytes]) -> None:
         """Let the headers of some lower-case names not pass."""

@@ -268,7 +268,7 @@ class Exchange:
     ) -> None:
         """The final answer head, with what arrived of its body; perhaps that is all of it."""
         front = self.front
-        self.first_byte_at = monotonic()
+        now = self.first_byte_at = monotonic()
         self.status = status = answer.status
         if not self.request_done:
             # The client still sends a body nobody reads: this connection ends with the answer.
@@ -294,17 +294,18 @@ class Exchange:
             ours += b"\r\nConnection: close"
         elif not self.http11:
             ours += b"\r\nConnection: keep-alive"
-        head = b"%b%b%b\r\n%bX-Request-Id: %b\r\n\r\n" % (
-            status_line(status), answer.passed, ours, self.forward.answer_headers, self.request_id,
+        out = (
+            status_line(status), answer.passed, ours, b"\r\n", self.forward.answer_headers,
+            b"X-Request-Id: ", self.request_id, b"\r\n\r\n",
         )  # fmt: skip
         size = len(body)
         self.bytes_out += size
         if size <= JOINED_BYTES:
-            front.write(head + body)
+            front.write(b"".join((*out, body)))
         else:
-            front.transport.writelines((head, body))
+            front.transport.writelines((b"".join(out), body))
         if complete:
-            self.answered()
+            self.answered(now)
         else:
             front.expect(self.backend.timeouts.idle, "idle")
 
@@ -313,8 +314,8 @@ class Exchange:
         self.bytes_out += len(body)
         self.front.write(body)
 
-    def answered(self) -> None:
-        """The answer is complete: the usual end of an exchange."""
+    def answered(self, now: float) -> None:
+        """The answer is complete: the usual end. `now` is monotonic time in seconds."""
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.exchange = None
@@ -322,10 +323,10 @@ class Exchange:
                 upstream.used = True
                 if upstream.gate.holds:
                     upstream.gate.release(Hold.PEER_SLOW)
-                upstream.pool.give(upstream, monotonic())
+                upstream.pool.give(upstream, now)
             else:
                 upstream.abort()
-        self._finish()
+        self._finish(now)
 
     def answered_by_close(self) -> None:
         """The answer ended with the upstream's connection."""
@@ -472,7 +473,8 @@ class Exchange:
         self.front.abort()
         self._finish()
 
-    def _finish(self) -> None:
+    def _finish(self, now: float = 0.0) -> None:
+        """It is over, at `now` in monotonic seconds; 0 has the clock read."""
         if self.over:
             return
         self.over = True
@@ -482,5 +484,5 @@ class Exchange:
             upstream.abort()
         front = self.front
         front.edge.live.discard(self)
-        front.edge.recorder.finished(self)
+        front.edge.recorder.finished(self, now or monotonic())
         front.exchange_done(self)

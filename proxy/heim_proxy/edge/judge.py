@@ -153,8 +153,10 @@ class Judge:
         Raises:
             BadRequest: When the Host header is not a valid host.
         """
-        if not client.secure and (answered := self._challenge(head)) is not None:
-            return answered
+        if not client.secure and head.target.raw.startswith(CHALLENGE_PREFIX):
+            answered = self._challenge(head)
+            if answered is not None:
+                return answered
         raw_host = head.host or b""
         host = self._hosts.get(raw_host)
         if host is None:
@@ -165,13 +167,13 @@ class Judge:
         target = head.target
         path = target.path
         routes = host.routes
-        if not client.secure and not _open_on_http(host, path):
+        route = None if routes is None else routes.match(path)
+        if not client.secure and not _open_on_http(routes, route, path):
             return self._to_https(host, target)
         if routes is None or path.startswith(RESERVED_PREFIX):
             verdict = self._portal(head, host)
             if verdict is not None or routes is None:
                 return verdict or _NOT_FOUND
-        route = routes.match(path)
         if route is None or route.unavailable:
             return _NOT_FOUND if route is None else _unavailable(route.backend)
         backend = route.backend
@@ -255,12 +257,11 @@ class Judge:
 
     def _challenge(self, head: RequestHead) -> Forward | None:
         """Leave to send a request on plain http to whoever answers an ACME authority."""
-        path = head.target.raw
-        found = challenge(head, self.snapshot) if path.startswith(CHALLENGE_PREFIX) else None
+        found = challenge(head, self.snapshot)
         if found is None:
             return None
         host, route = found
-        return Forward(route, _CHALLENGE, None, b"", path, host, ANSWER_HEADERS)
+        return Forward(route, _CHALLENGE, None, b"", head.target.raw, host, ANSWER_HEADERS)
 
     def _to_https(self, host: _Host, target: Target) -> Redirect:
         location = self.snapshot.public_url(host.name) + _text(target.path + target.query)
@@ -394,14 +395,13 @@ def valid_until(session: Session | None, backend: Backend) -> float:
     return min(session.expires, session.auth_time + backend.max_session_age)
 
 
-def _open_on_http(host: _Host, path: bytes) -> bool:
+def _open_on_http(routes: HostRoutes | None, route: Route | None, path: bytes) -> bool:
     """Port 80 serves public backends that allow it; everything else moves to https."""
-    if host.routes is None or under(path, RESERVED_PREFIX):
+    if routes is None or under(path, RESERVED_PREFIX):
         return False
-    route = host.routes.match(path)
     if route is None:
         # What is nowhere is not on https either: a host that has none needs no certificate.
-        return host.routes.plain
+        return routes.plain
     return route.backend.allow_http and route.backend.public
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol
 
 from heim_proxy.edge.failures import AGENT_FAILURES
@@ -92,10 +91,13 @@ class Recorder:
             },
         )
 
-    def finished(self, exchange: Exchange) -> None:
-        """An exchange is over."""
-        # The loop's own clock stands still during a turn, and counts whole milliseconds in uvloop.
-        duration = monotonic() - exchange.started
+    def finished(self, exchange: Exchange, now: float) -> None:
+        """An exchange is over.
+
+        `now` is monotonic time in seconds, not the loop's own, which stands still during a turn and
+        counts whole milliseconds in uvloop.
+        """
+        duration = now - exchange.started
         if not exchange.to_portal:
             stats = self._metrics.backend(exchange.backend.name)
             stats.count(exchange.status, duration, exchange.bytes_in, exchange.bytes_out)

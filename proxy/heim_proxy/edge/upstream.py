@@ -7,6 +7,7 @@ asked for and ends the connection, so that no answer can reach the wrong person.
 from __future__ import annotations
 
 import asyncio
+from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from heim_proxy.edge.answer import AnswerHead, BadAnswer
@@ -199,7 +200,7 @@ class Upstream(asyncio.Protocol):
         if body:
             exchange.body_down(body)
         if complete:
-            exchange.answered()
+            exchange.answered(monotonic())
 
     def _take(self, exchange: Exchange, data: bytes) -> tuple[bytes, bool]:
         """What of `data` goes to the client, and whether the body is complete with it."""
