@@ -19,11 +19,8 @@ from heim_config.model import Config
 from heim_config.problems import nearest
 from heim_config.units import parse_duration
 from heim_proxy.agents import join_tokens
-from heim_proxy.cli.state import state_of, when, with_store
-from heim_proxy.live import EndReason
-from heim_proxy.observe.audit import Audit
+from heim_proxy.cli.stored import audit, end, revoked, state_of, when, with_store
 from heim_proxy.store.base import JoinTokenRow, SessionKind, SessionRow, Store
-from heim_runtime.logs import configure
 
 __all__ = ["create_token", "list_agents", "list_tokens", "revoke_agents", "revoke_token"]
 
@@ -54,7 +51,7 @@ def create_token(args: argparse.Namespace) -> int:
             agent.name, now=now, lifetime_s=lifetime, replace=args.replace
         )
         await store.add_join_token(row)
-        _audit().emit("agent.token_created", **_token_facts(row))
+        audit("agent.token_created", _token_facts(row))
         taken = not (agent.group or args.replace) and await store.list_enrolments(agent.name)
         _say_how(config, row, taken=bool(taken))
         print(token.reveal())
@@ -93,7 +90,7 @@ def revoke_token(args: argparse.Namespace) -> int:
             why = f"was used: heim-proxy agent revoke --id {row.sid}" if row and used else "is none"
             print(f"{args.id}: this join token {why}", file=sys.stderr)
             return 1
-        _audit().emit("agent.token_revoked", **_token_facts(row))
+        audit("agent.token_revoked", _token_facts(row))
         print("1 join token revoked", file=sys.stderr)
         return 0
 
@@ -124,15 +121,11 @@ def revoke_agents(args: argparse.Namespace) -> int:
     async def work(store: Store, config: Config) -> int:
         rows = await store.list_sessions(kind=SessionKind.AGENT)
         found = [row for row in rows if args.id == row.sid or args.agent == row.subject]
-        ended = 0
-        for row in found:
-            if await store.end_session(row.sid, reason=EndReason.REVOKED.value, now=time.time()):
-                _audit().emit("agent.revoked", **_facts(row))
-                ended += 1
-        print(f"{ended} {'agent' if ended == 1 else 'agents'} revoked", file=sys.stderr)
+        ended = await end(store, found, lambda row: audit("agent.revoked", _facts(row)))
+        status = revoked(ended, "agent")
         if not ended and args.agent is not None:
             _hint(args.agent, [*(row.subject for row in rows), *(a.name for a in config.agents)])
-        return 0 if ended else 1
+        return status
 
     return with_store(args.config, work)
 
@@ -191,11 +184,6 @@ def _token_state(row: JoinTokenRow) -> str:
     if row.expires <= time.time():
         return "expired"
     return "replaces" if row.replace else "unused"
-
-
-def _audit() -> Audit:
-    configure()
-    return Audit()
 
 
 def _facts(row: SessionRow) -> dict[str, str | int]:

@@ -6,27 +6,15 @@ They write the same database as a running proxy, which notices within half a sec
 from __future__ import annotations
 
 import argparse
-import asyncio
-import math
 import sys
 import time
-from collections.abc import Awaitable, Callable
 
 from heim_config.model import Config
-from heim_proxy.cli.complain import load_or_complain
+from heim_proxy.cli.stored import revoked, state_of, when, with_store
 from heim_proxy.live import EndReason
-from heim_proxy.store.base import SessionRow, Store, StoreUnavailable
-from heim_proxy.store.sqlite import SqliteStore
+from heim_proxy.store.base import SessionRow, Store
 
-__all__ = [
-    "list_sessions",
-    "list_subjects",
-    "revoke_sessions",
-    "state_of",
-    "unpin_subject",
-    "when",
-    "with_store",
-]
+__all__ = ["list_sessions", "list_subjects", "revoke_sessions", "unpin_subject"]
 
 
 def list_sessions(args: argparse.Namespace) -> int:
@@ -52,8 +40,7 @@ def revoke_sessions(args: argparse.Namespace) -> int:
             ended = int(await store.end_session(args.id, reason=reason, now=now))
         else:
             ended = await store.end_sessions_of(now=now, reason=reason, email=_address(args.user))
-        print(f"{ended} {'session' if ended == 1 else 'sessions'} revoked", file=sys.stderr)
-        return 0 if ended else 1
+        return revoked(ended, "session")
 
     return with_store(args.config, work)
 
@@ -90,31 +77,6 @@ def _address(email: str | None) -> str | None:
     return None if email is None else email.lower()
 
 
-def with_store(config_path: str, work: Callable[[Store, Config], Awaitable[int]]) -> int:
-    """Run `work` on the state of a configuration; what cannot be is said, and is 1 or 2."""
-    # Sessions and tokens must be revocable although there is no document.
-    config = load_or_complain(config_path, check_files=False, whole=False)
-    if isinstance(config, int):
-        return config
-    path = config.state.path
-    if not path.exists():
-        print(f"{path}: there is no state yet; has the proxy run?", file=sys.stderr)
-        return 1
-
-    async def run() -> int:
-        store = SqliteStore(path)
-        try:
-            await store.open()
-            return await work(store, config)
-        except StoreUnavailable as error:
-            print(f"heim-proxy: {error}", file=sys.stderr)
-            return 1
-        finally:
-            await store.close()
-
-    return asyncio.run(run())
-
-
 def _columns(row: SessionRow) -> tuple[str, ...]:
     return (
         row.sid,
@@ -126,17 +88,3 @@ def _columns(row: SessionRow) -> tuple[str, ...]:
         row.kind.value,
         row.label or "-",
     )
-
-
-def state_of(row: SessionRow) -> str:
-    """Whether a session goes on: live, expired, or ended and why."""
-    if row.ended is not None:
-        return f"ended: {row.end_reason}"
-    return "expired" if row.expires <= time.time() else "live"
-
-
-def when(at: float) -> str:
-    """A time in UTC to the second; "never" for one that does not come."""
-    if math.isinf(at):
-        return "never"
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))

@@ -16,13 +16,10 @@ import time
 
 from heim_config.model import Config
 from heim_config.units import parse_duration
-from heim_proxy.cli.state import state_of, when, with_store
+from heim_proxy.cli.stored import audit, end, revoked, state_of, when, with_store
 from heim_proxy.identity import service_tokens
-from heim_proxy.live import EndReason
-from heim_proxy.observe.audit import Audit
 from heim_proxy.portal.reachable import service_domains
 from heim_proxy.store.base import SessionKind, SessionRow, Store
-from heim_runtime.logs import configure
 
 __all__ = ["create_token", "list_tokens", "revoke_tokens"]
 
@@ -48,7 +45,7 @@ def create_token(args: argparse.Namespace) -> int:
         now = time.time()
         row, token = service_tokens.issue(args.account, now=now, expires=now + lifetime)
         await store.create_session(row)
-        _audit().emit("token.created", **_facts(row))
+        audit("token.created", _facts(row))
         print("this is shown once; keep it in a file that only the program reads", file=sys.stderr)
         print(service_tokens.bound(token, service_domains(config)).reveal())
         return 0
@@ -77,13 +74,9 @@ def revoke_tokens(args: argparse.Namespace) -> int:
     async def work(store: Store, _: Config) -> int:
         rows = await store.list_sessions(kind=SessionKind.SERVICE)
         found = [row for row in rows if args.id == row.sid or args.account == row.subject]
-        ended = 0
-        for row in found:
-            if await store.end_session(row.sid, reason=EndReason.REVOKED.value, now=time.time()):
-                _audit().emit("token.revoked", **_facts(row))
-                ended += 1
-        print(f"{ended} {'token' if ended == 1 else 'tokens'} revoked", file=sys.stderr)
-        return 0 if ended else 1
+        return revoked(
+            await end(store, found, lambda row: audit("token.revoked", _facts(row))), "token"
+        )
 
     return with_store(args.config, work)
 
@@ -98,11 +91,6 @@ def _columns(row: SessionRow, known: set[str]) -> tuple[str, ...]:
         when(row.expires),
         "account not configured" if state == "live" and row.subject not in known else state,
     )
-
-
-def _audit() -> Audit:
-    configure()
-    return Audit()
 
 
 def _facts(row: SessionRow) -> dict[str, str | int]:
