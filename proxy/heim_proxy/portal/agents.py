@@ -121,39 +121,30 @@ class AgentPages:
     def _asked(
         self, waiting: Waiting, code: str, session: Session, cookie: str, *, status: int = 200
     ) -> web.Response:
-        return _with_form(
-            self._pages.page(
-                "agent_asked",
-                status=status,
-                session=session,
-                waiting=waiting,
-                code=code,
-                action=PATH,
-                csrf=csrf_token(cookie, _ACTION),
-            )
+        return self._pages.form(
+            "agent_asked",
+            status=status,
+            session=session,
+            waiting=waiting,
+            code=code,
+            action=PATH,
+            csrf=csrf_token(cookie, _ACTION),
         )
 
     async def _form(
         self, visit: Visit, session: Session, cookie: str, *, problem: str = ""
     ) -> web.Response:
         agents, more = await _configured(visit)
-        return _with_form(
-            self._pages.page(
-                "agents",
-                status=400 if problem else 200,
-                session=session,
-                problem=problem,
-                agents=agents,
-                more=more,
-                action=PATH,
-                csrf=csrf_token(cookie, _ACTION),
-            )
+        return self._pages.form(
+            "agents",
+            status=400 if problem else 200,
+            session=session,
+            problem=problem,
+            agents=agents,
+            more=more,
+            action=PATH,
+            csrf=csrf_token(cookie, _ACTION),
         )
-
-
-def _with_form(response: web.Response) -> web.Response:
-    response.headers["Referrer-Policy"] = "same-origin"
-    return response
 
 
 def _approver(visit: Visit, session: Session) -> Approver:

@@ -163,13 +163,13 @@ class _Portal:
         except PortalError as error:
             failure = error
         except StoreUnavailable as error:
-            log.warning("portal.store_unavailable", extra={"reason": str(error), **_ids(facts)})
+            log.warning("portal.store_unavailable", extra={"reason": str(error), **facts.ids})
             failure = _unavailable()
         except TimeoutError:
-            log.warning("portal.timeout", extra=_ids(facts))
+            log.warning("portal.timeout", extra=facts.ids)
             failure = _unavailable()
         except Exception:
-            log.exception("portal.failed", extra=_ids(facts))
+            log.exception("portal.failed", extra=facts.ids)
             failure = PortalError(
                 500, "Something went wrong here.", "Tell the operator the request id."
             )
@@ -227,10 +227,6 @@ async def _finish_headers(request: web.Request, response: web.StreamResponse) ->
         response.headers.setdefault(name, value)
     # Which library and version answers is nobody's business (P5).
     response.headers.popall("Server", None)
-
-
-def _ids(facts: Facts) -> dict[str, str]:
-    return {"request_id": facts.request_id, "host": facts.host}
 
 
 def _unavailable() -> PortalError:

@@ -88,7 +88,7 @@ class AuthorizePages:
         session, cookie = await visit.session(), visit.session_cookie
         if session is None or cookie is None:
             return _sign_in_first(asked)
-        response = self._pages.page(
+        return self._pages.form(
             "authorize",
             session=session,
             label=asked.label,
@@ -98,8 +98,6 @@ class AuthorizePages:
             # Browsers hold redirects after a form to form-action, which cannot name [::1].
             form_may_leave=True,
         )
-        response.headers["Referrer-Policy"] = "same-origin"
-        return response
 
     async def decide(self, visit: Visit) -> web.StreamResponse:
         """POST: a button was pressed; go back to the program with a code, or without."""

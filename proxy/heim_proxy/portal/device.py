@@ -66,7 +66,7 @@ class DevicePages:
             return self._form(session, cookie, problem=_NO_SUCH)
         if "decision" in form:
             return await self._decide(visit, session, form, code, device)
-        response = self._pages.page(
+        return self._pages.form(
             "device_asked",
             session=session,
             device=device,
@@ -74,8 +74,6 @@ class DevicePages:
             action=PATH,
             csrf=csrf_token(cookie, _ACTION),
         )
-        response.headers["Referrer-Policy"] = "same-origin"
-        return response
 
     async def _decide(
         self,
@@ -105,7 +103,7 @@ class DevicePages:
         return self._pages.page("device_decided", approved=approved)
 
     def _form(self, session: Session, cookie: str, *, problem: str = "") -> web.Response:
-        response = self._pages.page(
+        return self._pages.form(
             "device",
             status=400 if problem else 200,
             session=session,
@@ -113,5 +111,3 @@ class DevicePages:
             action=PATH,
             csrf=csrf_token(cookie, _ACTION),
         )
-        response.headers["Referrer-Policy"] = "same-origin"
-        return response

@@ -39,7 +39,7 @@ class DevicesPages:
         if session is None or cookie is None:
             return redirect(_SIGN_IN)
         logins, more = await visit.ctx.programs.logins.of(session.subject, visit.now)
-        response = self._pages.page(
+        return self._pages.form(
             "devices",
             session=session,
             logins=logins,
@@ -47,8 +47,6 @@ class DevicesPages:
             action=PATH,
             csrf=csrf_token(cookie, _ACTION),
         )
-        response.headers["Referrer-Policy"] = "same-origin"
-        return response
 
     async def end(self, visit: Visit) -> web.StreamResponse:
         """POST: end the login `sid`, or all of them; then the list again.

@@ -66,11 +66,7 @@ def csrf_token(session_cookie: str, action: str) -> str:
 def is_ours(
     visit: Visit, form: Mapping[str, str] | None, *, session_cookie: str, action: str
 ) -> bool:
-    """Whether a form was sent from our page for `action`, by this browser's owner (P2).
-
-    Pages with such a form need ``Referrer-Policy: same-origin``: with no-referrer, browsers send
-    "Origin: null" with it (Fetch, 3.2).
-    """
+    """Whether a form of `Pages.form` for `action` was sent by this browser's owner (P2)."""
     if form is None or visit.request.headers.getall("Origin", []) != [visit.settings.login_url]:
         return False
     given = form.get("csrf", "").encode("utf-8", "replace")

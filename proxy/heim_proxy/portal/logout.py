@@ -49,7 +49,7 @@ class LogoutPages:
         cookie = visit.session_cookie
         if session is None or cookie is None:
             return redirect(SIGNED_OUT_PATH, () if page is None else keep_page(visit, page))
-        response = self._pages.page(
+        return self._pages.form(
             "logout",
             session=session,
             command_lines=await _command_lines(visit, session),
@@ -60,10 +60,6 @@ class LogoutPages:
             # several hosts of the provider.
             form_may_leave=True,
         )
-        # With no-referrer, browsers send "Origin: null" with the form (Fetch, 3.2), and the
-        # comparison below is what keeps other sites from sending it.
-        response.headers["Referrer-Policy"] = "same-origin"
-        return response
 
     async def do(self, visit: Visit) -> web.StreamResponse:
         """POST /.heim/logout?host&rd: end the session everywhere, then at the provider."""

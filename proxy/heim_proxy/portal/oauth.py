@@ -55,14 +55,8 @@ def for_programs(handler: Handler, *, rate_limit: RateLimit) -> Handler:
         except PortalError as error:
             return _json(visit, OAuthError("invalid_request", error.title, error.status))
         except StoreUnavailable as error:
-            log.warning(
-                "portal.store_unavailable",
-                extra={
-                    "reason": str(error),
-                    "request_id": visit.facts.request_id,
-                    "host": visit.facts.host,
-                },
-            )
+            reason = {"reason": str(error), **visit.facts.ids}
+            log.warning("portal.store_unavailable", extra=reason)
             failure = OAuthError(
                 "temporarily_unavailable",
                 "Logins cannot be looked up right now; try again in a minute.",

@@ -71,14 +71,8 @@ def for_agents(handler: Handler, *, rate: NetworkRate) -> Handler:
         except ProblemError as problem:
             return _document(visit, problem)
         except StoreUnavailable as error:
-            log.warning(
-                "portal.store_unavailable",
-                extra={
-                    "reason": str(error),
-                    "request_id": visit.facts.request_id,
-                    "host": visit.facts.host,
-                },
-            )
+            reason = {"reason": str(error), **visit.facts.ids}
+            log.warning("portal.store_unavailable", extra=reason)
             failure = ProblemError(
                 503,
                 "busy",

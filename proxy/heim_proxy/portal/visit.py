@@ -43,6 +43,11 @@ class Facts:
         client = request.headers.get("X-Heim-Client", "unknown")
         return cls(host, surface == "login", client, request_id)
 
+    @property
+    def ids(self) -> dict[str, str]:
+        """What a line of the log says of the request."""
+        return {"request_id": self.request_id, "host": self.host}
+
 
 class Visit:
     """A request with its context. Settings and time are taken once, so that they agree."""
