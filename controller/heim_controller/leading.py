@@ -31,10 +31,11 @@ from heim_controller.options import Options
 from heim_controller.publish import Publisher
 from heim_controller.reporting import ACTION, Reporter
 from heim_controller.status import Statuses, has_address
+from heim_controller.translation.certificates import hosts_shown
 from heim_controller.translation.diagnostics import Diagnostic
 from heim_controller.translation.memory import Memory
 from heim_controller.translation.objects import Ref, mapping
-from heim_controller.translation.translate import Served
+from heim_controller.translation.translate import Served, Translation
 from heim_runtime.backoff import Backoff
 from heim_runtime.clock import Clock, SystemClock
 from heim_runtime.collector import settle
@@ -50,6 +51,8 @@ TICK_S: Final = 60.0
 CYCLE_S: Final = 300.0
 # A change that comes right after another one waits no longer than this for its turn.
 MAX_REST_S: Final = 0.5
+# Hosts that one line of the log names.
+MAX_TOLD: Final = 20
 # Routes of a cluster whose caches are worth keeping from the garbage collector.
 LARGE: Final = 400
 
@@ -103,6 +106,8 @@ class Leader:
         self._addresses: list[dict[str, Any]] = []
         self._owners: Mapping[str, str] = {}
         self._routes = 0
+        # Hosts that have a certificate of their own in what is published.
+        self._shown: frozenset[str] = frozenset()
         self._issued: tuple[object, ...] = ()
         self._looked_at = float("-inf")
         self._leading = False
@@ -163,7 +168,8 @@ class Leader:
         sheet = self.publisher.sheet
         if sheet is not None:
             self._owners = sheet.owners
-            self._routes = await asyncio.to_thread(_routes_in, sheet.content)
+            document = await asyncio.to_thread(_document_in, sheet.content)
+            self._routes, self._shown = count_routes(document), hosts_shown(document)
 
     async def _tick(self) -> None:
         while True:
@@ -267,6 +273,7 @@ class Leader:
                     "controller.published",
                     extra={"document": generation.digest, "routes": generation.routes},
                 )
+                self._warn_of_lost_certificates(translation)
             self._owners = translation.owners
             self._routes = generation.routes
             self._programming.published(generation.digest, translation.served)
@@ -275,6 +282,18 @@ class Leader:
             await self.mirrors.sweep(todo)
             self._book.keep(translation.secrets)
         return self._leaving(generation)
+
+    def _warn_of_lost_certificates(self, translation: Translation) -> None:
+        """Say which hosts are served without the certificate that they had.
+
+        A Secret that is replaced by one for other names is somebody's decision and not a mistake of
+        the pair, so the last good one does not stay.
+        """
+        before, self._shown = self._shown, hosts_shown(translation.document)
+        lost = sorted(host for host in before - self._shown if host in translation.owners)
+        if lost:
+            extra = {"hosts": lost[:MAX_TOLD], "count": len(lost)}
+            log.warning("controller.certificate_lost", extra=extra)
 
     def _leaving(self, generation: Generation) -> list[Ref]:
         """Ingresses that say that they are reached here, and are not ours (any more)."""
@@ -417,12 +436,12 @@ def _url(one: Served) -> str:
     return "" if host.startswith("*") else f"https://{host}"
 
 
-def _routes_in(content: bytes) -> int:
-    """How many routes a published document has; 0 for what is none."""
+def _document_in(content: bytes) -> Mapping[str, Any]:
+    """A published document; an empty one for what is none."""
     try:
-        return count_routes(mapping(json.loads(content)))
+        return mapping(json.loads(content))
     except ValueError:
-        return 0
+        return {}
 
 
 def _entries(status: Mapping[str, Any]) -> list[Any]:

@@ -77,7 +77,8 @@ class Pieces:
 
     def __init__(self) -> None:
         """Know none."""
-        self._domain = ""
+        # What every piece depends on.
+        self._beside = ("", False)
         self._known: Kept[int, Piece] = Kept()
         self._default = ""
         self._roles: Kept[int, tuple[RoleConfig, RoleSpec]] = Kept()
@@ -89,15 +90,19 @@ class Pieces:
         Raises:
             SnapshotError: A path of one is not canonical.
         """
-        if config.domain != self._domain:
-            self._domain = config.domain
+        # What a program wrote, many may have chosen; the operator's own file is the operator's.
+        guarded = config.source is not None
+        if (config.domain, guarded) != self._beside:
+            self._beside = (config.domain, guarded)
             self._known.clear()
         self._known.now.clear()
         before, now = self._known.before, self._known.now
         made: list[Piece] = []
         for backend in config.backends:
             # A piece keeps its backend, whose `id` is then nobody else's.
-            piece = before.get(id(backend)) or _piece(backend, config.backend_hosts(backend))
+            piece = before.get(id(backend))
+            if piece is None:
+                piece = _piece(backend, config.backend_hosts(backend), guarded=guarded)
             now[id(backend)] = piece
             made.append(piece)
         self._known.turn()
@@ -126,7 +131,7 @@ class Pieces:
         return f"<Pieces backends={len(self._known.before)}>"
 
 
-def _piece(config: BackendConfig, hosts: tuple[str, ...]) -> Piece:
+def _piece(config: BackendConfig, hosts: tuple[str, ...], *, guarded: bool) -> Piece:
     backend = _backend(config)
     tls = _upstream_tls(config)
     routes: list[tuple[str, Route]] = []
@@ -136,7 +141,7 @@ def _piece(config: BackendConfig, hosts: tuple[str, ...]) -> Piece:
             backend,
             _path(http.path),
             PathMatch(http.match),
-            _endpoints(http, tls),
+            _endpoints(http, tls, guarded=guarded),
             http.strip_prefix,
             http.unavailable or "",
         )
@@ -145,7 +150,9 @@ def _piece(config: BackendConfig, hosts: tuple[str, ...]) -> Piece:
     targets: tuple[tuple[str, TcpTarget], ...] = ()
     tcp = config.tcp
     if tcp is not None:
-        target = TcpTarget(backend, _stream_endpoint(tcp), tcp.idle, tcp.max_duration)
+        target = TcpTarget(
+            backend, _stream_endpoint(tcp, guarded=guarded), tcp.idle, tcp.max_duration
+        )
         targets = tuple((host, target) for host in hosts)
     permissions = tuple(
         PermissionSpec(
@@ -185,26 +192,26 @@ def _backend(backend: BackendConfig) -> Backend:
     )
 
 
-def _stream_endpoint(tcp: TcpService) -> Endpoint:
+def _stream_endpoint(tcp: TcpService, *, guarded: bool) -> Endpoint:
     if tcp.upstream is not None:
-        return Endpoint(tcp.upstream.scheme, tcp.upstream.host, tcp.upstream.port)
+        to = tcp.upstream
+        return Endpoint(to.scheme, to.host, to.port, guarded=guarded)
     if tcp.agent is None or tcp.target is None:
         raise SnapshotError("a tcp service leads nowhere")
     return Endpoint("agent", tcp.agent, 0, target=tcp.target)
 
 
-def _endpoints(http: HttpRoute, tls: UpstreamTls | None) -> tuple[Endpoint, ...]:
+def _endpoints(http: HttpRoute, tls: UpstreamTls | None, *, guarded: bool) -> tuple[Endpoint, ...]:
     if http.agent is not None and http.target is not None:
         secure = (tls or UpstreamTls()) if http.scheme == "https" else None
         return (Endpoint("agent", http.agent, 0, secure, http.target),)
-    return tuple(endpoint_of(upstream, tls) for upstream in http.endpoints)
+    return tuple(endpoint_of(upstream, tls, guarded=guarded) for upstream in http.endpoints)
 
 
-def endpoint_of(upstream: Upstream, tls: UpstreamTls | None) -> Endpoint:
+def endpoint_of(upstream: Upstream, tls: UpstreamTls | None, *, guarded: bool) -> Endpoint:
     """An upstream as it is dialled; `tls` matters to https alone."""
-    return Endpoint(
-        upstream.scheme, upstream.host, upstream.port, tls if upstream.scheme == "https" else None
-    )
+    secure = tls if upstream.scheme == "https" else None
+    return Endpoint(upstream.scheme, upstream.host, upstream.port, secure, guarded=guarded)
 
 
 def _upstream_tls(backend: BackendConfig) -> UpstreamTls | None:

@@ -91,7 +91,8 @@ class Endpoint:
 
     `scheme` is http, https, tcp, unix, webroot or agent. For unix and webroot, `host` is a path and
     `port` is 0; for agent, `host` is the agent's name, `target` what is asked of it, and `port` is
-    0. With `tls` a connection through an agent is https.
+    0. With `tls` a connection through an agent is https. With `guarded`, where a name leads is
+    judged when it is dialled: whoever chose it is not who runs the proxy.
     """
 
     scheme: str
@@ -99,6 +100,7 @@ class Endpoint:
     port: int
     tls: UpstreamTls | None = None
     target: str = ""
+    guarded: bool = False
 
     def __str__(self) -> str:
         if self.scheme == "agent":

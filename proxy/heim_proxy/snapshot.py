@@ -37,7 +37,7 @@ from heim_proxy.routing import (
     UpstreamTls,
 )
 
-__all__ = ["Snapshot", "SnapshotError", "build", "policy_of", "routes_of"]
+__all__ = ["Snapshot", "SnapshotError", "build", "challenges_of", "policy_of", "routes_of"]
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -186,11 +186,7 @@ def build(
         generation=generation,
         config=config,
         routes=routes,
-        challenges=Challenges(
-            dict(_challenges(config)),
-            _standing(config),
-            ours=lambda host: host == config.login_host or routes.lookup(host) is not None,
-        ),
+        challenges=challenges_of(config, routes),
         policy=_policy(config, made, known.roles(config)),
         backends=backends,
         public={
@@ -221,6 +217,15 @@ def routes_of(config: Config) -> RouteTable:
         SnapshotError: When a path of it is not canonical.
     """
     return _table(Pieces().of(config), None)
+
+
+def challenges_of(config: Config, routes: RouteTable) -> Challenges:
+    """Who answers challenges of an ACME authority; `routes` say which hosts are ours."""
+    return Challenges(
+        dict(_challenges(config)),
+        _standing(config),
+        ours=lambda host: host == config.login_host or routes.lookup(host) is not None,
+    )
 
 
 def _table(pieces: Iterable[Piece], before: RouteTable | None) -> RouteTable:
@@ -257,7 +262,8 @@ def _policy(config: Config, pieces: Iterable[Piece], roles: Iterable[RoleSpec]) 
 def _challenges(config: Config) -> Iterator[tuple[tuple[str, bytes], Route]]:
     for one in config.acme_challenges:
         path = CHALLENGE_PREFIX + one.token.encode("ascii")
-        endpoints = tuple(endpoint_of(upstream, None) for upstream in one.upstreams)
+        guarded = config.source is not None
+        endpoints = tuple(endpoint_of(to, None, guarded=guarded) for to in one.upstreams)
         yield (one.host, path), Route(_CHALLENGE_BACKEND, path, PathMatch.EXACT, endpoints)
 
 
@@ -267,7 +273,7 @@ def _standing(config: Config) -> Route | None:
     if acme is None:
         return None
     if acme.upstream is not None:
-        endpoint = endpoint_of(acme.upstream, None)
+        endpoint = endpoint_of(acme.upstream, None, guarded=False)
     else:
         endpoint = Endpoint("webroot", str(acme.webroot), 0)
     return Route(_CHALLENGE_BACKEND, CHALLENGE_PREFIX, PathMatch.PREFIX, (endpoint,))

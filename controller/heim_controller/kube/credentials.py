@@ -140,15 +140,20 @@ class Kubeconfig:
 
 
 def find_credentials(environ: Mapping[str, str] | None = None) -> Credentials:
-    """The service account when this is a pod, else $KUBECONFIG, else ~/.kube/config.
+    """$KUBECONFIG when it is set, else the service account when this is a pod, else ~/.kube/config.
+
+    The order of controller-runtime: what somebody set is what somebody meant.
 
     Raises:
-        Unconfigured: None of them is there.
+        Unconfigured: None of them is there, or $KUBECONFIG is no file.
     """
     env = os.environ if environ is None else environ
-    if env.get("KUBERNETES_SERVICE_HOST"):
+    told = env.get("KUBECONFIG")
+    if not told and env.get("KUBERNETES_SERVICE_HOST"):
         return ServiceAccount(env)
-    path = Path(env.get("KUBECONFIG") or KUBECONFIG).expanduser()
+    path = Path(told or KUBECONFIG).expanduser()
+    if told and not path.is_file():
+        raise Unconfigured(f"KUBECONFIG: there is no file {path}")
     if not path.is_file():
         raise Unconfigured(
             f"not in a pod (no KUBERNETES_SERVICE_HOST) and no kubeconfig at {path}; "

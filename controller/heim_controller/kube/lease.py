@@ -153,13 +153,13 @@ class Election:
             await cancel([renewing])
             # One that does not end may still write: the lease must run out before the next leads.
             self._overstays = not leading.done()
-        if renewing.done() and not renewing.cancelled() and (error := renewing.exception()):
-            raise error
+        if renewing.done() and not renewing.cancelled():
+            raise renewing.result()
         if leading.done() and not leading.cancelled():
             leading.result()
 
-    async def _renew(self) -> None:
-        """Renew until that fails for too long; never returns."""
+    async def _renew(self) -> LeadershipLost:
+        """Renew until that fails for too long; returns why. It is no failure of the task."""
         while True:
             await asyncio.sleep(self._terms.retry)
             left = self._until - self._clock.monotonic()
@@ -168,14 +168,14 @@ class Election:
                     while not await self._try():
                         if self.holder not in ("", self._identity):
                             self._until = float("-inf")
-                            raise LeadershipLost(
+                            return LeadershipLost(
                                 f"lease {self._name}: {self.holder} holds it, not we"
                             )
                         await asyncio.sleep(min(self._terms.retry, 1.0))
-            except TimeoutError as e:
-                raise LeadershipLost(
+            except TimeoutError:
+                return LeadershipLost(
                     f"lease {self._name}: not renewed for {self._terms.renew:g} s"
-                ) from e
+                )
 
     async def _try(self) -> bool:
         """Ask for the lease, or for more of it, once; True if it is ours now."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from heim_config.addresses import usable_address
 from heim_config.backends import METHODS
 from heim_config.hosts import parse_tcp, parse_upstream
 from heim_config.paths import parse_pattern
 from heim_config.units import format_duration, parse_duration
-from heim_controller.translation.addresses import usable_address, usable_name
+from heim_controller.translation.addresses import usable_name
 from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.hosts import CATCH_ALL, canonical_host

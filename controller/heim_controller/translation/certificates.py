@@ -9,6 +9,7 @@ that the Proxy has a certificate for is always shown from the Proxy's.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,10 +17,10 @@ from heim_controller.translation.context import Context
 from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.hosts import Owners, parent_wildcard
 from heim_controller.translation.merging import Merged, Share
-from heim_controller.translation.objects import CertificateFacts, Key, Ref
+from heim_controller.translation.objects import CertificateFacts, Key, Ref, listed, mapping
 from heim_controller.translation.sites import TlsEntry
 
-__all__ = ["Certificates", "choose", "mirror_name"]
+__all__ = ["Certificates", "choose", "hosts_shown", "mirror_name"]
 
 # Renewal begins at two thirds of the lifetime; with a week left it did not happen.
 _EXPIRING_S: Final = 7 * 86400.0
@@ -42,6 +43,12 @@ def mirror_name(secret: Key) -> str:
         return whole
     # No name that is written out is without a dot.
     return f"long-{hashlib.sha256(whole.encode()).hexdigest()}"
+
+
+def hosts_shown(document: Mapping[str, Any]) -> frozenset[str]:
+    """Hosts that a document has a certificate of their own for."""
+    entries = listed(mapping(document.get("tls")).get("certificates"))
+    return frozenset(host for entry in entries for host in listed(mapping(entry).get("hosts")))
 
 
 def choose(merged: Merged, context: Context, now: float | None) -> Certificates:

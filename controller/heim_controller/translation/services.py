@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from heim_controller.translation.addresses import joined, usable_address, usable_name
+from heim_config.addresses import usable_address
+from heim_controller.translation.addresses import joined, usable_name
 from heim_controller.translation.diagnostics import quoted
 from heim_controller.translation.names import is_label
 from heim_controller.translation.objects import Key, Object, Objects, labels_of, listed, mapping

@@ -22,8 +22,8 @@ from heim_proxy.access.subject import Subject, SubjectKind
 from heim_proxy.cli.complain import load_or_complain
 from heim_proxy.edge.head import BadRequest, RequestHead, head_end
 from heim_proxy.edge.judge import path_views, upstream_path
-from heim_proxy.routing import RESERVED_PREFIX, ForwardPath, under
-from heim_proxy.snapshot import SnapshotError, policy_of, routes_of
+from heim_proxy.routing import RESERVED_PREFIX, ForwardPath, Route, under
+from heim_proxy.snapshot import SnapshotError, challenges_of, policy_of, routes_of
 from heim_proxy.target import Target, canonical_host
 
 __all__ = ["Answer", "explain", "explain_request", "subject_of"]
@@ -167,7 +167,11 @@ def _question(config: Config, method: str, url: str) -> Answer | _Question:
     except BadRequest as error:
         return Answer(False, (f"REFUSED (bad_request): {error.detail}",))
     target = head.target
-    routes = routes_of(config).lookup(host)
+    table = routes_of(config)
+    solver = challenges_of(config, table).find(host, target.raw)
+    if solver is not None and _is_asked_by_an_authority(url, head):
+        return _challenge(host, solver)
+    routes = table.lookup(host)
     if host == config.login_host or (routes and under(target.path, RESERVED_PREFIX)):
         if target.encoded_slash or target.alias is not None:
             return Answer(False, (_AMBIGUOUS,))
@@ -192,6 +196,20 @@ def _question(config: Config, method: str, url: str) -> Answer | _Question:
         everybody = f"ALLOWED: everybody: backend {backend.name} is public"
         return Answer(True, (everybody, *way))
     return _Question(backend.name, head.method, way, tuple(views))
+
+
+def _is_asked_by_an_authority(url: str, head: RequestHead) -> bool:
+    """Whether the edge would see a challenge here (see `edge.challenge`), once it has a solver."""
+    target = head.target
+    plain = urlsplit(url).scheme == "http" and target.raw == target.path and not target.query
+    return plain and head.method in (b"GET", b"HEAD")
+
+
+def _challenge(host: str, solver: Route) -> Answer:
+    # An Ingress for each challenge comes and goes; what is left of it here is where it led.
+    where = " or ".join(str(endpoint) for endpoint in solver.endpoints)
+    decision = f"ALLOWED: everybody: an ACME challenge for {host}, on plain http only"
+    return Answer(True, (decision, f"it goes to {where}, without cookies and identity"))
 
 
 def _stream_question(config: Config, url: str) -> Answer | _Question:

@@ -7,13 +7,15 @@ how. The caller owns the deadline.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, runtime_checkable
 
+from heim_config.addresses import usable_address
 from heim_proxy.routing import Endpoint
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ __all__ = [
 
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
 _OTHER_NAME: Final = (62, 64)
+_FORBIDDEN: Final = "its name leads to this machine or to another address that is not for upstreams"
 
 
 class DialError(Exception):
@@ -125,16 +128,16 @@ class EndpointDialer:
         try:
             if endpoint.scheme == "unix":
                 _, protocol = await loop.create_unix_connection(factory, endpoint.host)
-            elif self._context is None:
-                _, protocol = await loop.create_connection(factory, endpoint.host, endpoint.port)
+            elif endpoint.guarded and not _is_address(endpoint.host):
+                sock = await _guarded(endpoint.host, endpoint.port)
+                try:
+                    _, protocol = await loop.create_connection(factory, sock=sock, **self._tls())
+                except OSError:
+                    sock.close()
+                    raise
             else:
-                name = endpoint.tls.server_name if endpoint.tls is not None else None
                 _, protocol = await loop.create_connection(
-                    factory,
-                    endpoint.host,
-                    endpoint.port,
-                    ssl=self._context,
-                    server_hostname=name or endpoint.host,
+                    factory, endpoint.host, endpoint.port, **self._tls()
                 )
         except OSError as error:
             raise DialError(dial_reason(error)) from error
@@ -142,6 +145,58 @@ class EndpointDialer:
             # A name that cannot be a host name, as the resolver's codec finds out.
             raise DialError("its name is not a host name") from error
         return protocol
+
+    def _tls(self) -> dict[str, Any]:
+        """What `create_connection` is told of TLS."""
+        if self._context is None:
+            return {}
+        endpoint = self._endpoint
+        name = endpoint.tls.server_name if endpoint.tls is not None else None
+        return {"ssl": self._context, "server_hostname": name or endpoint.host}
+
+
+async def _guarded(host: str, port: int) -> socket.socket:
+    """A connection to where a name leads now, unless that is where nobody may send us.
+
+    An address was judged by whoever wrote it down; a name is whatever its owner says today.
+
+    Raises:
+        DialError: It leads to this machine, to metadata of a cloud or the like.
+        OSError: It cannot be resolved or reached.
+    """
+    loop = asyncio.get_running_loop()
+    allowed = [one for one in await _resolved(host, port) if usable_address(str(one[4][0]))]
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in allowed:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            await loop.sock_connect(sock, address)
+            # Our own listeners are on other addresses than loopback, too.
+            if sock.getsockname()[0] == sock.getpeername()[0]:
+                raise DialError(_FORBIDDEN)
+        except OSError as error:
+            sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
+    raise failure or DialError(_FORBIDDEN)
+
+
+async def _resolved(host: str, port: int) -> list[tuple[Any, ...]]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(found)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def dial_reason(error: OSError) -> str:

@@ -20,6 +20,7 @@ from heim_proxy.edge.judge import Client, Forward, Judge, Portal
 from heim_proxy.identity.session import Session
 from tests.fakes.sessions import Stage
 from tests.fakes.snapshots import app, configured, role, snapshot, tcp
+from tests.fakes.thorough import examples
 
 ISSUER = "https://idp.example.test"
 
@@ -165,7 +166,7 @@ def enforced(judge: Judge, session: Session, stage: Stage, asked: tuple[str, str
 @settings(
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     deadline=None,
-    max_examples=120,
+    max_examples=examples(120),
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(configurations(), st.integers(0, 2**32))
@@ -187,7 +188,7 @@ def test_explain_equals_enforcement(config: Config, seed: int) -> None:
 @settings(
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     deadline=None,
-    max_examples=120,
+    max_examples=examples(120),
     suppress_health_check=[HealthCheck.too_slow],
 )
 @given(configurations())
@@ -326,6 +327,46 @@ def test_a_browser_finds_nothing_where_there_is_tcp_alone() -> None:
     who = subject_of(CONFIG, "bob@example.test", groups=["sre"])
     answer = explain_request(CONFIG, who, "GET", "https://desktop.ssh.example.test/")
     assert answer.lines == ("REFUSED (not_found): nothing is served at desktop.ssh.example.test/",)
+
+
+TOKEN = "t" * 20
+SOLVED = configured(
+    [app("grafana")],
+    acme_challenges=[
+        {"host": host, "token": TOKEN, "upstreams": ["http://10.1.2.3:8089"]}
+        for host in ("grafana.example.test", "auth.example.test", "new.example.test")
+    ],
+)
+SOLVER = (
+    "ALLOWED: everybody: an ACME challenge for {}, on plain http only",
+    "it goes to http://10.1.2.3:8089, without cookies and identity",
+)
+
+
+@pytest.mark.parametrize("host", ["grafana.example.test", "auth.example.test", "new.example.test"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_challenge_is_said_to_be_one(host: str, method: str) -> None:
+    url = f"http://{host}/.well-known/acme-challenge/{TOKEN}"
+    who = subject_of(SOLVED, "alice@example.test")
+    answer = explain_request(SOLVED, who, method, url)
+    assert answer.allowed
+    assert answer.lines == (SOLVER[0].format(host), SOLVER[1])
+
+
+@pytest.mark.parametrize(
+    ("method", "url"),
+    [
+        ("GET", f"https://grafana.example.test/.well-known/acme-challenge/{TOKEN}"),
+        ("POST", f"http://grafana.example.test/.well-known/acme-challenge/{TOKEN}"),
+        ("GET", f"http://grafana.example.test/.well-known/acme-challenge/{TOKEN}?x"),
+        ("GET", f"http://grafana.example.test/.well-known/acme-challenge/{TOKEN[1:]}x"),
+        ("GET", f"http://grafana.example.test/.well-known//acme-challenge/{TOKEN}"),
+    ],
+)
+def test_what_only_looks_like_a_challenge_is_judged(method: str, url: str) -> None:
+    answer = explain_request(SOLVED, subject_of(SOLVED, "alice@example.test"), method, url)
+    assert not answer.allowed
+    assert "ACME" not in str(answer.lines)
 
 
 @pytest.mark.parametrize(

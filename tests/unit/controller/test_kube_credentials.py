@@ -146,6 +146,16 @@ def test_a_pod_is_known_by_its_environment(tmp_path: Path) -> None:
     assert str(path) in repr(found)
 
 
+def test_what_somebody_set_wins_in_a_pod_too(tmp_path: Path) -> None:
+    path = kubeconfig(tmp_path / "config", "http://127.0.0.1:1")
+    pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
+    assert isinstance(find_credentials({**pod, "KUBECONFIG": str(path)}), Kubeconfig)
+    assert isinstance(find_credentials({**pod, "KUBECONFIG": ""}), ServiceAccount)
+    # Never the service account instead: it may be another cluster, and other rights.
+    with pytest.raises(Unconfigured, match="no file"):
+        find_credentials({**pod, "KUBECONFIG": str(tmp_path / "none")})
+
+
 def test_nowhere_to_look_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(Unconfigured, match="KUBECONFIG"):
         find_credentials({"KUBECONFIG": str(tmp_path / "none")})

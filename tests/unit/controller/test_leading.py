@@ -191,6 +191,43 @@ async def test_a_certificate_is_renewed_while_the_rest_is_refused(kube: FakeKube
         assert [key for key, _ in leader.expiries()] == [("shop", "safe")]
 
 
+async def test_hosts_that_lose_their_certificate_are_named(
+    kube: FakeKube, caplog: pytest.LogCaptureFixture
+) -> None:
+    def lost() -> list[tuple[list[str], int]]:
+        return [
+            (vars(one)["hosts"], vars(one)["count"])
+            for one in caplog.records
+            if one.getMessage() == "controller.certificate_lost"
+        ]
+
+    def shown() -> list[str]:
+        found = document(kube.store) or {}
+        return [one["secret"] for one in found.get("tls", {}).get("certificates", ())]
+
+    section = [{"hosts": ["safe.example.test"], "secretName": "safe"}]
+    populate(kube.store, ingress("shop/safe", tls=section), tls_secret("shop/safe"))
+    async with leading(kube, secrets="cluster"):
+        await until(lambda: "shop.safe" in shown())
+        populate(kube.store, tls_secret("shop/safe", make_pair("other.example.test")))
+        await until(lambda: "shop.safe" not in shown())
+        await until(lambda: lost() == [(["safe.example.test"], 1)])
+        await until(lambda: "TLSSecretInvalid" in told(kube, "safe"))
+        populate(kube.store, tls_secret("shop/safe"))
+        await until(lambda: "shop.safe" in shown())
+    # Whoever leads next knows what was shown.
+    kube.store.remove(resources.SECRETS, "safe", "shop")
+    populate(kube.store, tls_secret("shop/safe", make_pair("third.example.test")))
+    async with leading(kube, secrets="cluster"):
+        await until(lambda: len(lost()) == 2)
+        # With its Ingress a host goes for good, and there is nothing to warn of.
+        populate(kube.store, tls_secret("shop/safe"))
+        await until(lambda: "shop.safe" in shown())
+        kube.store.remove(resources.INGRESSES, "safe", "shop")
+        await until(lambda: "safe.example.test" not in hosts(kube))
+        assert len(lost()) == 2
+
+
 async def test_hosts_stay_with_their_namespace_across_leaders(kube: FakeKube) -> None:
     async with leading(kube):
         await until(lambda: hosts(kube) == {"web.example.test"})

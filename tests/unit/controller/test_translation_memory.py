@@ -30,6 +30,7 @@ from tests.fakes.kube_objects import (
     service,
     web,
 )
+from tests.fakes.thorough import examples
 from tests.unit.controller.test_translation_translate import (
     COMMON,
     PROXIES,
@@ -77,7 +78,7 @@ def changed(objects: Objects, step: Any) -> Objects:
     return Objects(**{kind: found | getattr(one, kind) for kind, found in kinds.items()})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.one_of(ingresses(), backends()), max_size=5), st.lists(STEPS, max_size=8))
 def test_any_sequence_of_changes_gives_what_a_fresh_translation_gives(
     first: list[Any], steps: list[Any]

@@ -40,6 +40,7 @@ from tests.fakes.kube_objects import (
     translated,
     web,
 )
+from tests.fakes.thorough import examples
 
 SPACES: Final = ("shop", "bank", "heim")
 HOSTS: Final = ("a.test", "b.test", "x.a.test", "*.test", "*.a.test", None, "auth.example.test",
@@ -160,13 +161,13 @@ def spaces_of(found: Translation) -> dict[str, set[str]]:
     return spaces
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(CLUSTERS, st.integers(0, 99))
 def test_the_order_of_objects_does_not_matter(objects: Objects, seed: int) -> None:
     assert translate(shuffled(objects, seed), SETTINGS) == translate(objects, SETTINGS)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(CLUSTERS)
 def test_translating_again_changes_nothing(objects: Objects) -> None:
     before = copy.deepcopy(objects)
@@ -177,7 +178,7 @@ def test_translating_again_changes_nothing(objects: Objects) -> None:
     assert objects == before
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(CLUSTERS)
 def test_what_comes_out_is_a_configuration(objects: Objects) -> None:
     found = translate(objects, SETTINGS)
@@ -197,7 +198,7 @@ def test_what_comes_out_is_a_configuration(objects: Objects) -> None:
     assert names == sorted(set(names))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(STRICT)
 def test_under_strict_ownership_a_host_is_one_namespaces(objects: Objects) -> None:
     found = translate(objects, SETTINGS)
@@ -206,7 +207,7 @@ def test_under_strict_ownership_a_host_is_one_namespaces(objects: Objects) -> No
     assert "auth.example.test" not in spaces_of(found)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(STRICT, ingresses(), st.sampled_from(SPACES))
 def test_no_later_object_takes_a_host_whatever_its_age(
     objects: Objects, made: dict[str, Any], space: str
@@ -220,7 +221,7 @@ def test_no_later_object_takes_a_host_whatever_its_age(
     assert theirs == spaces_of(before)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(CLUSTERS)
 def test_an_unrelated_ingress_loses_no_route(objects: Objects) -> None:
     before = translate(objects, SETTINGS)
@@ -234,7 +235,7 @@ def test_an_unrelated_ingress_loses_no_route(objects: Objects) -> None:
     assert [one for one in after.diagnostics if one.namespace != "far"] == list(before.diagnostics)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(CLUSTERS, ingresses(), st.booleans())
 def test_deletion_returns_to_what_was(
     objects: Objects, made: dict[str, Any], remembering: bool
@@ -247,7 +248,7 @@ def test_deletion_returns_to_what_was(
     assert after == before
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(CLUSTERS, st.data())
 def test_an_ingress_that_breaks_costs_nobody_else(objects: Objects, data: st.DataObject) -> None:
     if not objects.ingresses:
@@ -284,7 +285,7 @@ GARBAGE: Final = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(GARBAGE, st.sampled_from(["Ingress", "Backend", "Role", "RoleBinding", "Agent", "Proxy",
                                  "Service", "EndpointSlice", "IngressClass"]))  # fmt: skip
 def test_garbage_of_any_kind_stops_nothing(spec: object, kind: str) -> None:

@@ -248,3 +248,97 @@ def test_an_in_process_connection_ends_at_both_ends(loop_name: str) -> None:
         return await server.told
 
     assert run_on(loop_name, scenario()) == b""
+
+
+class TestGuarded:
+    """Names that somebody else than the operator chose, wherever they lead at the moment."""
+
+    @staticmethod
+    def leading_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+        async def resolved(host: str, port: int) -> list[tuple[object, ...]]:
+            assert host == "rebound.example.test"
+            families = [socket.AF_INET6 if ":" in one else socket.AF_INET for one in addresses]
+            return [
+                (family, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))
+                for family, address in zip(families, addresses, strict=True)
+            ]
+
+        monkeypatch.setattr("heim_proxy.edge.dial._resolved", resolved)
+
+    @pytest.mark.parametrize(
+        "address",
+        ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "fe80::1", "::", "ff02::1",
+         "fd00:ec2::254"],
+    )  # fmt: skip
+    def test_a_name_that_leads_inside_is_not_dialled(
+        self, loop_name: str, monkeypatch: pytest.MonkeyPatch, address: str
+    ) -> None:
+        self.leading_to(monkeypatch, address)
+        endpoint = Endpoint("http", "rebound.example.test", 80, guarded=True)
+        why = failing(loop_name, endpoint)
+        assert why.startswith("its name leads to this machine")
+        assert address not in why
+
+    def test_the_resolver_is_asked(self, loop_name: str) -> None:
+        why = failing(loop_name, Endpoint("http", "localhost", 80, guarded=True))
+        assert why.startswith("its name leads to this machine")
+
+    def test_an_address_of_our_own_is_not_spoken_to(
+        self, loop_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("heim_proxy.edge.dial.usable_address", lambda text: True)
+        self.leading_to(monkeypatch, "127.0.0.1")
+
+        async def scenario() -> str:
+            async with serving() as port:
+                endpoint = Endpoint("http", "rebound.example.test", port, guarded=True)
+                with pytest.raises(DialError) as caught:
+                    await greeted(endpoint)
+            return str(caught.value)
+
+        assert run_on(loop_name, scenario()).startswith("its name leads to this machine")
+
+    @pytest.mark.parametrize("secure", [False, True])
+    def test_what_is_allowed_of_several_is_reached(
+        self, loop_name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secure: bool
+    ) -> None:
+        """127.0.0.2 stands for another machine: what we connect from is 127.0.0.1."""
+        monkeypatch.setattr("heim_proxy.edge.dial.usable_address", lambda text: text[0] == "1")
+        # Of the first nobody answers.
+        self.leading_to(monkeypatch, "::1", "127.0.0.3", "127.0.0.2")
+        tls = trusting(tmp_path) if secure else None
+        context = server_context("rebound.example.test") if secure else None
+
+        async def scenario() -> bytes:
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Greeter, "127.0.0.2", 0, ssl=context)
+            port = server.sockets[0].getsockname()[1]
+            endpoint = Endpoint("https", "rebound.example.test", port, tls, guarded=True)
+            try:
+                return await greeted(endpoint, upstream_context(tls) if secure else None)
+            finally:
+                server.close()
+
+        assert run_on(loop_name, scenario()) == b"hello"
+
+    def test_nobody_there_is_said_as_ever(
+        self, loop_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("heim_proxy.edge.dial.usable_address", lambda text: True)
+        self.leading_to(monkeypatch, "127.0.0.9")
+        endpoint = Endpoint("http", "rebound.example.test", 9, guarded=True)
+        assert failing(loop_name, endpoint) == "connection refused"
+
+    def test_addresses_were_judged_where_they_were_written(self, loop_name: str) -> None:
+        async def scenario() -> bytes:
+            async with serving() as port:
+                return await greeted(Endpoint("http", "127.0.0.1", port, guarded=True))
+
+        assert run_on(loop_name, scenario()) == b"hello"
+
+    def test_the_operators_own_names_lead_where_they_like(self, loop_name: str) -> None:
+        async def scenario() -> bytes:
+            async with serving() as port:
+                return await greeted(Endpoint("http", "localhost", port))
+
+        assert run_on(loop_name, scenario()) == b"hello"

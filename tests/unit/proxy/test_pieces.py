@@ -15,6 +15,7 @@ from heim_controller.translation.document import canonical
 from heim_proxy.identity.signing import SigningKeys
 from heim_proxy.pieces import Pieces, SnapshotError
 from heim_proxy.snapshot import Snapshot, build
+from tests.fakes.thorough import examples
 
 HOSTS = ("a.test", "b.test", "*.test", "c.b.test")
 BOOT = """
@@ -95,7 +96,7 @@ def told(snapshot: Snapshot) -> dict[str, object]:
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(documents(), min_size=1, max_size=5))
 def test_any_sequence_of_documents_gives_what_each_gives_alone(
     folder: Path, keys: SigningKeys, found: list[dict[str, Any]]
@@ -175,3 +176,16 @@ def test_a_path_that_cannot_be_used_is_told_and_leaves_the_rest_as_it_was(tmp_pa
         pieces.of(good.model_copy(update={"backends": (bad, broken)}))
     [after] = pieces.of(good)
     assert after is before
+
+
+def test_what_a_document_names_is_guarded_and_what_the_operator_names_is_not(
+    tmp_path: Path,
+) -> None:
+    tcp = {"name": "ssh", "tcp": {"upstream": "h:22"}}
+    config = config_of(tmp_path, open_backend("one"), tcp, memory=Remembered())
+    pieces = Pieces()
+    for source, guarded in ((config.source, True), (None, False)):
+        one, two = pieces.of(config.model_copy(update={"source": source}))
+        assert [endpoint.guarded for endpoint in one.endpoints] == [guarded]
+        assert two.target is not None
+        assert two.target.endpoint.guarded is guarded
