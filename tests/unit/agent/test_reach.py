@@ -48,6 +48,21 @@ def test_an_address_or_a_name_is_reached(loop: str, host: str) -> None:
         assert tuple(peer)[:2] == listener.getsockname()[:2]
 
 
+def test_an_address_needs_no_resolver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads are few, and may all wait for a name server."""
+
+    async def scenario(target: Target) -> tuple[Any, ...] | str:
+        async def resolve(*_: object, **__: object) -> list[Any]:
+            raise AssertionError("asked")
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+        return await found(target)
+
+    with listening() as listener:
+        target = Target("x", host="127.0.0.1", port=port_of(listener))
+        assert run_on("asyncio", scenario(target)) == listener.getsockname()
+
+
 @ON_BOTH_LOOPS
 def test_a_unix_socket_is_reached(loop: str, tmp_path: Path) -> None:
     path = str(tmp_path / "sock")

@@ -34,6 +34,14 @@ def test_a_token_is_read_as_the_library_wrote_it() -> None:
     assert read.claims(KEY.public_key()) == CLAIMS
 
 
+def test_a_header_that_was_read_before_is_the_same_and_cannot_be_changed() -> None:
+    first, second = (SignedToken.read(token(typ="heim-stream+jwt")) for _ in range(2))
+    assert first.header is second.header
+    with pytest.raises(TypeError):
+        first.header["kid"] = "two"  # type: ignore[index]
+    assert second.claims(KEY.public_key()) == CLAIMS
+
+
 def test_signatures_of_any_leading_zeros_verify() -> None:
     """r and s are numbers: in DER one byte more or less."""
     for _ in range(300):

@@ -13,6 +13,7 @@ from heim_wire.aio import channel as module
 from heim_wire.aio.channel import Channel
 from heim_wire.errors import Code
 from heim_wire.events import Dead, GoAway, Hello, Notice, Opened
+from heim_wire.frames import Type, plain_frame
 from heim_wire.session import Session
 from heim_wire.stream import Stream
 from heim_wire.websocket import WebSocket
@@ -215,6 +216,19 @@ async def test_a_ping_of_the_carriage_is_answered_and_is_a_sign_of_life(pair: Pa
 
 
 # -- events -------------------------------------------------------------------------------------
+
+
+async def test_a_session_without_streams_answers_at_once(pair: Pair) -> None:
+    """Ten thousand of them are asked every 15 s: a turn of the loop later would be a timer each."""
+    asked = plain_frame(Type.PING, 0, b"12345678")
+    pair.far.feed(WebSocket(client=True).frame([asked], len(asked)))
+    answered = plain_frame(Type.PONG, 0, b"12345678")
+    assert pair.far_wire.read() == WebSocket(client=False).frame([answered], len(answered))
+    pair.streams()
+    pair.far.feed(WebSocket(client=True).frame([asked], len(asked)))
+    assert not pair.far_wire.writes
+    await asyncio.sleep(0)
+    assert len(pair.far_wire.writes) == 1
 
 
 async def test_what_comes_for_a_stream_goes_to_its_owner(pair: Pair) -> None:

@@ -11,8 +11,10 @@ from contextlib import suppress
 
 import pytest
 
+from heim_wire.aio.channel import Channel
 from heim_wire.aio.relay import Relay
 from heim_wire.errors import Code
+from heim_wire.events import Opened
 from heim_wire.stream import State, Stream
 from tests.fakes.loops import LOOPS, run_on
 from tests.fakes.waiting import until
@@ -64,6 +66,44 @@ async def receive(sock: socket.socket, size: int) -> bytes:
         assert piece, f"ended after {len(pieces)} of {size} bytes"
         pieces += piece
     return bytes(pieces)
+
+
+@ON_BOTH_LOOPS
+def test_who_made_the_local_connection_may_write_to_it_first_and_accept(loop: str) -> None:
+    """And what the peer sent meanwhile comes after that."""
+
+    async def scenario() -> None:
+        async with carriage(single=False) as (near, far):
+            offered: list[Stream] = []
+            told: list[asyncio.Transport] = []
+
+            def connected(transport: asyncio.Transport) -> None:
+                told.append(transport)
+                transport.write(b"first ")
+                offered[0].accept({"peer": "there"})
+
+            relay = Relay(lambda *_: None, connected=connected)
+
+            def join(channel: Channel, event: Opened) -> None:
+                offered.append(event.stream)
+                relay.join(channel, event.stream)
+
+            far.watcher.opened = join
+            stream = near.channel.session.open({"target": "x"})
+            stream.send(b"early")
+            near.channel.wake()
+            await until(lambda: offered)
+            ours, theirs = tcp_pair()
+            await asyncio.sleep(0.01)
+            assert not told
+            await asyncio.get_running_loop().create_connection(lambda: relay, sock=theirs)
+            with ours:
+                assert await receive(ours, 11) == b"first early"
+            assert len(told) == 1
+            await until(lambda: stream.state != State.OPENING)
+            relay.end(Code.INTERNAL, "done")
+
+    run_on(loop, scenario())
 
 
 # -- bytes --------------------------------------------------------------------------------------

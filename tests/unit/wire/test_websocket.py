@@ -101,6 +101,17 @@ def test_several_parts_leave_as_one_frame() -> None:
         assert collected(theirs, [sent]) == b"headpayload"
 
 
+@pytest.mark.parametrize("size", [16_383, 16_384, 65_520])
+@pytest.mark.parametrize("pieces", [1, 2, 8, 9])
+def test_large_frames_of_a_client_are_masked_as_a_whole(size: int, pieces: int) -> None:
+    """By pieces of any length, in one write."""
+    ours, theirs = pair()
+    sent = payload(size)
+    cuts = sorted(Random(pieces).sample(range(1, size), pieces - 1))
+    parts = [sent[begin:end] for begin, end in itertools.pairwise([0, *cuts, size])]
+    assert collected(theirs, [ours.frame([memoryview(part) for part in parts], size)]) == sent
+
+
 def test_every_frame_of_a_client_has_a_key_of_its_own() -> None:
     keys = iter((b"aaaa", b"bbbb", b"cccc"))
     client = WebSocket(client=True, entropy=lambda size: next(keys))
