@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import yaml
 
+from bench import configuration
 from bench.agents import enrolled, fleet, visitor
 from bench.agents.pair import LOGIN_HOST
 from bench.agents.worker import Worker
@@ -187,7 +188,6 @@ def gathered(
         site.authority.cert_pem.write_to_path(str(directory / "ca.pem"))
         port = free_port()
         document = _document(site, room, port, single, groups)
-        (room / "client-secret").write_text("not-a-secret")
         (room / "heim.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
         place = Place(cores.server)
         proxy = _start(place, room, port)
@@ -319,33 +319,7 @@ def _document(
     site: Site, room: Path, port: int, single: Sequence[str], groups: Sequence[str]
 ) -> dict[str, Any]:
     return {
-        "version": 1,
-        "domain": "bench.test",
-        "listeners": {
-            "https": {"address": f"127.0.0.1:{port}"},
-            "http": None,
-            "admin": {"address": f"unix:{room / 'admin.sock'}"},
-        },
-        "tls": {
-            "certificates": [
-                {
-                    "cert_file": str(site.directory / "tls.crt"),
-                    "key_file": str(site.directory / "tls.key"),
-                }
-            ]
-        },
-        "identity": {
-            "providers": [
-                {
-                    "name": "test",
-                    "type": "oidc",
-                    "issuer": "http://127.0.0.1:1",
-                    "client_id": "heim",
-                    "client_secret_file": str(room / "client-secret"),
-                }
-            ]
-        },
-        "state": {"url": f"sqlite://{room / 'state' / 'state.db'}"},
+        **configuration.frame(site.directory, room, domain="bench.test", https=f"127.0.0.1:{port}"),
         "agents": [
             *({"name": name, "targets": ["web"]} for name in single),
             *({"name": name, "targets": ["web"], "group": True} for name in groups),

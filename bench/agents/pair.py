@@ -64,7 +64,6 @@ def open_pair(ground: Ground, room: str = "heim-agent") -> Pair:
     (machine,) = enrolled.enrol(state, [AGENT], login_host=LOGIN_HOST)
     https, http = free_port(), free_port()
     config = place / "heim.yaml"
-    (place / "client-secret").write_text("not-a-secret")
     config.write_text(yaml.safe_dump(_document(ground, place, https, http), sort_keys=False))
     command = [heim.program("heim-proxy"), "run", "--config", str(config)]
     command += ["--access-log", str(place / "access.log")]

@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from bench import configuration
 from bench.peers.base import Entry, Server
 from bench.process import Program, free_port
 from bench.site import DOMAIN, IDENTITY_HOST, PERSON, PUBLIC_HOST, Site
@@ -27,8 +28,6 @@ from heim_proxy.store.sqlite import SqliteStore
 from heim_runtime.clock import SystemClock
 
 __all__ = ["Prepared", "prepare", "start"]
-
-_ISSUER = "http://127.0.0.1:1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,6 @@ def prepare(site: Site) -> Prepared:
     room = site.room("heim")
     plain, secure = free_port(), free_port()
     config = room / "heim.yaml"
-    (room / "client-secret").write_text("not-a-secret")
     config.write_text(yaml.safe_dump(_document(site, room, plain, secure), sort_keys=False))
     cookie = asyncio.run(_sign_in(room))
     return Prepared(room, config, room / "access.log", plain, secure, cookie)
@@ -92,7 +90,7 @@ async def _sign_in(room: Path) -> str:
         now = time.time()
         person = Subject(
             SubjectKind.USER,
-            _ISSUER,
+            configuration.ISSUER,
             "alice",
             "test",
             email=PERSON,
@@ -108,33 +106,13 @@ async def _sign_in(room: Path) -> str:
 def _document(site: Site, room: Path, plain: int, secure: int) -> dict[str, Any]:
     upstream = f"http://127.0.0.1:{site.upstream_port}"
     return {
-        "version": 1,
-        "domain": DOMAIN,
-        "listeners": {
-            "https": {"address": f"127.0.0.1:{secure}"},
-            "http": {"address": f"127.0.0.1:{plain}"},
-            "admin": {"address": f"unix:{room / 'admin.sock'}"},
-        },
-        "tls": {
-            "certificates": [
-                {
-                    "cert_file": str(site.directory / "tls.crt"),
-                    "key_file": str(site.directory / "tls.key"),
-                }
-            ]
-        },
-        "identity": {
-            "providers": [
-                {
-                    "name": "test",
-                    "type": "oidc",
-                    "issuer": _ISSUER,
-                    "client_id": "heim",
-                    "client_secret_file": str(room / "client-secret"),
-                }
-            ]
-        },
-        "state": {"url": f"sqlite://{room / 'state' / 'state.db'}"},
+        **configuration.frame(
+            site.directory,
+            room,
+            domain=DOMAIN,
+            https=f"127.0.0.1:{secure}",
+            http=f"127.0.0.1:{plain}",
+        ),
         "roles": [
             {
                 "name": "engineers",

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import yaml
 
+from bench import configuration
 from bench.process import Program, StartError, free_port
 from bench.tunnel.ground import DOMAIN, HOST, Ground
 from bench.tunnel.peers.base import Tunnel
@@ -68,7 +69,6 @@ def open_heim(ground: Ground, room: str = "heim") -> Heim:
     place = ground.room(room)
     port = free_port()
     config = place / "heim.yaml"
-    (place / "client-secret").write_text("not-a-secret")
     config.write_text(yaml.safe_dump(_document(ground, place, port), sort_keys=False))
     command = [program("heim-proxy"), "run", "--config", str(config)]
     command += ["--access-log", str(place / "access.log")]
@@ -176,33 +176,9 @@ def _document(ground: Ground, room: Path, port: int) -> dict[str, Any]:
 def frame(ground: Ground, room: Path, port: int) -> dict[str, Any]:
     """A configuration without backends; its role is for `BACKEND`."""
     return {
-        "version": 1,
-        "domain": DOMAIN,
-        "listeners": {
-            "https": {"address": f"{ground.far.address}:{port}"},
-            "http": None,
-            "admin": {"address": f"unix:{room / 'admin.sock'}"},
-        },
-        "tls": {
-            "certificates": [
-                {
-                    "cert_file": str(ground.directory / "tls.crt"),
-                    "key_file": str(ground.directory / "tls.key"),
-                }
-            ]
-        },
-        "identity": {
-            "providers": [
-                {
-                    "name": "test",
-                    "type": "oidc",
-                    "issuer": "http://127.0.0.1:1",
-                    "client_id": "heim",
-                    "client_secret_file": str(room / "client-secret"),
-                }
-            ]
-        },
-        "state": {"url": f"sqlite://{room / 'state' / 'state.db'}"},
+        **configuration.frame(
+            ground.directory, room, domain=DOMAIN, https=f"{ground.far.address}:{port}"
+        ),
         "tunnel": {"streams_per_user": 4096},
         "service_accounts": [{"name": "bench"}],
         "roles": [
