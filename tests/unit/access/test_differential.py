@@ -26,6 +26,7 @@ from heim_proxy.access.policy import (
     RoleSpec,
 )
 from heim_proxy.access.subject import Subject, SubjectKind
+from tests.fakes.thorough import examples
 from tests.unit.access.reference import Verdict, World, judge, judge_stream
 
 # Without the explain phase: it traces every line of a failing example, which takes minutes here.
@@ -134,7 +135,7 @@ def all_say(decision: Allow | Deny, expected: Verdict, explanation: Explanation)
 def test_enforcement_equals_the_reference_and_explanation_equals_enforcement() -> None:
     requests = 0
 
-    @settings(max_examples=150, deadline=None, database=None, phases=PHASES)
+    @settings(max_examples=examples(150), deadline=None, database=None, phases=PHASES)
     @given(
         worlds(), st.lists(SUBJECTS, min_size=3, max_size=3), st.lists(PATHS, min_size=4), ODD_PATHS
     )
@@ -164,7 +165,7 @@ def without(world: World, *, tcp: bool) -> World:
     return replace(world, roles=roles)
 
 
-@settings(max_examples=150, deadline=None, database=None, phases=PHASES)
+@settings(max_examples=examples(150), deadline=None, database=None, phases=PHASES)
 @given(worlds(), st.lists(SUBJECTS, min_size=3, max_size=3), st.lists(PATHS, min_size=3))
 def test_bindings_of_one_kind_say_nothing_about_the_other(
     world: World, who: list[Subject], paths: list[bytes]

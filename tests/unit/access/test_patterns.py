@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heim_proxy.access.patterns import compile_pattern
+from tests.fakes.thorough import examples
 from tests.unit.access.reference import fits
 
 COVERED = [
@@ -132,7 +133,7 @@ SEGMENTS = st.lists(st.sampled_from(["a", "b", "ab", "a%2B"]), max_size=4)
 PATTERN_SEGMENTS = st.lists(st.sampled_from(["a", "b", "ab", "*"]), max_size=4)
 
 
-@settings(max_examples=400, deadline=None, database=None)
+@settings(max_examples=examples(400), deadline=None, database=None)
 @given(
     exact=st.booleans(),
     wanted=PATTERN_SEGMENTS,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from heim_config.lines import Lines
 from heim_wire.strict_json import StrictJsonError, read_object
+from tests.fakes.thorough import examples
 
 DOCUMENT = b'{"a":[\n{"x":1},\n{"x":2}\n],"b":[],"tls":{"c":[\n{"d":"\\n"}\n],"e":true}}'
 
@@ -57,7 +58,7 @@ def test_it_is_what_the_strict_reader_says(content: bytes) -> None:
         assert outcome(lines.read, content) == outcome(read_object, content)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(st.lists(st.sampled_from(PIECES), max_size=9), max_size=4))
 def test_whatever_was_read_before(documents: list[list[bytes]]) -> None:
     lines = Lines()

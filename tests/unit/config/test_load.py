@@ -14,6 +14,7 @@ from heim_config.hosts import Upstream
 from heim_config.load import MAX_PROBLEMS, load_file
 from heim_config.model import Config
 from heim_config.problems import ConfigError
+from tests.fakes.thorough import examples
 from tests.unit.config.samples import (
     BACKENDS,
     FILE,
@@ -615,7 +616,7 @@ def test_links_in_a_circle_are_told(tmp_path: Path) -> None:
 # Anything at all
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_loads_or_is_answered_with_problems_that_are_one_line_each(text: str) -> None:
     assert all(str(problem).isprintable() for problem in problems(text))
@@ -631,7 +632,7 @@ JSON = st.recursive(
 SECTIONS = list(Config.model_fields)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.dictionaries(st.sampled_from(SECTIONS), JSON), st.integers(0, 3))
 def test_any_value_in_any_section_is_answered_with_problems(
     replaced: dict[str, object], depth: int

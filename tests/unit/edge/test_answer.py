@@ -5,6 +5,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from heim_proxy.edge.answer import AnswerHead, BadAnswer, status_line
+from tests.fakes.thorough import examples
 
 LINE = b"HTTP/1.1 200 OK"
 
@@ -226,7 +227,9 @@ def told(answer: AnswerHead) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=200)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(200)
+)
 @given(st.lists(st.tuples(st.sampled_from(ANSWERS), st.booleans()), min_size=2, max_size=6))
 def test_a_reused_head_reads_every_answer_as_a_fresh_one_would(
     answers: list[tuple[bytes, bool]],
@@ -237,7 +240,9 @@ def test_a_reused_head_reads_every_answer_as_a_fresh_one_would(
         assert told(reused) == told(parse(data, drop_cors=drop_cors))
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=500)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(500)
+)
 @given(st.data())
 def test_noise_is_refused_or_cannot_split_what_the_client_gets(data: st.DataObject) -> None:
     raw = bytearray(with_lines(b"Content-Length: 12", b"Set-Cookie: a=b", b"X-Value: c"))

@@ -7,6 +7,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from heim_proxy.edge.body import BadChunk, ChunkRelay, chunk
+from tests.fakes.thorough import examples
 
 # Wire form, data, and what `keep` forwards of it.
 VALID = [
@@ -165,7 +166,9 @@ def test_one_chunk_is_what_the_relay_reads() -> None:
 EXTENSION = st.sampled_from([b"", b";a", b";a=b;c", b' ;q="x y"', b"\t"])
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=400)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(400)
+)
 @given(
     st.lists(st.tuples(st.binary(min_size=1, max_size=40), EXTENSION), max_size=6),
     st.lists(st.sampled_from([b"A: b\r\n", b"X-Auth-Id: root\r\n", b"T:\r\n"]), max_size=3),
@@ -194,7 +197,9 @@ def test_any_body_survives_any_splitting(
         assert (bytes(out), relay.done, used) == (wanted, True, len(wire))
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=600)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(600)
+)
 @given(st.data())
 def test_a_damaged_body_is_refused_or_read_as_an_upstream_would(data: st.DataObject) -> None:
     wire = bytearray(b"5;x=y\r\nhello\r\n3\r\nabc\r\n0\r\nA: b\r\n\r\n")

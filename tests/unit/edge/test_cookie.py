@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from heim_proxy.edge.cookie import Cookies, split_cookies
 from heim_proxy.identity.cookies import is_ours
+from tests.fakes.thorough import examples
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,9 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=600)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(600)
+)
 @given(st.lists(PIECES, max_size=14).map(b"".join))
 def test_nothing_that_could_be_read_as_ours_reaches_an_upstream(line: bytes) -> None:
     rest = split_cookies(line).rest

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from heim_proxy.edge.head import BadRequest, RequestHead, head_end
 from heim_proxy.edge.limits import HEADER_BYTES, HEADER_COUNT, REQUEST_LINE_BYTES
+from tests.fakes.thorough import examples
 from tests.unit.edge.heads import HOST, head_bytes, parsed, passed
 
 
@@ -433,7 +434,9 @@ def told(head: RequestHead) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=300)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(300)
+)
 @given(st.lists(st.sampled_from(REQUESTS), min_size=2, max_size=6))
 def test_a_reused_head_reads_every_request_as_a_fresh_one_would(requests: list[bytes]) -> None:
     reused = RequestHead()
@@ -446,7 +449,9 @@ def test_a_reused_head_reads_every_request_as_a_fresh_one_would(requests: list[b
         assert told(reused) == told(RequestHead())
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=500)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(500)
+)
 @given(st.data())
 def test_noise_is_refused_with_a_status_and_nothing_else(data: st.DataObject) -> None:
     raw = bytearray(data.draw(st.sampled_from(REQUESTS)))

@@ -9,6 +9,7 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.streams import StreamReader
 
 from heim_proxy.edge.upgrade import FrameBorders, close_frame
+from tests.fakes.thorough import examples
 
 
 def frame(payload: bytes, *, mask: bool, opcode: Opcode = Opcode.BINARY, fin: bool = True) -> bytes:
@@ -84,7 +85,9 @@ def test_a_frame_of_any_length_needs_no_memory() -> None:
     assert len(borders._header) <= 14
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=300)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(300)
+)
 @given(
     st.lists(
         st.tuples(st.sampled_from([0, 1, 5, 125, 126, 400, 70_000]), st.booleans()), max_size=5

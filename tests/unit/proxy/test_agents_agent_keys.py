@@ -18,6 +18,7 @@ from jwt.algorithms import ECAlgorithm
 from heim_proxy.agents.agent_keys import AgentKey, BadRequestError
 from tests.fakes.agent_certificates import csr, new_key
 from tests.fakes.idp import rsa_key
+from tests.fakes.thorough import examples
 
 
 def test_the_key_of_a_request_is_taken_and_its_names_are_not() -> None:
@@ -108,7 +109,7 @@ def test_only_a_p256_key_is_an_agents() -> None:
         AgentKey.from_der(other_kind.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 @given(st.integers(0, len(REQUEST) - 1), st.integers(0, 3), st.binary(max_size=3))
 def test_whatever_comes_is_the_key_that_signed_it_or_refused(
     at: int, length: int, put: bytes

@@ -27,6 +27,7 @@ from tests.fakes.agent_certificates import (
     root_key,
     san,
 )
+from tests.fakes.thorough import examples
 
 ROOT = Root(x509.load_pem_x509_certificate(authority_pem()), source="ca.pem")
 KEY = new_key()
@@ -117,7 +118,7 @@ class Everybodys(Root):
         return True
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=examples(400))
 @given(mutated(GOOD))
 def test_whatever_comes_is_read_or_refused(der: bytes) -> None:
     careless = Everybodys(ROOT.certificate, source="ca.pem")

@@ -18,6 +18,7 @@ from heim_proxy.routing import (
     UpstreamTls,
     under,
 )
+from tests.fakes.thorough import examples
 
 APP = Backend("app")
 ENDPOINT = Endpoint("http", "127.0.0.1", 3000)
@@ -102,7 +103,7 @@ def joined(segments: list[str], slash: bool) -> bytes:
 PATHS = st.builds(joined, SEGMENTS, st.booleans())
 
 
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=examples(300), deadline=None, database=None)
 @given(st.lists(PATHS, unique=True, max_size=6), st.lists(PATHS, unique=True, max_size=3), PATHS)
 def test_matching_equals_searching_all_routes(
     prefixes: list[bytes], exacts: list[bytes], path: bytes
@@ -144,7 +145,7 @@ def test_prefix_is_stripped_only_when_asked(route: Route, path: bytes, expected:
     assert route.upstream_path(path) == expected
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=examples(200), deadline=None, database=None)
 @given(PATHS, PATHS)
 def test_stripped_path_is_still_a_path(path: bytes, above: bytes) -> None:
     route = on_one_host(prefix(above, strip=True)).match(path)

@@ -5,6 +5,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from heim_proxy.target import BadTarget, Target, canonical_host, canonicalise
+from tests.fakes.thorough import examples
 
 
 def read(raw: bytes) -> tuple[bytes, bytes] | None:
@@ -185,13 +186,17 @@ def check(raw: bytes) -> None:
         assert b";" not in target.alias
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=800)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(800)
+)
 @given(TARGETS)
 def test_any_target_is_refused_or_canonical(raw: bytes) -> None:
     check(raw)
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=200)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(200)
+)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_refused_or_canonical(raw: bytes) -> None:
     check(raw)
@@ -273,7 +278,9 @@ def test_hosts_have_one_form_or_none(value: bytes, host: str | None) -> None:
     assert canonical_host(value) == host
 
 
-@settings(phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=200)
+@settings(
+    phases=(Phase.explicit, Phase.generate, Phase.shrink), deadline=None, max_examples=examples(200)
+)
 @given(
     st.lists(
         st.sampled_from(

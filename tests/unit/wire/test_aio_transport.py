@@ -19,6 +19,7 @@ from heim_wire.errors import Code
 from heim_wire.scheduler import HIGH_MARK
 from heim_wire.stream import State, Stream
 from tests.fakes.loops import LOOPS, run_on
+from tests.fakes.thorough import examples
 from tests.fakes.waiting import until
 from tests.unit.wire.passages import End, carriage, tcp_pair
 
@@ -736,7 +737,7 @@ async def over_streams(steps: list[tuple[str, str, int]], kind: type[Noted]) -> 
 
 
 @pytest.mark.parametrize("kind", [Plain, Buffered])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(steps=_STEPS)
 def test_a_protocol_cannot_tell_a_stream_from_a_socket(
     kind: type[Noted], steps: list[tuple[str, str, int]]
@@ -770,7 +771,7 @@ _WILD = st.lists(
 
 
 @pytest.mark.parametrize("kind", [Plain, Buffered])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(steps=_WILD)
 def test_whatever_is_done_the_end_comes_once_and_bytes_are_a_beginning_of_what_was_sent(
     kind: type[Noted], steps: list[tuple[str, str, int]]

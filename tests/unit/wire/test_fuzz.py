@@ -23,9 +23,10 @@ from heim_wire.session import Session
 from heim_wire.settings import Settings
 from heim_wire.stream import State, Stream
 from heim_wire.window import INITIAL, WindowBudget
+from tests.fakes.thorough import examples
 from tests.unit.wire.fuzz import CORPUS, fed, hostile
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @given(hostile, st.booleans(), st.sampled_from([1, 7, 100, 1 << 20]))
@@ -293,7 +294,7 @@ class TwoSessions(RuleBasedStateMachine):
 
 TestTwoSessions = TwoSessions.TestCase
 TestTwoSessions.settings = settings(
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=100,
     deadline=None,
     # Shrinking a hundred steps takes minutes; the steps that failed are shown as they are.
