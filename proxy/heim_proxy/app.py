@@ -13,27 +13,24 @@ import itertools
 import logging
 import os
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Final
 
 from heim_config.model import Config
-from heim_config.units import Address
 from heim_proxy.agents.authority import Authority
 from heim_proxy.agents.dialer import AgentDialers
 from heim_proxy.agents.wiring import Agents, authority_of
 from heim_proxy.certs.served import Certificates
 from heim_proxy.certs.watch import Selection
 from heim_proxy.edge.admission import Admission, Limits
-from heim_proxy.edge.connection import Front
 from heim_proxy.edge.dial import InProcessDialer
 from heim_proxy.edge.door import AGENT_PATH, TUNNEL_PATH, Doors
-from heim_proxy.edge.fronts import front_for
-from heim_proxy.edge.listener import Listener, ListenError, Peer, create_sockets, explain
+from heim_proxy.edge.listener import ListenError, explain
+from heim_proxy.edge.listening import Listening
 from heim_proxy.edge.server import Edge
 from heim_proxy.identity.fetch import Fetcher
 from heim_proxy.identity.handoff import Tickets
@@ -115,7 +112,7 @@ class Proxy:
         self._certificates = Certificates(clock=self._clock)
         self._access_log_to = access_log
         self._access_log: AccessLog | None = None
-        self._listeners: list[tuple[str, Listener]] = []
+        self._listening = Listening()
         self._current: _Prepared | None = None
         self._edge: Edge | None = None
         self._sessions: Sessions | None = None
@@ -163,8 +160,7 @@ class Proxy:
     async def drain(self) -> None:
         """Stop accepting, let exchanges finish for `drain` seconds, then end the rest."""
         log.info("proxy.draining", extra={"exchanges": len(self._live)})
-        for _, listener in self._listeners:
-            listener.close()
+        self._listening.close()
         if self._edge is not None and self._current is not None:
             await self._edge.drain(self._current.snapshot.config.drain)
 
@@ -176,7 +172,7 @@ class Proxy:
     @property
     def addresses(self) -> list[str]:
         """Where it listens, "host:port", https first."""
-        return [f"{host}:{port}" for host, port in (one.address for _, one in self._listeners)]
+        return self._listening.addresses
 
     @property
     def condition(self) -> str:
@@ -220,7 +216,7 @@ class Proxy:
             clock=self._clock,
         )
         admission = Admission(Limits.for_process())
-        for part in (tunnel, agents, self._reloader, self._certificates):
+        for part in (tunnel, agents, self._reloader, self._certificates, self._listening):
             part.expose(self._metrics)
         lag = LoopLag()
         lag.start()
@@ -229,7 +225,8 @@ class Proxy:
         if self._source.boot is None:
             await self._open_admin(config)
         agents.show(self._admin)
-        self._listen(config, edge, admission)
+        stack.callback(self._listening.close)
+        self._listening.open(config.listeners, edge, admission, self._certificates.context)
         self._background("edge.sweep", edge.sweep)
         self._background("sessions.tick", partial(self._tick, context.sessions))
         self._background("certs.watch", self._certificates.watch)
@@ -314,42 +311,6 @@ class Proxy:
             await admin.start(where)
         except OSError as error:
             raise ListenError(f"listeners.admin: {explain(str(address), error)}") from error
-
-    def _listen(self, config: Config, edge: Edge, admission: Admission) -> None:
-        https = config.listeners.https
-        proxy_from = https.proxy_protocol.from_
-        self._add_listeners("https", https.address, edge, admission, proxy_from=proxy_from)
-        http = config.listeners.http
-        if http is not None:
-            self._add_listeners("http", http.address, edge, admission)
-        for _, listener in self._listeners:
-            listener.start()
-
-    def _add_listeners(
-        self,
-        name: str,
-        address: Address,
-        edge: Edge,
-        admission: Admission,
-        *,
-        proxy_from: Sequence[IPv4Network | IPv6Network] = (),
-    ) -> None:
-        secure = name == "https"
-
-        def factory(peer: Peer) -> Front:
-            return front_for(edge, peer, secure=secure)
-
-        for sock in create_sockets(address.host, address.port):
-            listener = Listener(
-                sock,
-                name=name,
-                factory=factory,
-                admission=admission,
-                ssl_context=self._certificates.context if secure else None,
-                proxy_from=proxy_from,
-            )
-            self._stack.callback(listener.close)
-            self._listeners.append((name, listener))
 
     def _background(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         task = spawn(name, _lasting(name, work))
@@ -449,7 +410,7 @@ class Proxy:
     def _configuration_check(self) -> tuple[bool, str]:
         """Ready with an old configuration, but never silently: the reason is in the answer."""
         ready, words = self._reloader.ready()
-        return ready and bool(self._listeners), words
+        return ready and bool(self._listening), words
 
     def _draining_check(self) -> tuple[bool, str]:
         draining = self._edge is not None and self._edge.draining
@@ -472,11 +433,6 @@ class Proxy:
         expose("heim_sessions", lambda: len(edge.sessions))
         expose("heim_access_log_dropped_total", lambda: access_log.dropped)
         expose("heim_loop_lag_seconds", lag.read)
-        expose("heim_connections", lambda: _by_name(self._listeners, lambda one: one.open))
-        expose(
-            "heim_connections_accepted_total",
-            lambda: _by_name(self._listeners, lambda one: one.accepted),
-        )
         expose("heim_connections_refused_total", admission.refused.read)
         expose("heim_tls_handshake_failures_total", admission.handshake_failures.read)
 
@@ -489,12 +445,3 @@ async def _lasting(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> 
         except Exception:
             log.exception("task.restarted", extra={"task": name})
             await asyncio.sleep(_RESTART_S)
-
-
-def _by_name(
-    listeners: Sequence[tuple[str, Listener]], read: Callable[[Listener], int]
-) -> dict[str, float]:
-    totals: dict[str, float] = {}
-    for name, listener in listeners:
-        totals[name] = totals.get(name, 0) + read(listener)
-    return totals

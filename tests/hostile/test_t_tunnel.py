@@ -331,7 +331,7 @@ async def test_T10_half_a_request_is_408_and_connections_are_counted_as_any(
     world: World, alice: Login
 ) -> None:
     proxy = world.heim.proxy
-    admission = proxy._listeners[0][1]._admission
+    admission = proxy._listening._listeners[0][1]._admission
     limits, most = admission._limits, admission.connections + 40
     admission._limits = Limits(connections=most, per_client=2000)
     try:
