@@ -51,9 +51,9 @@ from tests.fakes.lane_host import (
     refusing,
     silent,
     stating,
-    until,
 )
 from tests.fakes.middlebox import Way
+from tests.fakes.waiting import until
 
 pytestmark = pytest.mark.asyncio
 

@@ -31,9 +31,9 @@ from tests.fakes.lane_host import (
     honest,
     lane_host,
     refusing,
-    until,
 )
 from tests.fakes.loops import LOOPS, run_on
+from tests.fakes.waiting import until
 
 loops = pytest.mark.parametrize("loop", LOOPS)
 

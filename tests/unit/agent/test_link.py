@@ -16,16 +16,9 @@ from heim_agent.link import Link
 from heim_runtime.tasks import cancel, running, spawn
 from heim_wire.errors import Code
 from heim_wire.events import Accepted, GoAway, Reset
-from tests.fakes.lane_host import (
-    AGENT,
-    LaneHost,
-    Peer,
-    Streams,
-    lane_host,
-    refusing,
-    until,
-)
+from tests.fakes.lane_host import AGENT, LaneHost, Peer, Streams, lane_host, refusing
 from tests.fakes.loops import LOOPS, run_on
+from tests.fakes.waiting import until
 
 loops = pytest.mark.parametrize("loop", LOOPS)
 

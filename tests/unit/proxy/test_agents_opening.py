@@ -21,13 +21,8 @@ from heim_wire.aio.transport import StreamReset
 from heim_wire.errors import Code
 from heim_wire.events import Opened
 from heim_wire.stream import State, Stream
-from tests.unit.wire.passages import (
-    End,
-    carriage,
-    client_context,
-    eventually,
-    server_context,
-)
+from tests.fakes.waiting import until
+from tests.unit.wire.passages import End, carriage, client_context, server_context
 
 WEB = Endpoint("agent", "desktop", 0, UpstreamTls(server_name="localhost"), "web")
 
@@ -79,7 +74,7 @@ class Site:
         return Secured(self.lane.channel, self.stream(), WEB, Noted, client_context())
 
     async def offered(self) -> Stream:
-        await eventually(lambda: self.asked)
+        await until(lambda: self.asked)
         return self.asked[-1].stream
 
     async def bridged(self, port: int) -> Stream:
@@ -96,7 +91,7 @@ async def site() -> AsyncIterator[Site]:
     async with carriage(single=False) as (machine, lane):
         built = Site(machine, lane)
         machine.watcher.opened = lambda _, event: built.asked.append(event)
-        await eventually(lambda: lane.channel.session.peer)
+        await until(lambda: lane.channel.session.peer)
         yield built
 
 
@@ -118,7 +113,7 @@ async def test_what_comes_right_behind_the_answer_is_not_lost(site: Site) -> Non
     site.machine.channel.wake()
     protocol = await opening.protocol()
     assert isinstance(protocol, Noted)
-    await eventually(lambda: protocol.received == b"banner")
+    await until(lambda: protocol.received == b"banner")
     protocol.transport.abort()
 
 
@@ -153,7 +148,7 @@ async def test_giving_up_resets_the_stream_and_a_late_answer_makes_nothing(site:
     await asyncio.gather(waiting, return_exceptions=True)
     stream.accept({})
     site.machine.channel.wake()
-    await eventually(lambda: stream.state == State.CLOSED)
+    await until(lambda: stream.state == State.CLOSED)
     opening.accepted({})
     assert opening._transport is None
 
@@ -167,9 +162,9 @@ async def test_tls_goes_from_here_to_the_service(site: Site) -> None:
         assert isinstance(protocol, Noted)
         assert protocol.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
         protocol.transport.write(b"secret")
-        await eventually(lambda: protocol.received == b"secret")
+        await until(lambda: protocol.received == b"secret")
         protocol.transport.close()
-        await eventually(lambda: protocol.lost)
+        await until(lambda: protocol.lost)
         assert protocol.broken is None
 
 
@@ -183,7 +178,7 @@ async def test_a_cut_below_tls_is_told_to_the_protocol_before_tls_takes_it_for_a
         protocol = await waiting
         assert isinstance(protocol, Noted)
         site.machine.channel.abort()
-        await eventually(lambda: protocol.lost)
+        await until(lambda: protocol.lost)
         assert isinstance(protocol.broken, StreamReset)
         assert protocol.broken.code == Code.AGENT_LOST
 
@@ -199,7 +194,7 @@ async def test_a_certificate_for_another_name_is_said_with_the_target(site: Site
         assert str(caught.value) == (
             "target web of agent desktop: its certificate is for another name"
         )
-        await eventually(lambda: stream.state == State.CLOSED)
+        await until(lambda: stream.state == State.CLOSED)
 
 
 async def test_an_agent_that_is_lost_in_the_handshake_is_told_as_that(site: Site) -> None:
@@ -208,7 +203,7 @@ async def test_an_agent_that_is_lost_in_the_handshake_is_told_as_that(site: Site
     stream = await site.offered()
     stream.accept({})
     site.machine.channel.wake()
-    await eventually(lambda: secured._relay.sent)
+    await until(lambda: secured._relay.sent)
     site.machine.channel.abort()
     with pytest.raises(AgentDialError) as caught:
         await waiting
@@ -223,9 +218,9 @@ async def test_giving_up_a_secured_stream_leaves_nothing(site: Site, when: str) 
     if when == "in the handshake":
         stream.accept({})
         site.machine.channel.wake()
-        await eventually(lambda: secured._relay.sent)
+        await until(lambda: secured._relay.sent)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     assert waiting.cancelled()
-    await eventually(lambda: stream.state == State.CLOSED)
-    await eventually(lambda: not site.lane.channel.session.streams)
+    await until(lambda: stream.state == State.CLOSED)
+    await until(lambda: not site.lane.channel.session.streams)
