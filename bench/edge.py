@@ -26,7 +26,7 @@ from bench.process import Cores
 from bench.site import IDENTITY_HOST, PUBLIC_HOST, Site, body
 from bench.wrk import CONNECTIONS
 from heim_proxy.app import Proxy
-from heim_proxy.edge.fronts import front_for
+from heim_proxy.edge.connection import Front
 from heim_proxy.edge.listener import Peer
 from heim_proxy.edge.server import Edge
 from heim_proxy.edge.upstream import Upstream
@@ -138,7 +138,7 @@ class _Drive:
         self._edge = edge
         self._sinks = [_Sink(_Tls(host)) for _ in range(CONNECTIONS)]
         self._fronts = [
-            front_for(edge, Peer("127.0.0.1", 1, "127.0.0.1"), secure=True) for _ in self._sinks
+            Front(edge, Peer("127.0.0.1", 1, "127.0.0.1"), secure=True) for _ in self._sinks
         ]
         for front, sink in zip(self._fronts, self._sinks, strict=True):
             front.connection_made(cast("asyncio.Transport", sink))

@@ -67,8 +67,8 @@ _INTERNAL: Final = Refusal(
 )
 
 
-class Front(asyncio.BaseProtocol):
-    """A client connection. Created by the listener (`edge.fronts`), closed by itself."""
+class Front(asyncio.BufferedProtocol):
+    """A client connection. Created by the listener, closed by itself."""
 
     __slots__ = (
         "_buffer",
@@ -152,8 +152,20 @@ class Front(asyncio.BaseProtocol):
         if self.exchange is not None:
             self.exchange.client_gone()
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """asyncio: where to read to; all connections share it, since reads are taken at once.
+
+        With a buffer of ours uvloop's TLS does not make 256 KiB of bytes for every read. Without
+        TLS it costs 0.3 µs, and its size bounds what a client can have us do in one turn.
+        """
+        return self.edge.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """asyncio: bytes from the client are in the buffer."""
+        self.data_received(bytes(self.edge.buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
-        """asyncio: bytes from the client."""
+        """Bytes from the client."""
         self.active = True
         if len(data) > _BULK_BYTES:
             self.gate.spend(len(data))

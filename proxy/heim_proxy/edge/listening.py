@@ -8,7 +8,6 @@ from collections.abc import Callable
 from heim_config import listeners
 from heim_proxy.edge.admission import Admission
 from heim_proxy.edge.connection import Front
-from heim_proxy.edge.fronts import front_for
 from heim_proxy.edge.listener import Listener, Network, Peer, create_sockets
 from heim_proxy.edge.server import Edge
 from heim_proxy.observe.metrics import Metrics
@@ -58,7 +57,7 @@ class Listening:
         proxy_from: tuple[Network, ...] = (),
     ) -> None:
         def factory(peer: Peer) -> Front:
-            return front_for(edge, peer, secure=tls is not None)
+            return Front(edge, peer, secure=tls is not None)
 
         for sock in create_sockets(config.address.host, config.address.port):
             listener = Listener(

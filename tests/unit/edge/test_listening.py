@@ -29,7 +29,7 @@ class Silent(asyncio.Protocol):
 
 @pytest.fixture(autouse=True)
 def silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("heim_proxy.edge.listening.front_for", Silent)
+    monkeypatch.setattr("heim_proxy.edge.listening.Front", Silent)
 
 
 def opened(https: str, http: str | None) -> Listening:

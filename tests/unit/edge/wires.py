@@ -15,7 +15,6 @@ from typing import Any
 
 from heim_proxy.edge.connection import Front
 from heim_proxy.edge.dial import DialError, Errand
-from heim_proxy.edge.fronts import front_for
 from heim_proxy.edge.listener import Peer
 from heim_proxy.edge.pool import Pool
 from heim_proxy.edge.server import Edge
@@ -271,7 +270,7 @@ class Theatre:
         return self.upstreams[0]
 
     def client(self, *, secure: bool = True, ip: str = "203.0.113.9") -> Client:
-        return Client(front_for(self.edge, Peer(ip, 50000, ip), secure=secure))
+        return Client(Front(self.edge, Peer(ip, 50000, ip), secure=secure))
 
     def request(self, target: str = "/", *, who: bool = True, **keys: Any) -> bytes:
         """A request head of alice's."""
