@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from heim_agent import config
-from heim_agent.complaints import FAILED, OK, clean, say
+from heim_agent.complaints import clean, say
 from heim_agent.differences import Differences, of_status
 from heim_agent.places import Places
 from heim_agent.status import running
 from heim_agent.targets import Target
+from heim_runtime.complaints import FAILED, OK
 
 __all__ = ["command"]
 

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from heim_agent.complaints import AUTH, UNAVAILABLE, Complaint, clean, say, with_hint
+from heim_agent.complaints import clean, say, with_hint
 from heim_agent.exchange import Host, Reply, post
 from heim_agent.key import AgentKey
+from heim_runtime.complaints import AUTH, UNAVAILABLE, Complaint
 from heim_runtime.version import version
 from heim_wire.agents import ENROL_PATH, ENROLLED_PATH
 

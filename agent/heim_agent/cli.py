@@ -11,9 +11,10 @@ from types import FrameType
 from typing import Final
 
 from heim_agent.arguments import build_parser
-from heim_agent.complaints import OK, USAGE, say
+from heim_agent.complaints import say
 from heim_agent.places import Places
 from heim_runtime.commands import run_command
+from heim_runtime.complaints import OK, USAGE
 
 __all__ = ["main"]
 

@@ -8,41 +8,13 @@ from __future__ import annotations
 
 import os
 
-from heim_runtime.complaints import (
-    AUTH,
-    FAILED,
-    INTERRUPTED,
-    OK,
-    PROTOCOL,
-    SOFTWARE,
-    TRY_LATER,
-    UNAVAILABLE,
-    USAGE,
-    Complaint,
-    UsageError,
-)
 from heim_wire.messages import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final
 
-__all__ = [
-    "AUTH",
-    "FAILED",
-    "INTERRUPTED",
-    "OK",
-    "PROTOCOL",
-    "SOFTWARE",
-    "TRY_LATER",
-    "UNAVAILABLE",
-    "USAGE",
-    "Complaint",
-    "UsageError",
-    "clean",
-    "say",
-    "with_hint",
-]
+__all__ = ["clean", "say", "with_hint"]
 
 LINE_BYTES: Final = 600
 """Longer texts are cut: a captive portal must not fill the terminal."""

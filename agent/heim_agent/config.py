@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from heim_agent import files
-from heim_agent.complaints import USAGE, Complaint, clean
+from heim_agent.complaints import clean
 from heim_agent.targets import FIELDS, Field, Target, is_name, parse_target
+from heim_runtime.complaints import USAGE, Complaint
 from heim_wire.agents import MAX_LANES
 
 __all__ = ["SAMPLE", "TOP_FIELDS", "Settings", "SettingsError", "load", "parse"]

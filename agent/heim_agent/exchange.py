@@ -17,18 +17,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol, cast
 from urllib.parse import urlsplit
 
-from heim_agent.complaints import (
-    AUTH,
-    PROTOCOL,
-    TRY_LATER,
-    UNAVAILABLE,
-    Complaint,
-    UsageError,
-    clean,
-    with_hint,
-)
+from heim_agent.complaints import clean, with_hint
 from heim_agent.dialling import OTHER_NAME, TLS_S, Way, open_tcp
 from heim_runtime import trust
+from heim_runtime.complaints import AUTH, PROTOCOL, TRY_LATER, UNAVAILABLE, Complaint, UsageError
 from heim_runtime.link import Link, Lost
 from heim_runtime.race import is_loopback_name, literal
 from heim_runtime.version import version

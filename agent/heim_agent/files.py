@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 
-from heim_agent.complaints import FAILED, Complaint
+from heim_runtime.complaints import FAILED, Complaint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from heim_agent import files
-from heim_agent.complaints import FAILED, Complaint
 from heim_agent.key import AgentKey
 from heim_agent.places import Places
+from heim_runtime.complaints import FAILED, Complaint
 
 __all__ = ["AUTHORITIES", "CERTIFICATE", "IDENTITY", "KEY", "Identity", "Jwk"]
 

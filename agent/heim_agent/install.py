@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from heim_agent import files
-from heim_agent.complaints import FAILED, OK, Complaint, UsageError, say
+from heim_agent.complaints import say
 from heim_agent.places import SYSTEM_CONFIG, Places
+from heim_runtime.complaints import FAILED, OK, Complaint, UsageError
 
 __all__ = ["UNIT_FILE", "at_home", "command", "hidden", "program", "unit"]
 

@@ -17,13 +17,14 @@ from typing import Final
 
 from heim_agent import files
 from heim_agent.approval import ask_to_be_let_in
-from heim_agent.complaints import AUTH, FAILED, OK, Complaint, UsageError, clean, say
+from heim_agent.complaints import clean, say
 from heim_agent.exchange import Host, Reply, post
 from heim_agent.identity import Identity
 from heim_agent.install import UNIT_FILE
 from heim_agent.key import AgentKey
 from heim_agent.places import SYSTEM_CONFIG, Places
 from heim_agent.targets import is_agent_name, is_name
+from heim_runtime.complaints import AUTH, FAILED, OK, Complaint, UsageError
 from heim_runtime.version import version
 from heim_wire.agents import JOIN_PATH
 

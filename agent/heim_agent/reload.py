@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final
 
 from heim_agent import config
-from heim_agent.complaints import Complaint
 from heim_agent.config import Settings, SettingsError
+from heim_runtime.complaints import Complaint
 
 __all__ = ["LOOK_S", "Follower"]
 

@@ -10,8 +10,8 @@ import itertools
 import logging
 import os
 
-from heim_agent.complaints import Complaint
 from heim_agent.identity import CERTIFICATE, Identity
+from heim_runtime.complaints import Complaint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

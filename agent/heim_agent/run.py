@@ -11,7 +11,6 @@ import signal
 import time
 
 from heim_agent import config
-from heim_agent.complaints import OK, UsageError
 from heim_agent.config import Settings
 from heim_agent.exchange import detour
 from heim_agent.files import Lock
@@ -21,6 +20,7 @@ from heim_agent.loop import loop_factory
 from heim_agent.places import Places
 from heim_agent.reload import Follower
 from heim_agent.serving import Serving
+from heim_runtime.complaints import OK, UsageError
 from heim_runtime.logs import configure
 from heim_runtime.signals import handling
 from heim_runtime.tasks import cancel, spawn

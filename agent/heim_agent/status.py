@@ -12,9 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from heim_agent import files
-from heim_agent.complaints import FAILED, OK, Complaint, clean, with_hint
+from heim_agent.complaints import clean, with_hint
 from heim_agent.differences import Differences, of_status
 from heim_agent.places import SYSTEM_STATE, Places
+from heim_runtime.complaints import FAILED, OK, Complaint
 
 __all__ = ["command", "describe", "running"]
 

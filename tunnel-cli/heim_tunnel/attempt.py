@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from heim_tunnel.complaints import AUTH, Complaint
+from heim_runtime.complaints import AUTH, Complaint
 from heim_tunnel.credentials import home
 
 __all__ = ["failed_since", "remember"]

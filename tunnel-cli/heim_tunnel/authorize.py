@@ -15,9 +15,10 @@ import socket
 import time
 from typing import Final
 
+from heim_runtime.complaints import AUTH, UNAVAILABLE, Complaint
 from heim_tunnel import loginhost
 from heim_tunnel.browser import has_display, open_address
-from heim_tunnel.complaints import AUTH, UNAVAILABLE, Complaint, clean, joined, say
+from heim_tunnel.complaints import clean, joined, say
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Way
 from heim_tunnel.loopback import Arrival, Loopback

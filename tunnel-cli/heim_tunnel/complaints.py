@@ -9,20 +9,7 @@ from __future__ import annotations
 
 import os
 
-from heim_runtime.complaints import (
-    AUTH,
-    FAILED,
-    INTERRUPTED,
-    NO_HOST,
-    OK,
-    PROTOCOL,
-    SOFTWARE,
-    TRY_LATER,
-    UNAVAILABLE,
-    USAGE,
-    Complaint,
-    UsageError,
-)
+from heim_runtime.complaints import AUTH, NO_HOST, TRY_LATER, UNAVAILABLE, Complaint
 from heim_wire.errors import FAILURES, by_slug
 from heim_wire.messages import printable
 
@@ -32,19 +19,7 @@ if TYPE_CHECKING:
     from heim_wire.problem import Refused
 
 __all__ = [
-    "AUTH",
-    "FAILED",
-    "INTERRUPTED",
-    "NO_HOST",
-    "OK",
-    "PROTOCOL",
-    "SOFTWARE",
-    "TRY_LATER",
     "UNAUTHENTICATED",
-    "UNAVAILABLE",
-    "USAGE",
-    "Complaint",
-    "UsageError",
     "clean",
     "joined",
     "refusal",

@@ -15,7 +15,8 @@ import os
 import stat
 import time
 
-from heim_tunnel.complaints import AUTH, FAILED, Complaint, UsageError, say
+from heim_runtime.complaints import AUTH, FAILED, Complaint, UsageError
+from heim_tunnel.complaints import say
 from heim_tunnel.grant import HTTPS, Login, Secret, ServiceToken
 
 TYPE_CHECKING = False

@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from heim_runtime.complaints import AUTH, UNAVAILABLE, Complaint
 from heim_tunnel import loginhost
 from heim_tunnel.authorize import label
-from heim_tunnel.complaints import AUTH, UNAVAILABLE, Complaint, clean, say
+from heim_tunnel.complaints import clean, say
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Way
 

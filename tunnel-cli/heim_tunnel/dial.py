@@ -11,8 +11,9 @@ import ssl
 import time
 
 from heim_runtime import race, trust, webproxy
+from heim_runtime.complaints import Complaint, UsageError
 from heim_runtime.link import Link, Lost
-from heim_tunnel.complaints import Complaint, UsageError, clean, refusal, say
+from heim_tunnel.complaints import clean, refusal, say
 from heim_wire.aio.sockets import tune_carriage
 from heim_wire.handshake import Connect, connect_request
 from heim_wire.problem import Refused

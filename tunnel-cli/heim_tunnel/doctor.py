@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from heim_runtime.complaints import FAILED, NO_HOST, OK, USAGE, Complaint
 from heim_tunnel import access_steps, network_steps
-from heim_tunnel.complaints import FAILED, NO_HOST, OK, USAGE, Complaint, clean, say
+from heim_tunnel.complaints import clean, say
 from heim_tunnel.credentials import known
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.finding import Case, Finding

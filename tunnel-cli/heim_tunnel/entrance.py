@@ -17,8 +17,9 @@ from functools import partial
 from typing import NamedTuple, TypeVar
 
 from heim_runtime import trust
+from heim_runtime.complaints import AUTH, Complaint
 from heim_tunnel import credentials, tokens
-from heim_tunnel.complaints import AUTH, UNAUTHENTICATED, Complaint, refusal, token_refused
+from heim_tunnel.complaints import UNAUTHENTICATED, refusal, token_refused
 from heim_tunnel.dial import TLS_S, connect, untrusted
 from heim_tunnel.grant import Login
 from heim_tunnel.invocation import Invocation

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from heim_tunnel.complaints import AUTH, Complaint, clean
+from heim_runtime.complaints import AUTH, Complaint
+from heim_tunnel.complaints import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

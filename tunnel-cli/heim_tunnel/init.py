@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from heim_runtime.complaints import FAILED, NO_HOST, OK, Complaint, UsageError
 from heim_tunnel import loginhost
-from heim_tunnel.complaints import FAILED, NO_HOST, OK, Complaint, UsageError, clean, say
+from heim_tunnel.complaints import clean, say
 from heim_tunnel.dial import Endpoint, Way, dial
 from heim_tunnel.listing import ask
 from heim_tunnel.login import chosen_host, readable, sign_in, until, with_authorities

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from heim_tunnel.complaints import AUTH, PROTOCOL, Complaint, UsageError
+from heim_runtime.complaints import AUTH, PROTOCOL, Complaint, UsageError
 from heim_tunnel.credentials import known, load
 from heim_tunnel.dial import Endpoint
 

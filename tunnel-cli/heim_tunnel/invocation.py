@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from heim_tunnel.complaints import UsageError
+from heim_runtime.complaints import UsageError
 from heim_tunnel.dial import Endpoint, Way
 
 TYPE_CHECKING = False

@@ -9,7 +9,8 @@ import os
 import socket
 import stat
 
-from heim_tunnel.complaints import FAILED, Complaint, clean
+from heim_runtime.complaints import FAILED, Complaint
+from heim_tunnel.complaints import clean
 from heim_tunnel.local import Local
 
 __all__ = ["listen"]

@@ -7,8 +7,9 @@ import json
 import sys
 from collections.abc import Sequence
 
+from heim_runtime.complaints import OK
 from heim_tunnel import credentials, loginhost, tokens
-from heim_tunnel.complaints import OK, UNAUTHENTICATED, say, token_refused
+from heim_tunnel.complaints import UNAUTHENTICATED, say, token_refused
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.login import signed_in_host, with_authorities
 from heim_tunnel.loginhost import Backend, NotTaken

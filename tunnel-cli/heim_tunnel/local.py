@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-from heim_tunnel.complaints import UsageError, clean
+from heim_runtime.complaints import UsageError
+from heim_tunnel.complaints import clean
 
 __all__ = ["Local", "Wish", "parse"]
 

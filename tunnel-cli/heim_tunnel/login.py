@@ -8,8 +8,9 @@ import threading
 import time
 from typing import Final
 
+from heim_runtime.complaints import AUTH, Complaint, UsageError
 from heim_tunnel import attempt, authorize, device
-from heim_tunnel.complaints import AUTH, Complaint, UsageError, clean, say
+from heim_tunnel.complaints import clean, say
 from heim_tunnel.credentials import Login, known, load, locked, save
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.loginhost import revoke

@@ -11,15 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
-from heim_tunnel.complaints import (
-    AUTH,
-    PROTOCOL,
-    UNAUTHENTICATED,
-    UNAVAILABLE,
-    Complaint,
-    UsageError,
-    clean,
-)
+from heim_runtime.complaints import AUTH, PROTOCOL, UNAVAILABLE, Complaint, UsageError
+from heim_tunnel.complaints import UNAUTHENTICATED, clean
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.request import Reply, get, post

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from heim_tunnel.complaints import FAILED, OK, Complaint, say
+from heim_runtime.complaints import FAILED, OK, Complaint
+from heim_tunnel.complaints import say
 from heim_tunnel.credentials import Login, forget, known, load, locked
 from heim_tunnel.dial import Way
 from heim_tunnel.login import chosen_host, is_named, until, with_authorities

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heim_tunnel.complaints import AUTH, NO_HOST, Complaint, UsageError, clean
+from heim_runtime.complaints import AUTH, NO_HOST, Complaint, UsageError
+from heim_tunnel.complaints import clean
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.listing import ask
 from heim_tunnel.login import signed_in_host

@@ -14,9 +14,10 @@ import time
 from typing import Final
 
 from heim_runtime import race, webproxy
+from heim_runtime.complaints import Complaint
 from heim_runtime.link import Link
 from heim_tunnel import credentials
-from heim_tunnel.complaints import Complaint, clean, refusal
+from heim_tunnel.complaints import clean, refusal
 from heim_tunnel.dial import CONNECT_S, Endpoint, connect, dial, find_addresses
 from heim_tunnel.finding import Case, Finding, milliseconds
 from heim_tunnel.login import until

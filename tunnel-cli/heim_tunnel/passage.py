@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from heim_runtime.complaints import AUTH, Complaint
 from heim_runtime.tasks import spawn
-from heim_tunnel.complaints import AUTH, Complaint, clean, joined
+from heim_tunnel.complaints import clean, joined
 from heim_tunnel.entrance import in_thread
 from heim_wire.aio.relay import Relay
 from heim_wire.errors import Code

@@ -10,20 +10,9 @@ import gc
 import os
 import signal
 
+from heim_runtime.complaints import AUTH, INTERRUPTED, NO_HOST, OK, SOFTWARE, Complaint
 from heim_tunnel import credentials
-from heim_tunnel.complaints import (
-    AUTH,
-    INTERRUPTED,
-    NO_HOST,
-    OK,
-    SOFTWARE,
-    UNAUTHENTICATED,
-    Complaint,
-    joined,
-    refusal,
-    say,
-    token_refused,
-)
+from heim_tunnel.complaints import UNAUTHENTICATED, joined, refusal, say, token_refused
 from heim_tunnel.dial import Endpoint, Way, dial
 from heim_tunnel.invocation import Invocation, read
 from heim_tunnel.pump import Pump

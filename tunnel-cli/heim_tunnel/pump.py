@@ -12,18 +12,9 @@ import os
 import select
 import time
 
+from heim_runtime.complaints import FAILED, PROTOCOL, TRY_LATER, UNAVAILABLE, Complaint
 from heim_tunnel.carriage import Carriage
-from heim_tunnel.complaints import (
-    FAILED,
-    PROTOCOL,
-    TRY_LATER,
-    UNAVAILABLE,
-    Complaint,
-    clean,
-    reset,
-    say,
-    with_id,
-)
+from heim_tunnel.complaints import clean, reset, say, with_id
 from heim_tunnel.stdio import Sink, Source
 from heim_wire.errors import Code
 from heim_wire.events import Closed, Data, Dead, Ended, GoAway, Notice, Ready, Reset

@@ -10,7 +10,8 @@ from __future__ import annotations
 import _thread
 import time
 
-from heim_tunnel.complaints import AUTH, Complaint, say
+from heim_runtime.complaints import AUTH, Complaint
+from heim_tunnel.complaints import say
 from heim_tunnel.tokens import current
 
 TYPE_CHECKING = False

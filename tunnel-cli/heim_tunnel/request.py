@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import time
 
+from heim_runtime.complaints import Complaint
 from heim_runtime.link import Link, Lost
-from heim_tunnel.complaints import Complaint, clean
+from heim_tunnel.complaints import clean
 from heim_tunnel.dial import Endpoint, dial
 from heim_wire.errors import FAILURES, Code
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from heim_tunnel.complaints import FAILED, NO_HOST, OK, Complaint, UsageError, clean, say
+from heim_runtime.complaints import FAILED, NO_HOST, OK, Complaint, UsageError
+from heim_tunnel.complaints import clean, say
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.listing import ask
 from heim_tunnel.login import readable, signed_in_host

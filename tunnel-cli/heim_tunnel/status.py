@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from heim_tunnel.complaints import FAILED, OK, Complaint, clean, say
+from heim_runtime.complaints import FAILED, OK, Complaint
+from heim_tunnel.complaints import clean, say
 from heim_tunnel.credentials import Login, home, known, load
 from heim_tunnel.dial import Way
 from heim_tunnel.listing import columns

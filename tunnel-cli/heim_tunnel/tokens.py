@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 
-from heim_tunnel.complaints import AUTH, TRY_LATER, Complaint, clean, say
+from heim_runtime.complaints import AUTH, TRY_LATER, Complaint
+from heim_tunnel.complaints import clean, say
 from heim_tunnel.credentials import Login, load, locked, save
 from heim_tunnel.dial import Way
 

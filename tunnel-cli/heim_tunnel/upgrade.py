@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from heim_runtime.complaints import Complaint
 from heim_runtime.link import Link, Lost
-from heim_tunnel.complaints import Complaint
 from heim_wire.handshake import Upgrade
 
 TYPE_CHECKING = False

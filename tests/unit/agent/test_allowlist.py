@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from heim_agent import cli
-from heim_agent.complaints import FAILED, OK, USAGE
 from heim_agent.files import Lock
+from heim_runtime.complaints import FAILED, OK, USAGE
 
 
 def targets(directory: Path, text: str, *more: str) -> int:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from heim_agent.approval import ask_to_be_let_in
-from heim_agent.complaints import AUTH, PROTOCOL, Complaint
 from heim_agent.exchange import Host, Reply
 from heim_agent.key import AgentKey
+from heim_runtime.complaints import AUTH, PROTOCOL, Complaint
 from heim_wire.agents import ENROL_PATH, ENROLLED_PATH
 from tests.fakes.joining import Canned, JoinHost, join_host, problem
 

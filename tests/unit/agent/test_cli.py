@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from heim_agent import cli
-from heim_agent.complaints import FAILED, INTERRUPTED, OK, SOFTWARE, USAGE
 from heim_agent.files import LOCK
+from heim_runtime.complaints import FAILED, INTERRUPTED, OK, SOFTWARE, USAGE
 from heim_runtime.version import version
 from tests.unit.test_layout import loaded
 

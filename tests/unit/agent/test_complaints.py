@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from heim_agent.complaints import USAGE, Complaint, UsageError, clean, say, with_hint
+from heim_agent.complaints import clean, say, with_hint
+from heim_runtime.complaints import USAGE, Complaint, UsageError
 
 
 def test_a_usage_error_is_a_complaint_with_its_status() -> None:

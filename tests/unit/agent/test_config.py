@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from heim_agent import config
-from heim_agent.complaints import USAGE, Complaint
 from heim_agent.config import SAMPLE, Settings, SettingsError, parse
 from heim_agent.targets import Target
+from heim_runtime.complaints import USAGE, Complaint
 
 FULL = b"""\
 lanes = 2

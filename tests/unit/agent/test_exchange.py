@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from heim_agent import exchange
-from heim_agent.complaints import AUTH, PROTOCOL, TRY_LATER, UNAVAILABLE, Complaint, UsageError
 from heim_agent.exchange import Host, Reply, detour, post
+from heim_runtime.complaints import AUTH, PROTOCOL, TRY_LATER, UNAVAILABLE, Complaint, UsageError
 from heim_wire.agents import JOIN_PATH
 from tests.fakes.joining import Canned, JoinHost, join_host, problem
 

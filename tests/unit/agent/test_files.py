@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from heim_agent import files
-from heim_agent.complaints import Complaint
+from heim_runtime.complaints import Complaint
 
 AS_ROOT = os.geteuid() == 0
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from heim_agent.complaints import Complaint
 from heim_agent.identity import CERTIFICATE, IDENTITY, KEY, Identity
 from heim_agent.key import AgentKey
 from heim_agent.places import Places
+from heim_runtime.complaints import Complaint
 from tests.fakes.agent_streams import LOGIN_URL, Signer, identity_of
 from tests.fakes.lane_host import AGENT, Root
 

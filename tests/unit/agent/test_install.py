@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from heim_agent import cli, install
-from heim_agent.complaints import FAILED, OK, USAGE, UsageError
 from heim_agent.install import at_home, hidden, program, unit
 from heim_agent.places import SYSTEM_CONFIG, SYSTEM_STATE, Places
+from heim_runtime.complaints import FAILED, OK, USAGE, UsageError
 from tests.fakes.agent_streams import Signer, identity_of
 
 SYSTEM = Places(config=f"{SYSTEM_CONFIG}/agent.toml", state=SYSTEM_STATE, seed=SYSTEM_CONFIG)

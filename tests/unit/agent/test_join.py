@@ -11,11 +11,11 @@ import pytest
 from cryptography import x509
 
 from heim_agent import cli
-from heim_agent.complaints import AUTH, FAILED, OK, PROTOCOL, UNAVAILABLE, USAGE, Complaint
 from heim_agent.files import Lock
 from heim_agent.identity import Identity
 from heim_agent.key import AgentKey
 from heim_agent.places import Places
+from heim_runtime.complaints import AUTH, FAILED, OK, PROTOCOL, UNAVAILABLE, USAGE, Complaint
 from heim_wire.agents import ENROL_PATH, JOIN_PATH
 from tests.fakes.joining import Canned, JoinHost, join_host, problem
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from heim_agent.complaints import FAILED, USAGE
 from heim_agent.config import SAMPLE
 from heim_agent.files import Lock
+from heim_runtime.complaints import FAILED, USAGE
 from tests.fakes.agent_streams import Signer, identity_of
 
 

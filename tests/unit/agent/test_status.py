@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from heim_agent import cli
-from heim_agent.complaints import FAILED, OK
 from heim_agent.status import describe
+from heim_runtime.complaints import FAILED, OK
 from tests.fakes.agent_streams import Signer, identity_of
 
 NOW = 1_800_000_000.0

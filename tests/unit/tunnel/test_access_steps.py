@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from heim_runtime.complaints import AUTH, Complaint
 from heim_tunnel import access_steps, network_steps
-from heim_tunnel.complaints import AUTH, Complaint
 from heim_tunnel.credentials import for_host
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.finding import Case

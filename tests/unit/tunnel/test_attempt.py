@@ -7,8 +7,8 @@ import stat
 import time
 from pathlib import Path
 
+from heim_runtime.complaints import AUTH, Complaint
 from heim_tunnel import attempt
-from heim_tunnel.complaints import AUTH, Complaint
 
 
 def logins(home: Path) -> Path:

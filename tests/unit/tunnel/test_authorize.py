@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from heim_runtime.complaints import AUTH, Complaint
 from heim_tunnel import authorize
-from heim_tunnel.complaints import AUTH, Complaint
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Way
 from tests.fakes.login_host import Canned, LoginHost, browser_script, short

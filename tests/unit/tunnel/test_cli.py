@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from heim_runtime.complaints import Complaint
 from heim_tunnel import cli
-from heim_tunnel.complaints import Complaint
 from heim_tunnel.dial import Way
 from tests.unit.tunnel.conftest import Run
 

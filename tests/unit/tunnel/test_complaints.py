@@ -2,15 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from heim_tunnel.complaints import (
-    clean,
-    joined,
-    refusal,
-    reset,
-    say,
-    token_refused,
-    with_id,
-)
+from heim_tunnel.complaints import clean, joined, refusal, reset, say, token_refused, with_id
 from heim_wire.errors import FAILURES, Code
 from heim_wire.events import Reset
 from heim_wire.problem import Refused

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from heim_runtime.complaints import AUTH, Complaint, UsageError
 from heim_tunnel import credentials
-from heim_tunnel.complaints import AUTH, Complaint, UsageError
 from heim_tunnel.credentials import (
     Login,
     for_host,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from heim_runtime.complaints import AUTH, PROTOCOL, Complaint
 from heim_tunnel import device
-from heim_tunnel.complaints import AUTH, PROTOCOL, Complaint
 from heim_tunnel.dial import Way
 from tests.fakes.login_host import Canned, LoginHost, short
 

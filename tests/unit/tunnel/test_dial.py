@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from heim_tunnel.complaints import Complaint, UsageError
+from heim_runtime.complaints import Complaint, UsageError
 from heim_tunnel.dial import Endpoint, Way, connect, dial, secure
 from tests.fakes.certificates import make_pair
 from tests.fakes.tunnel_server import TARGET, Peer, TunnelServer

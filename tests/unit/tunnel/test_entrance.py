@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heim_tunnel.complaints import Complaint
+from heim_runtime.complaints import Complaint
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.entrance import Entrance, in_thread
 from heim_tunnel.invocation import Invocation

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from heim_tunnel.complaints import Complaint
+from heim_runtime.complaints import Complaint
 from heim_tunnel.grant import Login, Secret, ServiceToken, is_token
 
 ANSWER: dict[str, object] = {

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from heim_tunnel.complaints import Complaint
+from heim_runtime.complaints import Complaint
 from heim_tunnel.credentials import Login, save
 from heim_tunnel.introduction import introduced, meant
 from heim_wire.problem import Refused

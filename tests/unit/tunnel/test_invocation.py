@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from heim_runtime.complaints import UsageError
 from heim_tunnel.arguments import build_parser
-from heim_tunnel.complaints import UsageError
 from heim_tunnel.dial import Way
 from heim_tunnel.invocation import Invocation, read
 

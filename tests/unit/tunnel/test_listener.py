@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from heim_tunnel.complaints import FAILED, Complaint
+from heim_runtime.complaints import FAILED, Complaint
 from heim_tunnel.listener import _explain, listen
 from heim_tunnel.local import Local
 

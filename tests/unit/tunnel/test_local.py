@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heim_tunnel.complaints import UsageError
+from heim_runtime.complaints import UsageError
 from heim_tunnel.local import Local, Wish, parse
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from heim_runtime.complaints import UsageError
 from heim_tunnel import credentials, login
-from heim_tunnel.complaints import UsageError
 from heim_tunnel.dial import Way
 from tests.fakes.login_host import Canned, LoginHost, browser_script
 from tests.unit.tunnel.conftest import Run

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from heim_runtime.complaints import AUTH, PROTOCOL, UNAVAILABLE, Complaint
 from heim_tunnel import loginhost
-from heim_tunnel.complaints import AUTH, PROTOCOL, UNAVAILABLE, Complaint
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Way
 from heim_tunnel.loginhost import Backend, OAuthError

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
+from heim_runtime.complaints import Complaint
 from heim_tunnel import credentials
-from heim_tunnel.complaints import Complaint
 from heim_tunnel.credentials import Login
 from heim_tunnel.dial import Way
 from heim_tunnel.naming import host_of

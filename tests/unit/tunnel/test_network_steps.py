@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from heim_runtime.complaints import Complaint
 from heim_tunnel import network_steps
-from heim_tunnel.complaints import Complaint
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.finding import Case
 from heim_tunnel.invocation import Invocation

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from heim_runtime import trust
+from heim_runtime.complaints import Complaint
 from heim_runtime.link import Link
-from heim_tunnel.complaints import Complaint
 from heim_tunnel.pump import Pump
 from heim_tunnel.stdio import Sink, Source
 from heim_wire import events

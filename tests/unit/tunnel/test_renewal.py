@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from heim_tunnel.complaints import AUTH, Complaint
+from heim_runtime.complaints import AUTH, Complaint
 from heim_tunnel.dial import Way
 from heim_tunnel.grant import Login
 from heim_tunnel.renewal import Renewal

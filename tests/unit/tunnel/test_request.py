@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from heim_tunnel.complaints import Complaint
+from heim_runtime.complaints import Complaint
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.request import Reply, form_of, get, post
 from tests.fakes.tunnel_server import LOGIN_HOST, Peer, TunnelServer

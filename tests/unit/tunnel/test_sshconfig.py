@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from heim_runtime.complaints import UsageError
 from heim_tunnel import sshconfig
-from heim_tunnel.complaints import UsageError
 from heim_tunnel.dial import Endpoint, Way
 from heim_tunnel.loginhost import Backend
 from tests.fakes.login_host import LoginHost, browser_script

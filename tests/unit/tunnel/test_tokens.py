@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from heim_runtime.complaints import Complaint
 from heim_tunnel import tokens
-from heim_tunnel.complaints import Complaint
 from heim_tunnel.credentials import Login, load, save
 from heim_tunnel.dial import Way
 from tests.fakes.login_host import Canned, LoginHost

@@ -6,8 +6,8 @@ import time
 import pytest
 
 from heim_runtime import trust
+from heim_runtime.complaints import Complaint
 from heim_runtime.link import Link
-from heim_tunnel.complaints import Complaint
 from heim_tunnel.dial import Endpoint
 from heim_tunnel.upgrade import upgrade
 from heim_wire.problem import Refused
