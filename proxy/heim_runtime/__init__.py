@@ -1,1 +1,1 @@
-"""What every long-running program of Heim does alike: logs, tasks, signals, backoff, clock."""
+"""What every program of Heim does alike: logs, tasks, signals, backoff, clock, command line."""
