@@ -6,27 +6,30 @@ Objects are what an API server sends, parsed from JSON, as the controller's cach
 Ingress has its own Service, EndpointSlice with two endpoints, TLS Secret, two paths and the usual
 annotations; ten of them share a namespace and its Role. Time is CPU time of this process; memory is
 what it holds more than with the objects alone: at the highest, and after everything but the last
-document was let go.
+document and what the next translation takes over was let go.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from heim_controller.translation.document import canonical
+from heim_controller.translation.memory import Memory
 from heim_controller.translation.objects import CertificateFacts, Key, Objects
 from heim_controller.translation.settings import CONTROLLER, Settings
 from heim_controller.translation.translate import Translation, translate
+from heim_runtime.collector import paused
 
 __all__ = ["SETTINGS", "TranslationSample", "held_kib", "highest_kib", "main", "measure", "objects"]
 
@@ -147,23 +150,36 @@ def _status(key: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TranslationSample:
-    """One process: CPU and wall milliseconds of every round, and memory."""
+    """One process: CPU and wall milliseconds of every round, and memory.
+
+    Attributes:
+        whole: Rounds from scratch.
+        changed: Rounds after a change of one Ingress, with what the round before left.
+    """
 
     ingresses: int
     paths: int
     document_mb: float
-    cpu_ms: list[float]
-    wall_ms: list[float]
+    whole: list[tuple[float, float]]
+    changed: list[tuple[float, float]]
     high_mib: float
     kept_mib: float
 
     @property
     def cpu(self) -> float:
-        return median(self.cpu_ms)
+        return median(cpu for cpu, _ in self.changed)
 
     @property
     def wall(self) -> float:
-        return median(self.wall_ms)
+        return median(wall for _, wall in self.changed)
+
+    @property
+    def whole_cpu(self) -> float:
+        return median(cpu for cpu, _ in self.whole)
+
+    @property
+    def whole_wall(self) -> float:
+        return median(wall for _, wall in self.whole)
 
 
 def measure(count: int, *, rounds: int) -> TranslationSample:
@@ -180,27 +196,45 @@ def _here(count: int, rounds: int) -> TranslationSample:
     translate(small, SETTINGS)
     gc.collect()
     before = held_kib()
-    cpu: list[float] = []
-    wall: list[float] = []
-    last: Translation | None = None
-    content = b""
-    for _ in range(rounds):
-        start, began = time.process_time(), time.perf_counter()
-        last = translate(made, SETTINGS, owners=last.owners if last is not None else None)
-        content = canonical(last.document)
-        cpu.append((time.process_time() - start) * 1000)
-        wall.append((time.perf_counter() - began) * 1000)
+    whole = [_round(made, None)[0] for _ in range(rounds)]
+    memory = Memory()
+    _, last, content = _round(made, memory)
+    changed = []
+    for number in range(rounds):
+        made = _with_change(made, number)
+        took, last, content = _round(made, memory, last)
+        changed.append(took)
     high = highest_kib()
     gc.collect()
     return TranslationSample(
         ingresses=count,
-        paths=sum(len(one["http"]) for one in last.document["backends"]) if last else 0,
+        paths=sum(len(one["http"]) for one in last.document["backends"]),
         document_mb=len(content) / 1e6,
-        cpu_ms=cpu,
-        wall_ms=wall,
+        whole=whole,
+        changed=changed,
         high_mib=(high - before) / 1024,
         kept_mib=(held_kib() - before) / 1024,
     )
+
+
+def _round(
+    made: Objects, memory: Memory | None, last: Translation | None = None
+) -> tuple[tuple[float, float], Translation, bytes]:
+    """CPU and wall milliseconds of one translation with its JSON, and both of them."""
+    start, began = time.process_time(), time.perf_counter()
+    with paused():
+        found = translate(made, SETTINGS, owners=last.owners if last else None, memory=memory)
+        content = canonical(found.document, None if memory is None else memory.texts)
+    took = (time.process_time() - start) * 1000, (time.perf_counter() - began) * 1000
+    return took, found, content
+
+
+def _with_change(made: Objects, number: int) -> Objects:
+    """The cluster after the path of one Ingress was edited."""
+    key = (_space(7), "web7")
+    after = copy.deepcopy(made.ingresses[key])
+    after["spec"]["rules"][0]["http"]["paths"][1]["path"] = f"/changed/{number}"
+    return replace(made, ingresses={**made.ingresses, key: after})
 
 
 def main() -> int:
@@ -214,14 +248,16 @@ def main() -> int:
     if options.json:
         print(json.dumps(asdict(found)))
         return 0
-    spread = f"{min(found.cpu_ms):.0f} to {max(found.cpu_ms):.0f}"
     print(f"{found.ingresses} Ingresses, {found.paths} paths, {found.document_mb:.2f} MB")
-    print(f"CPU: median {found.cpu:.0f} ms of {options.rounds} ({spread}); limit {_LIMIT_MS:g}")
+    print(
+        f"CPU: from scratch {found.whole_cpu:.0f} ms (median of {options.rounds}), after a change "
+        f"{found.cpu:.0f} ms; limit {_LIMIT_MS:g}"
+    )
     print(
         f"memory: +{found.high_mib:.0f} MiB at the highest, +{found.kept_mib:.0f} MiB kept; "
         f"limit {_LIMIT_MIB:g}"
     )
-    return 0 if found.cpu <= _LIMIT_MS and found.high_mib <= _LIMIT_MIB else 1
+    return 0 if found.whole_cpu <= _LIMIT_MS and found.high_mib <= _LIMIT_MIB else 1
 
 
 if __name__ == "__main__":

@@ -113,9 +113,12 @@ class _Chooser:
     def entry(self, share: Share, entry: TlsEntry) -> None:
         """One entry of an Ingress's TLS section."""
         site = share.site
-        hosts = self._allowed(share, entry)
-        known = frozenset(hosts)
-        refused = [host for host in entry.hosts if host not in known and host not in site.hosts]
+        hosts, refused = list(entry.hosts), list[str]()
+        # Most entries name what the rules name.
+        if entry.hosts != share.hosts:
+            hosts = self._allowed(share, entry)
+            known = frozenset(hosts)
+            refused = [host for host in entry.hosts if host not in known and host not in site.hosts]
         if refused:
             message = f"no certificate of namespace {site.namespace} is served for {refused[0]}"
             self._context.findings.add(site.ref, "HostNotOwned", message, field=entry.field)
