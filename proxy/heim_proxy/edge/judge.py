@@ -191,10 +191,8 @@ class Judge:
             if session is Miss.LOAD:
                 return LoadSession(host.name, cookie)
             return self._anonymous(head, host.name, backend, now)
-        if (
-            backend.max_session_age is not None
-            and now - session.auth_time > backend.max_session_age
-        ):
+        oldest = backend.max_session_age
+        if oldest is not None and now - session.auth_time > oldest:
             return self._anonymous(head, host.name, backend, now)
         if head.method not in _SAFE_METHODS or head.upgrade is not None:
             refused = foreign_origin(
