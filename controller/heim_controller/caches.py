@@ -14,6 +14,7 @@ from heim_controller.kube.informer import Change, Informer, Pace
 from heim_controller.kube.resources import Key, Manifest, Resource, stripped
 from heim_controller.options import Options
 from heim_controller.translation.objects import Objects, Ref
+from heim_controller.translation.reserved import API_SERVER
 
 __all__ = ["Caches", "Inventory", "TouchedHook", "differs", "trimmed_secret"]
 
@@ -214,6 +215,9 @@ class Caches:
     def _concerns(self, kind: str, change: Change) -> bool:
         """Whether anything that is served can depend on a Service or its endpoints."""
         if self.services is None:
+            return True
+        if change.key[0] == self._options.namespace or change.key == API_SERVER:
+            # What they are on, nobody else's endpoints may be on.
             return True
         if kind == "Service":
             return change.key in self.services or change.key == self._options.publish_service

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from heim_controller.translation.objects import Key, Object, Objects, labels_of, listed, mapping
 
-__all__ = ["Reserved"]
+__all__ = ["API_SERVER", "Reserved"]
 
 _SERVICE_NAME = "kubernetes.io/service-name"
-# The API server's own Service and slices.
-_API_SERVER: Key = ("default", "kubernetes")
+API_SERVER: Final[Key] = ("default", "kubernetes")
+"""The API server's own Service, and its EndpointSlice."""
 
 
 class Reserved:
@@ -33,12 +33,12 @@ class Reserved:
         # Address and port of pods, and of API servers.
         self._places: dict[tuple[str, int], str] = {}
         for key, service in objects.services.items():
-            if key[0] == namespace or key == _API_SERVER:
+            if key[0] == namespace or key == API_SERVER:
                 for address in _addresses_of(mapping(service.get("spec"))):
                     self._addresses[address] = key[0]
         for (space, _), one in objects.endpoint_slices.items():
-            if space in (namespace, _API_SERVER[0]):
-                api = (space, labels_of(one).get(_SERVICE_NAME)) == _API_SERVER
+            if space in (namespace, API_SERVER[0]):
+                api = (space, labels_of(one).get(_SERVICE_NAME)) == API_SERVER
                 if api or space == namespace:
                     for place in _places_of(one, any_target=api):
                         self._places[place] = space

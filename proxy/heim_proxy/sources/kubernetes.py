@@ -49,6 +49,8 @@ class KubernetesFeed:
         # Secrets that the configuration names, and what of them is in files.
         self._names: frozenset[str] = frozenset()
         self._written: dict[str, Mapping[str, bytes]] = {}
+        # Their pairs, with the data that they were decoded from.
+        self._decoded: dict[str, tuple[Mapping[str, Any], Mapping[str, bytes]]] = {}
         self._unwritable = ""
         self._writing = asyncio.Lock()
         self._loss = Loss(self.name)
@@ -160,7 +162,7 @@ class KubernetesFeed:
     async def _write(self) -> None:
         """Write the Secrets that are named and are not in files as they are in the cluster."""
         known = self._secrets.data
-        fresh = {name: _pair(known[name]) for name in self._names if name in known}
+        fresh = self._pairs(known)
         due = {name: pair for name, pair in fresh.items() if self._written.get(name) != pair}
         for name in self._written.keys() - known.keys():
             # Its files stay: the last good certificate serves until it expires.
@@ -169,6 +171,18 @@ class KubernetesFeed:
         if not due:
             return
         self._unwritable = await asyncio.to_thread(self._put, due)
+
+    def _pairs(self, known: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, bytes]]:
+        """The pairs of the Secrets that are named; thousands, of which one or none has changed."""
+        before, self._decoded = self._decoded, {}
+        for name in self._names:
+            data = known.get(name)
+            if data is not None:
+                found = before.get(name)
+                if found is None or found[0] is not data:
+                    found = (data, _pair(data))
+                self._decoded[name] = found
+        return {name: pair for name, (_, pair) in self._decoded.items()}
 
     def _put(self, due: Mapping[str, Mapping[str, bytes]]) -> str:
         """Write; returns what went wrong, "" when nothing did."""

@@ -134,6 +134,27 @@ async def test_the_own_namespace_cannot_be_done_without(kube: FakeKube) -> None:
         assert not found.caches.synced
 
 
+async def test_what_nobody_else_may_lead_to_is_told(kube: FakeKube) -> None:
+    """The proxy's own pods, and the API server: see `translation.reserved`."""
+    async with running(kube) as found:
+        found.caches.services = frozenset({("shop", "web")})
+        api = kube_objects.endpoint_slice("default/kubernetes", "10.0.0.1")
+        api["metadata"]["name"] = "kubernetes"
+        populate(
+            kube.store,
+            kube_objects.endpoint_slice("heim/heim", "10.1.0.9"),
+            api,
+            *kube_objects.web("default", "other"),
+            kube_objects.endpoint_slice("shop/web", "10.1.0.7"),
+        )
+        await until(lambda: len(found.touched) >= 3)
+        assert sorted(found.touched) == [
+            ("EndpointSlice default/kubernetes", True),
+            ("EndpointSlice heim/heim-x7k2p", True),
+            ("EndpointSlice shop/web-x7k2p", True),
+        ]
+
+
 async def test_only_what_something_depends_on_is_told(kube: FakeKube) -> None:
     async with running(kube) as found:
         found.caches.services = frozenset({("shop", "web")})

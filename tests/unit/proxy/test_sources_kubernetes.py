@@ -1,7 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from heim_controller.kube.resources import CONFIG_MAPS, SECRETS
 from heim_controller.translation.document import canonical
 from heim_proxy.sources.account import Account
 from heim_proxy.sources.api import Api, Pace
-from heim_proxy.sources.kubernetes import MAX_FURTHER, KubernetesFeed
+from heim_proxy.sources.kubernetes import MAX_FURTHER, KubernetesFeed, _pair
 from heim_proxy.sources.secrets import SecretFolder
 from heim_runtime.tasks import cancel, spawn
 from tests.fakes.kube import FakeKube
@@ -160,6 +161,26 @@ async def test_secrets_that_are_named_become_files_and_stay_up_to_date(
     # One that comes later is there as soon as it is.
     published.secret("missing", PAIR)
     await until(lambda: following.file("missing") == b"certificate")
+
+
+async def test_a_secret_that_did_not_change_is_decoded_once(
+    published: Published, following: Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[object] = []
+
+    def counting(data: Mapping[str, Any]) -> Mapping[str, bytes]:
+        decoded.append(data)
+        return _pair(data)
+
+    monkeypatch.setattr("heim_proxy.sources.kubernetes._pair", counting)
+    published.secret("a", PAIR)
+    await following.holds(published.document(ONE))
+    await following.feed.provide(frozenset(("a",)))
+    await following.holds(published.document(OTHER))
+    assert len(decoded) == 1
+    published.secret("a", {**PAIR, "tls.crt": b"renewed"})
+    await until(lambda: following.file("a") == b"renewed")
+    assert len(decoded) == 2
 
 
 async def test_a_secret_without_the_label_is_not_ours(
