@@ -1,7 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
+from heim_config.backends import Backend
+from heim_config.coherence import contradictions
+from heim_config.crosscheck import Judged, Names
+from heim_config.model import Config
+from heim_config.problems import Finding
 from tests.unit.config.samples import (
     BACKENDS,
     GOOD,
@@ -9,6 +16,7 @@ from tests.unit.config.samples import (
     IDENTITY,
     backend,
     both,
+    load,
     tcp_only,
     told,
 )
@@ -259,3 +267,49 @@ def test_places_are_those_of_the_text_when_parts_before_them_are_broken() -> Non
         "roles[0].members[2].nobody",
         "roles[0].members[3].provider",
     ]
+
+
+class TestJudged:
+    """What was said of the very same backends is said again, as long as it is true."""
+
+    def test_a_contradiction_is_said_each_time_and_found_once(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        good, looked = load(GOOD), list[str]()
+
+        def counting(one: Backend, config: Config) -> Iterator[Finding]:
+            looked.append(one.name)
+            return contradictions(one, config)
+
+        monkeypatch.setattr("heim_config.crosscheck.contradictions", counting)
+        bad = good.backends[0].model_copy(update={"allow_http": True, "public": False})
+        config = good.model_copy(update={"backends": (bad, *good.backends[1:])})
+        judged, names = Judged(), Names({})
+        first = list(judged.check(config, names))
+        assert [finding.loc for finding in first] == [("backends", 0, "allow_http")]
+        assert list(judged.check(config, names)) == first
+        assert looked == [one.name for one in config.backends]
+
+    def test_another_domain_or_listener_is_another_question(self) -> None:
+        config = load(GOOD)
+        public = config.backends[0].model_copy(
+            update={"public": True, "allow_http": True, "permissions": ()}
+        )
+        config = config.model_copy(update={"backends": (public,)})
+        judged, names = Judged(), Names({})
+        assert not list(judged.check(config, names))
+        listeners = config.listeners.model_copy(update={"http": None})
+        [found] = judged.check(config.model_copy(update={"listeners": listeners}), names)
+        assert "needs the plain listener" in found.message
+        assert not list(judged.check(config, names))
+
+    def test_agents_are_looked_up_each_time(self) -> None:
+        config = load(GOOD)
+        route = config.backends[0].http[0].model_copy(update={"agent": "desk", "target": "web"})
+        through = config.backends[0].model_copy(update={"http": (route,)})
+        config = config.model_copy(update={"backends": (through,)})
+        judged = Judged()
+        agents = [{"name": "desk", "targets": ["web"]}]
+        assert not list(judged.check(config, Names({"agents": agents})))
+        [found] = judged.check(config, Names({"agents": []}))
+        assert 'no agent "desk"' in found.message
