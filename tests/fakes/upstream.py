@@ -120,13 +120,21 @@ class Upstream:
 
 
 async def read_body(received: Received, reader: asyncio.StreamReader) -> bytes:
-    """The body of a request, with its framing when it is chunked."""
+    """The body of a request, with its framing when it is chunked.
+
+    Raises:
+        IncompleteReadError: When the sender ended it early.
+    """
     length = received.get("content-length")
     if length is not None:
         return await reader.readexactly(int(length))
     if received.get("transfer-encoding") == "chunked":
         body = b""
         while not body.endswith(b"0\r\n\r\n"):
-            body += await reader.readline()
+            line = await reader.readline()
+            if not line:
+                # At the end readline returns at once, for ever: the loop would never turn again.
+                raise asyncio.IncompleteReadError(body, None)
+            body += line
         return body
     return b""
