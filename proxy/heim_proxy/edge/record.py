@@ -224,7 +224,8 @@ class Recorder:
         self._audit_refusal(front, verdict)
 
     def _audit_refusal(self, front: Front, refusal: Refusal) -> None:
-        if refusal.status == 403:
+        # A preflight carries no identity by design: any page makes a visitor's browser send one.
+        if refusal.status == 403 and refusal.user:
             self._audit.emit(
                 "request.denied",
                 user=refusal.user,

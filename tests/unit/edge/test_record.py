@@ -211,6 +211,17 @@ class TestAudit:
             await stage.client().send(head_bytes())
         assert not [one for one in caplog.records if one.name == AUDIT_LOGGER]
 
+    async def test_a_refused_preflight_is_nobodys_and_none(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        asks = ("Origin: https://evil.test", "Access-Control-Request-Method: PUT")
+        async with theatre(tmp_path, cors={"allow_origins": ["https://friend.test"]}) as stage:
+            with caplog.at_level(logging.INFO, AUDIT_LOGGER):
+                await stage.client().send(head_bytes(method="OPTIONS", headers=asks))
+            assert entries(stage)[-1]["decision"] == "deny:cors_refused"
+            assert stage.edge.metrics.denied.read() == {"cors_refused": 1}
+        assert not [one for one in caplog.records if one.name == AUDIT_LOGGER]
+
     async def test_breaking_the_glass_is_told_once_per_session_and_backend(
         self, stage: Theatre, caplog: pytest.LogCaptureFixture
     ) -> None:
