@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from heim_proxy.access.policy import Allow, Deny, Grants
 from heim_proxy.edge.challenge import ANSWER_HEADERS, challenge
@@ -55,7 +56,6 @@ __all__ = [
 
 # Host spellings remembered per snapshot; only hosts that are configured are remembered.
 _REMEMBERED_HOSTS: Final = 4096
-_SIGN_IN: Final = "sign in and try again"
 
 
 class Client:
@@ -185,15 +185,15 @@ class Judge:
             return self._forward(head, host, route, None, self.snapshot.public[backend.name])
         cookie = head.cookies.session
         if cookie is None:
-            return self._anonymous(head, host.name, backend, now)
+            return self._anonymous(head, host.name, route, now)
         session = self._sessions.find(host.name, cookie, now)
         if type(session) is not Session:
             if session is Miss.LOAD:
                 return LoadSession(host.name, cookie)
-            return self._anonymous(head, host.name, backend, now)
+            return self._anonymous(head, host.name, route, now)
         oldest = backend.max_session_age
         if oldest is not None and now - session.auth_time > oldest:
-            return self._anonymous(head, host.name, backend, now)
+            return self._anonymous(head, host.name, route, now)
         if head.method not in _SAFE_METHODS or head.upgrade is not None:
             refused = foreign_origin(
                 head, backend, self.snapshot.public_url(host.name), user=session.subject.name
@@ -343,8 +343,9 @@ class Judge:
                     return self._denied(head, route.backend, session, decision)
         return None
 
-    def _anonymous(self, head: RequestHead, host: str, backend: Backend, now: float) -> Verdict:
-        """No session: people are sent to sign in, programs are told that they must."""
+    def _anonymous(self, head: RequestHead, host: str, route: Route, now: float) -> Verdict:
+        """No session: people are sent to sign in, programs and forms are told that they must."""
+        backend = route.backend
         stale = head.cookies.presented > 0
         clear = [clear_cookie(SESSION_COOKIE)] if stale else []
         if is_navigation(head):
@@ -357,17 +358,21 @@ class Judge:
             )
             cookies = (*clear, *flow.set_cookies)
             return Redirect(303, flow.location, cookies, "anonymous", backend.name)
+        why = "your session has ended, or is too old" if stale else "it needs a signed-in user"
+        # Back to where the route begins: what was asked for may be no page that can be opened.
+        login_url = f"{self.snapshot.public_url(host)}/.heim/login?rd={quote(route.path)}"
         return Refusal(
             401,
             "sign_in_required",
-            f"{backend.name} needs a signed-in user",
-            f"open {self.snapshot.public_url(host)}/ in a browser, {_SIGN_IN}",
+            f"nothing was sent to {backend.name}: {why}",
+            "sign in with a browser, then try again",
             (
                 f'WWW-Authenticate: Heim realm="{backend.name}"',
                 *(f"Set-Cookie: {cookie}" for cookie in clear),
                 *_lines(cors_headers(head, backend)),
             ),
             backend.name,
+            login_url=login_url,
         )
 
     def _denied(

@@ -46,8 +46,8 @@ class Refusal:
 
     `code` is the stable word for programs and logs; `detail` what happened, `hint` what to do
     about it, `user` whom it concerns (for the log). `headers` are complete extra lines. `close`
-    ends the connection after it. Programs are also told where to sign in (`login_url`), and after
-    how many seconds it is worth trying again (`retry_after`, for everybody a header).
+    ends the connection after it. `login_url` is where to sign in (on a page a button), and
+    `retry_after` after how many seconds it is worth trying again (for everybody a header).
     """
 
     status: int
@@ -154,6 +154,9 @@ def _page(answer: Refusal, title: str, request_id: str, target: bytes) -> bytes:
     if somebody_else:
         link = f"/.heim/logout?rd={quote(target, safe='/')}"
         lines.append(f'<a class="button first" href="{link}">Sign in as somebody else</a>')
+    elif answer.status == 401:
+        link = html.escape(answer.login_url or "/.heim/login")
+        lines.append(f'<a class="button first" href="{link}">Sign in</a>')
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

@@ -293,6 +293,19 @@ class TestAnonymous:
         assert isinstance(verdict, Refusal)
         assert (verdict.status, verdict.code) == (401, "sign_in_required")
         assert list(verdict.headers) == ['WWW-Authenticate: Heim realm="app"']
+        assert verdict.detail == "nothing was sent to app: it needs a signed-in user"
+
+    async def test_a_form_of_somebody_whose_session_ended_is_told_where_to_sign_in(self) -> None:
+        court = await Court.open(
+            app(http=[{"path": "/a%20b", "upstream": "http://127.0.0.1:3000"}])
+        )
+        posted = ("Accept: text/html", "Sec-Fetch-Mode: navigate", "Cookie: __Host-heim=old")
+        verdict = court.ask("/a%20b/delete?id=1", method="POST", headers=posted)
+        assert isinstance(verdict, Refusal)
+        ended = "nothing was sent to app: your session has ended, or is too old"
+        assert (verdict.status, verdict.detail) == (401, ended)
+        # Where the route begins, by GET: what was posted to need not be a page.
+        assert verdict.login_url == f"https://{HOST}/.heim/login?rd=/a%2520b"
 
     @pytest.mark.parametrize("headers", [PAGE, ()], ids=["page", "program"])
     async def test_a_worthless_cookie_is_cleared(self, headers: tuple[str, ...]) -> None:

@@ -62,6 +62,15 @@ def test_somebody_who_may_not_is_offered_to_be_somebody_else(
     assert (b'href="/.heim/logout?rd=/a%3Fb%3Dc%26d%3D%22e%22"' in page) is offered
 
 
+@pytest.mark.parametrize(
+    ("login_url", "link"),
+    [("https://a.test/?b&c", "https://a.test/?b&amp;c"), ("", "/.heim/login")],
+)
+def test_who_is_not_signed_in_has_a_link_to_do_so(login_url: str, link: str) -> None:
+    answer = Refusal(401, "x", "y", login_url=login_url)
+    assert f'href="{link}">Sign in</a>'.encode() in answered(answer, page=True)
+
+
 def test_programs_are_told_where_to_log_in_and_when_to_try_again() -> None:
     answer = Refusal(401, "x", "y", login_url="https://auth.example.test", retry_after=5)
     _, fields, body = divided(answered(answer))
