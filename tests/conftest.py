@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -31,3 +33,12 @@ def pytest_runtest_protocol() -> Generator[None, object, object]:
         root.setLevel(level)
         root.handlers[:] = handlers
         logging.raiseExceptions = raises
+
+
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that everybody may enter; `tmp_path` is inside one that nobody else may."""
+    with TemporaryDirectory(dir="/tmp", prefix="heim-open-") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path

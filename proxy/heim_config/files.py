@@ -1,8 +1,9 @@
-"""Whether the files and variables that a configuration names are there and usable."""
+"""Whether the files and variables that a configuration names are there, usable and kept secret."""
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from heim_config.model import Config
 from heim_config.problems import Finding, Loc
 from heim_config.secrets import SecretError, read_secret
 
-__all__ = ["MAX_FILE_BYTES", "check_files"]
+__all__ = ["MAX_FILE_BYTES", "check_files", "exposed"]
 
 # A bundle of every public authority is 250 KiB.
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
@@ -57,6 +58,38 @@ def check_files(config: Config, environment: Mapping[str, str] | None = None) ->
         if backend.upstream_tls is not None and backend.upstream_tls.ca_file is not None:
             place = ("backends", position, "upstream_tls", "ca_file")
             yield from _authority(backend.upstream_tls.ca_file, place)
+
+
+def exposed(config: Config) -> Iterator[str]:
+    """One sentence for each file with a secret that every account of this machine can read.
+
+    Worth a warning only. What a group may read is not mentioned: root:heim 0640 is ordinary.
+    """
+    for key, path in _secret_files(config):
+        try:
+            real = path.resolve()
+            mode = real.stat().st_mode
+            entered = all(parent.stat().st_mode & stat.S_IXOTH for parent in real.parents)
+        except OSError:
+            # That it cannot be read is told by who needs it.
+            continue
+        if mode & stat.S_IROTH and entered:
+            yield f"{key}: everybody on this machine can read {path}; run: chmod o= {path}"
+
+
+def _secret_files(config: Config) -> Iterator[tuple[str, Path]]:
+    for position, provider in enumerate(config.identity.providers):
+        if provider.client_secret_file is not None:
+            yield f"identity.providers[{position}].client_secret_file", provider.client_secret_file
+    if config.session.key_file is not None:
+        yield "session.key_file", config.session.key_file
+    if config.assertion is not None and config.assertion.key_file is not None:
+        yield "assertion.key_file", config.assertion.key_file
+    if config.agents_ca is not None:
+        yield "agents_ca.key_file", config.agents_ca.key_file
+    for position, certificate in enumerate(config.tls.certificates):
+        if certificate.secret is None:
+            yield f"tls.certificates[{position}]", certificate.pair[1]
 
 
 def _read(path: Path, loc: Loc) -> Finding | bytes:

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from heim_config.files import exposed
 from heim_config.model import Config
 from heim_proxy.agents.authority import Authority
 from heim_proxy.agents.dialer import AgentDialers
@@ -189,6 +190,8 @@ class Proxy:
         assert prepared is not None
         snapshot = prepared.snapshot
         config = snapshot.config
+        for reason in exposed(config):
+            log.warning("config.secret_exposed", extra={"reason": reason})
         stack = self._stack
         store = SqliteStore(config.state.path, failed=self._metrics.store_errors.add)
         stack.push_async_callback(store.close)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from heim_config.advice import advice
 from heim_config.agents import AgentsCa
+from heim_config.files import exposed
 from heim_config.layers import combine, read_boot, read_document
 from heim_config.model import Config
 from heim_config.problems import ConfigError, Problem
@@ -48,7 +49,8 @@ def check(args: argparse.Namespace) -> int:
     if problems:
         return complain(ConfigError(problems))
     soft = [f"{key}: {reason}" for key, reason in unusable]
-    for line in (*advice(config), *soft, *(() if alone else _uncovered(config, hosts))):
+    told = (*advice(config), *soft, *exposed(config))
+    for line in (*told, *(() if alone else _uncovered(config, hosts))):
         print(f"{args.config}: warning: {line}", file=sys.stderr)
     if alone:
         print(

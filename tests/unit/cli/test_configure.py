@@ -106,6 +106,16 @@ class TestCheck:
             "*.ssh.example.test); browsers and heim-tunnel will refuse it\n"
         )
 
+    def test_a_key_that_everybody_can_read_is_warned_of(
+        self, open_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        heim = self.prepared(open_path)
+        key = open_path / "tls.key"
+        key.chmod(0o644)
+        assert self.run(heim) == 0
+        warning = f"tls.certificates[0]: everybody on this machine can read {key}; "
+        assert f"{heim.config_file}: warning: {warning}" in told(capsys)[1]
+
     def test_tcp_that_no_role_gives_is_warned_of(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

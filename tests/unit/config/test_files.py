@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from heim_config.files import MAX_FILE_BYTES, check_files
+from heim_config.files import MAX_FILE_BYTES, check_files, exposed
 from heim_config.load import load_text
 from heim_config.model import Config
 from tests.unit.config.samples import GOOD, load
@@ -136,3 +136,45 @@ def test_a_webroot_must_be_a_directory(tmp_path: Path) -> None:
         found = list(check_files(config))
         assert len(found) == count
         assert not count or f"{path} is no directory" in found[0].message
+
+
+class TestExposed:
+    SECRETS = {
+        "google": "identity.providers[0].client_secret_file",
+        "session.keys": "session.key_file",
+        "assertion.pem": "assertion.key_file",
+        "ca/agents.key": "agents_ca.key_file",
+        "mounted/tls.key": "tls.certificates[0]",
+        "tls/tls.key": "tls.certificates[1]",
+    }
+
+    def configured(self, place: Path, mode: int) -> Config:
+        for name in FILES | self.SECRETS:
+            (place / name).parent.mkdir(exist_ok=True, mode=0o755)
+            (place / name).write_bytes(FILES.get(name, b"x"))
+            (place / name).chmod(mode)
+        text = EVERYTHING.replace("client_secret_env: GOOGLE", "client_secret_file: google")
+        return load(text, file=place / "heim.yaml")
+
+    def test_a_secret_that_everybody_can_read_is_told_with_the_remedy(
+        self, open_path: Path
+    ) -> None:
+        told = list(exposed(self.configured(open_path, 0o644)))
+        assert told == [
+            f"{key}: everybody on this machine can read {open_path / name}; "
+            f"run: chmod o= {open_path / name}"
+            for name, key in self.SECRETS.items()
+        ]
+
+    def test_what_a_group_reads_is_ordinary(self, open_path: Path) -> None:
+        assert list(exposed(self.configured(open_path, 0o640))) == []
+
+    def test_what_nobody_else_can_get_at_is_not_exposed(self, open_path: Path) -> None:
+        config = self.configured(open_path, 0o644)
+        open_path.chmod(0o750)
+        assert list(exposed(config)) == []
+
+    def test_a_file_that_is_not_there_is_for_others_to_tell(self, open_path: Path) -> None:
+        config = self.configured(open_path, 0o640)
+        (open_path / "tls/tls.key").unlink()
+        assert list(exposed(config)) == []

@@ -90,6 +90,18 @@ class TestStart:
         with pytest.raises(ConfigError, match=r"tls\.key"):
             await proxy_of(heim).start()
 
+    async def test_a_key_that_everybody_can_read_is_told_and_serves(
+        self, open_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        heim = Heim.prepare(open_path, backends=[backend()])
+        (open_path / "tls.key").chmod(0o644)
+        proxy = proxy_of(heim)
+        await proxy.start()
+        await proxy.close()
+        told = [vars(one)["reason"] for one in caplog.records
+                if one.message == "config.secret_exposed"]  # fmt: skip
+        assert any(reason.startswith("tls.certificates[0]: ") for reason in told)
+
     @pytest.mark.parametrize("listener", ["https", "http", "admin"])
     async def test_an_address_in_use_is_named_and_everything_is_let_go(
         self, tmp_path: Path, listener: str
