@@ -72,7 +72,8 @@ lock:
 
 floors:
 	uv venv --quiet --clear --python $(PYTHON) .venv-floors
-	uv pip install --quiet --python .venv-floors/bin/python --resolution lowest-direct -e '.[dev]'
+	uv pip compile --quiet --resolution lowest-direct --extra all pyproject.toml -o .venv-floors/floors.txt
+	uv pip install --quiet --python .venv-floors/bin/python -c .venv-floors/floors.txt -e '.[dev]'
 	.venv-floors/bin/python -m pytest -n auto --dist loadfile tests/unit
 
 fmt: $(DEV)
