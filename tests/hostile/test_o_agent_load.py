@@ -38,6 +38,7 @@ from heim_wire.aio.channel import Channel
 from tests.fakes.agent import ScriptedAgent, enrolled
 from tests.fakes.agent_streams import Asked, served, tcp
 from tests.fakes.heim import DOMAIN, LOGIN_HOST, Heim, Wire, authority, user
+from tests.fakes.thorough import THOROUGH
 from tests.fakes.tunnel import TcpServer
 from tests.fakes.upstream import Received, Upstream, answer
 from tests.fakes.waiting import until
@@ -271,7 +272,7 @@ def unrecorded() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("unrecorded")
-async def test_32_five_thousand_streams_leave_nothing_behind(tmp_path: Path) -> None:
+async def test_32_thousands_of_streams_leave_nothing_behind(tmp_path: Path) -> None:
     async with pair(tmp_path) as site:
 
         async def script(received: Received, reader: Any, writer: asyncio.StreamWriter) -> None:
@@ -291,7 +292,7 @@ async def test_32_five_thousand_streams_leave_nothing_behind(tmp_path: Path) -> 
             await asyncio.sleep(0.3)
             return Census.take()
 
-        lane, count = site.lane, 5_000
+        lane, count = site.lane, 5_000 if THOROUGH else 2_000
         await cycles(site, 800, cookies)
         before, dialled = await left(), site.upstream.connections
         await cycles(site, count, cookies)
@@ -311,7 +312,7 @@ async def test_32_five_thousand_streams_leave_nothing_behind(tmp_path: Path) -> 
         assert after.tasks <= before.tasks + 4
         grown = after.kinds - before.kinds
         assert sum(grown.values()) < count / 100, grown.most_common(10)
-        # Something of every stream would be 5,000 of them.
+        # Something of every stream would be thousands of them.
         assert after.blocks - before.blocks < count / 5, (before.blocks, after.blocks)
 
 

@@ -444,10 +444,11 @@ async def test_a_storm_of_small_chunks_and_frames_does_not_starve_others(world: 
 
     task = asyncio.ensure_future(storm())
     await asyncio.sleep(0.1)
-    since = time.monotonic()
+    # Of the processor, which other programs may have meanwhile; the storm leaves it no idle moment.
+    since = time.process_time()
     for _ in range(5):
         assert (await world.as_alice("/ok")).status == 200
-    spent = time.monotonic() - since
+    spent = time.process_time() - since
     task.cancel()
     assert spent < 4
 
