@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -287,6 +289,47 @@ async def test_B20_our_cookies_stay_and_the_others_pass_byte_for_byte(world: Wor
 async def test_B20_nothing_is_left_of_a_header_that_held_only_ours(world: World) -> None:
     await world.as_alice()
     assert world.only().all("cookie") == []
+
+
+def jwt_like(typ: str) -> str:
+    head = base64.urlsafe_b64encode(json.dumps({"alg": "ES256", "typ": typ}).encode())
+    return f"{head.rstrip(b'=').decode()}.e30.c2lnbmVk"
+
+
+def basic(name: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize("at", ["app", "open"])
+@pytest.mark.parametrize(
+    ("value", "passes"),
+    [
+        pytest.param(f"Bearer heim_st_{'a' * 24}_{'b' * 43}", False, id="service token"),
+        pytest.param("bearer  heim_st_damaged", False, id="a damaged one, another spelling"),
+        pytest.param(f"Bearer heim_rt_{'a' * 24}_x_y", False, id="refresh token"),
+        pytest.param(f"Bearer {jwt_like('heim-cli+jwt')}", False, id="access token"),
+        pytest.param("Heim anything", False, id="our scheme"),
+        pytest.param(f"Bearer {jwt_like('at+jwt')}", True, id="somebody else's JWT"),
+        pytest.param("Bearer no.token!.at=all", True, id="no JWT"),
+        pytest.param("Bearer ghp_abc", True, id="opaque"),
+        pytest.param(basic("x", "y"), True, id="basic"),
+        pytest.param(basic("git", f"heim_st_{'a' * 24}_{'b' * 43}"), False, id="git's password"),
+        pytest.param(basic("heim_st_damaged", ""), False, id="curl's user"),
+        pytest.param(basic("x", jwt_like("heim-cli+jwt")), False, id="access token as password"),
+        pytest.param(basic("x", jwt_like("at+jwt")), True, id="somebody else's as password"),
+    ],
+)
+async def test_B20_a_credential_of_ours_reaches_no_upstream(
+    world: World, at: str, value: str, passes: bool
+) -> None:
+    cookie = await world.cookie(ALICE)
+    lines = f"Authorization: {value}\r\naUTHORIZATION: {value}\r\nX-After: 1\r\n"
+    await world.heim.raw(
+        f"GET / HTTP/1.1\r\nHost: {host(at)}\r\nCookie: {cookie}\r\n{lines}\r\n".encode()
+    )
+    seen = world.only()
+    assert seen.all("authorization") == ([value, value] if passes else [])
+    assert seen.all("x-after") == ["1"]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import httptools
 from heim_proxy.edge.cookie import Cookies, split_cookies
 from heim_proxy.edge.limits import HEADER_BYTES, HEADER_COUNT, REQUEST_LINE_BYTES
 from heim_proxy.edge.names import REQUEST_NAMES, RequestField, field_value, without
+from heim_proxy.identity.bearer import is_ours
 from heim_proxy.observe.trace import valid_traceparent
 from heim_proxy.target import BadTarget, Target, canonicalise
 
@@ -67,6 +68,7 @@ class RequestHead:
         "chunked",
         "connection",
         "cookies",
+        "credentials",
         "expect_continue",
         "fields",
         "forwarded",
@@ -119,6 +121,9 @@ class RequestHead:
         self.upgrade: bytes | None = None
         # Whether the target was a whole URL (RFC 9112, 3.2.2).
         self.absolute = False
+        # Authorization lines that hold a credential of ours. They are kept apart from `fields`, so
+        # that they pass only where somebody takes them.
+        self.credentials: tuple[bytes, ...] = ()
         # Forwarding headers as (lower-case name, value); believed from trusted proxies only.
         self.forwarded: list[tuple[bytes, bytes]] | None = None
 
@@ -209,8 +214,13 @@ class RequestHead:
             # What browsers always say; it only means something to HTTP/1.0.
             self.connection = value if self.connection is None else self.connection + b"," + value
             return
+        if field == RequestField.AUTHORIZATION and not is_ours(value):
+            self.fields.append(line)
+            return
         self._uncommon = True
-        if field == RequestField.CONNECTION:
+        if field == RequestField.AUTHORIZATION:
+            self.credentials += (line,)
+        elif field == RequestField.CONNECTION:
             self.connection = value if self.connection is None else self.connection + b"," + value
         elif field == RequestField.CONTENT_LENGTH:
             # llhttp has refused repetitions, signs, lists and overflows.

@@ -293,6 +293,8 @@ class Judge:
             return _NOT_FOUND
         if head.target.encoded_slash or head.target.alias is not None:
             return _AMBIGUOUS
+        # From here on it is for ourselves.
+        head.fields += head.credentials
         path = head.target.path
         if path == TUNNEL_PATH or (path == AGENT_PATH and host.routes is None):
             return Connect(host.name)

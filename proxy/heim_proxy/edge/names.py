@@ -51,6 +51,7 @@ class RequestField:
     FORWARDED: Final = 8
     TRACEPARENT: Final = 9
     EXPECT: Final = 10
+    AUTHORIZATION: Final = 11
 
 
 class ResponseField:
@@ -88,6 +89,8 @@ _REQUEST: Final[Mapping[bytes, int]] = {
     b"http2-settings": RequestField.DROP,
     b"traceparent": RequestField.TRACEPARENT,
     b"expect": RequestField.EXPECT,
+    # Passes, unless it holds a credential of ours.
+    b"authorization": RequestField.AUTHORIZATION,
     # Believed from trusted proxies only, and rebuilt for the upstream.
     b"x-forwarded-for": RequestField.FORWARDED,
     b"x-request-id": RequestField.FORWARDED,

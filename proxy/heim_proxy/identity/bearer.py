@@ -7,22 +7,41 @@ idle for too long, its tokens are worthless at once, whatever they say themselve
 
 from __future__ import annotations
 
+import base64
 import enum
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
-from heim_proxy.identity.access_tokens import AccessTokenInvalid, AccessTokens
+from heim_proxy.identity.access_tokens import ACCESS_TYP, AccessTokenInvalid, AccessTokens
+from heim_proxy.identity.refresh_tokens import PREFIX as REFRESH_PREFIX
 from heim_proxy.identity.resident import Session
 from heim_proxy.identity.service_tokens import PREFIX as SERVICE_PREFIX
 from heim_proxy.identity.service_tokens import parse, proves
 from heim_proxy.identity.session import Sessions
 from heim_proxy.store.base import SessionKind
 
-__all__ = ["MAX_BEARER_CHARACTERS", "Bearer", "BearerProblem", "BearerReason", "Bearers"]
+__all__ = [
+    "MAX_BEARER_CHARACTERS",
+    "Bearer",
+    "BearerProblem",
+    "BearerReason",
+    "Bearers",
+    "is_ours",
+]
 
 MAX_BEARER_CHARACTERS: Final = 4096
 """An access token has some 600; callers may refuse longer ones before they come here."""
+
+
+# No user name, password or token of an application contains these by chance.
+_PREFIXES: Final = re.compile(f"{SERVICE_PREFIX}|{REFRESH_PREFIX}".encode("ascii")).search
+_ACCESS_TYP: Final = f'"{ACCESS_TYP}"'.encode("ascii")
+# The header of a JWT says algorithm, type and key: some 90 characters for ours.
+_MAX_JWT_HEADER: Final = 512
+# User name and password in base64: enough for an access token as the password.
+_MAX_BASIC: Final = 2048
 
 
 class BearerReason(enum.Enum):
@@ -129,3 +148,38 @@ class Bearers:
             return BearerProblem(detail, BearerReason.NO_ACCOUNT)
         session.last_seen = max(session.last_seen, now)
         return Bearer(session, session.expires)
+
+
+def is_ours(authorization: bytes) -> bool:
+    """Whether the value of an Authorization header holds a credential that only Heim may see.
+
+    Whoever has a service, refresh or access token can act with it, and people try them where they
+    mean nothing, also as the password of git and curl: an application must not be given one (B20).
+    By its looks alone, so that one that was revoked, or is another proxy's, does not pass either.
+    Never raises.
+    """
+    words = authorization.split(None, 1)
+    scheme = words[0].lower() if words else b""
+    if scheme == b"heim":
+        return True
+    if scheme == b"basic" and len(authorization) <= _MAX_BASIC:
+        name, _, password = _decoded(words[-1]).partition(b":")
+        return _is_token(name) or _is_token(password)
+    # After any scheme, and after none: `token heim_st_...` is how other programs are told.
+    return bool(words) and _is_token(words[-1])
+
+
+def _is_token(text: bytes) -> bool:
+    if _PREFIXES(text) is not None:
+        return True
+    header, dot, _ = text.partition(b".")
+    return bool(dot) and len(header) <= _MAX_JWT_HEADER and _ACCESS_TYP in _decoded(header)
+
+
+def _decoded(text: bytes) -> bytes:
+    """What base64 of either alphabet says, padded or not; nothing when it is none."""
+    text = text.rstrip(b"=")
+    try:
+        return base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
+    except ValueError:
+        return b""

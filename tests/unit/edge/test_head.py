@@ -237,6 +237,16 @@ def test_only_what_may_pass_is_passed_on(lines: tuple[str, ...], kept: list[byte
     assert passed(head) == kept
 
 
+def test_a_credential_of_ours_does_not_pass_by_itself() -> None:
+    ours = ("Authorization: Bearer heim_st_x", "aUTHORIZATION: Heim y")
+    head = parsed(headers=("A: 1", *ours, "Authorization: Basic eDp5", "B: 2"))
+    assert passed(head) == [b"A: 1", b"Authorization: Basic eDp5", b"B: 2"]
+    # For our own doors.
+    assert head.credentials == tuple(line.encode() for line in ours)
+    head.clear()
+    assert head.credentials == ()
+
+
 def test_names_and_order_of_what_passes_are_kept() -> None:
     head = parsed(headers=("b-B: 1", "A: 2", "b-b: 3"))
     assert passed(head) == [b"b-B: 1", b"A: 2", b"b-b: 3"]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from heim_proxy.identity.access_tokens import LIFETIME_S
-from heim_proxy.identity.bearer import MAX_BEARER_CHARACTERS, Bearer, BearerProblem, BearerReason
+from heim_proxy.identity.bearer import (
+    MAX_BEARER_CHARACTERS,
+    Bearer,
+    BearerProblem,
+    BearerReason,
+    is_ours,
+)
 from heim_proxy.live import EndReason
 from heim_proxy.store.base import StoreUnavailable
 from tests.fakes.programs import Desk
@@ -226,3 +234,31 @@ async def test_nothing_says_what_the_token_was(desk: Desk) -> None:
     desk.accounts = []
     for bad in (token, token[:-1], "a.b.c"):
         assert bad not in repr(await judge(desk, bad))
+
+
+# -- what no application may see ----------------------------------------------------------------
+
+
+async def test_every_token_that_is_issued_is_known_by_its_looks(desk: Desk) -> None:
+    login = await desk.log_in()
+    _, service = await desk.service_token()
+    for token in (login.access.text.reveal(), login.refresh.reveal(), service):
+        assert is_ours(f"Bearer {token}".encode())
+        assert is_ours(f"bearer \t {token}".encode())
+        assert is_ours(token.encode())
+        for basic in (f"git:{token}", f"{token}:", f"{token}:x-oauth-basic"):
+            assert is_ours(b"Basic " + base64.b64encode(basic.encode()))
+            assert is_ours(b"bAsic " + base64.urlsafe_b64encode(basic.encode()).rstrip(b"="))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b" ", b"Bearer", b"Bearer ", b"Bearer a.b.c", b"Bearer \xff.\xff", b"Basic eDp5",
+     b"Basic", b"Basic e", b"Basic " + b"\xff" * 9, b"Heimdall x",
+     b"Bearer " + b"A" * 513 + b".e30.x",
+     b"Basic " + base64.b64encode(b"x" * 2048 + b":heim_st_x")],
+    ids=["nothing", "blank", "none", "ends", "no header", "no ASCII", "basic", "none of basic",
+         "no base64", "basic, no ASCII", "scheme", "long", "long basic"],
+)  # fmt: skip
+def test_other_credentials_are_not_ours(value: bytes) -> None:
+    assert not is_ours(value)
