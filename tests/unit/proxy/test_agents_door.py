@@ -52,7 +52,8 @@ class TestDrain:
         for agent in agents:
             await agent.over()
         moments = {agent.goaway.reconnect_in for agent in agents if agent.goaway is not None}
-        assert len(moments) == 12
+        # Twelve draws of ten thousand milliseconds: now and then two are the same.
+        assert len(moments) > 8
         assert max(moments) - min(moments) > 1
 
     async def test_streams_go_on_and_the_lane_ends_with_the_last(self, site: AgentSite) -> None:
