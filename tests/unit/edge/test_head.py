@@ -247,6 +247,18 @@ def test_a_credential_of_ours_does_not_pass_by_itself() -> None:
     assert head.credentials == ()
 
 
+def test_a_credential_that_is_not_ours_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+    monkeypatch.setattr("heim_proxy.edge.head.is_ours", lambda value: looked.append(value))
+    head = RequestHead()
+    long = b"b" * 3000
+    for value in (b"a", b"a", long, long, b"a"):
+        head.parse(b"GET / HTTP/1.1\r\nHost: x\r\nAuthorization: %b\r\n\r\n" % value)
+        assert passed(head) == [b"Authorization: " + value]
+        head.clear()
+    assert looked == [b"a", long, long, b"a"]
+
+
 def test_names_and_order_of_what_passes_are_kept() -> None:
     head = parsed(headers=("b-B: 1", "A: 2", "b-b: 3"))
     assert passed(head) == [b"b-B: 1", b"A: 2", b"b-b: 3"]
