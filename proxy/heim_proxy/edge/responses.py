@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from importlib import resources
+from time import time
 from typing import Final
 from urllib.parse import quote
 
-from heim_proxy.edge.answer import status_line
+from heim_proxy.edge.answer import date_line, status_line
 
 __all__ = ["STYLE", "STYLE_HASH", "Refusal", "no_content", "redirect", "refusal", "wants_page"]
 
@@ -81,7 +82,7 @@ def refusal(
     title = _title(answer.status)
     body = _page(answer, title, request_id, target) if page else _problem(answer, title, request_id)
     lines = [
-        status_line(answer.status) + b"\r\n",
+        _opening(answer.status),
         _PAGE_HEADERS if page else _PROBLEM_HEADERS,
         _COMMON,
         b"X-Request-Id: %b\r\n" % request_id.encode("ascii"),
@@ -100,7 +101,7 @@ def redirect(
 ) -> bytes:
     """A redirect without a body. `location` and the cookies must already be valid header text."""
     lines = [
-        status_line(status) + b"\r\n",
+        _opening(status),
         f"Location: {location}\r\n".encode("ascii"),
         _COMMON,
         *(f"Set-Cookie: {cookie}\r\n".encode("ascii") for cookie in set_cookies),
@@ -112,9 +113,14 @@ def redirect(
 
 def no_content(headers: Sequence[str], *, close: bool = False) -> bytes:
     """204 with the given complete header lines; it has neither a body nor a length."""
-    lines = [status_line(204) + b"\r\n", *(f"{line}\r\n".encode("latin-1") for line in headers)]
+    lines = [_opening(204), *(f"{line}\r\n".encode("latin-1") for line in headers)]
     lines.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
     return b"".join(lines)
+
+
+def _opening(status: int) -> bytes:
+    """What every answer of ours begins with: the status line and the Date (RFC 9110, 6.6.1)."""
+    return b"%b\r\n%b\r\n" % (status_line(status), date_line(int(time())))
 
 
 def _title(status: int) -> str:

@@ -6,7 +6,13 @@ import pytest
 
 from heim_proxy.edge.responses import Refusal, no_content, redirect, refusal, wants_page
 
+DATE = "Date: Fri, 20 Nov 2026 09:00:00 GMT"
 EVIL = '"><script>alert(1)</script>&\r\nX-Evil: 1'
+
+
+@pytest.fixture(autouse=True)
+def _nine_o_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("heim_proxy.edge.responses.time", lambda: 1795165200.9)
 
 
 def divided(data: bytes) -> tuple[str, list[str], bytes]:
@@ -38,6 +44,11 @@ def test_programs_get_problem_details() -> None:
         "hint": "ask for one",
         "request_id": "0123456789abcdef",
     }
+
+
+@pytest.mark.parametrize("page", [True, False])
+def test_a_refusal_has_the_date(page: bool) -> None:
+    assert divided(answered(PLAIN, page=page))[1].count(DATE) == 1
 
 
 def test_people_get_a_page_that_says_the_same() -> None:
@@ -141,6 +152,7 @@ def test_a_redirect_has_no_body_and_is_not_stored() -> None:
     line, fields, body = divided(redirect(303, "https://auth.test/x?y", set_cookies=("a=1", "b=2")))
     assert (line, body) == ("HTTP/1.1 303 See Other", b"")
     assert fields == [
+        DATE,
         "Location: https://auth.test/x?y",
         "Cache-Control: no-store",
         "Referrer-Policy: no-referrer",
@@ -153,5 +165,6 @@ def test_a_redirect_has_no_body_and_is_not_stored() -> None:
 
 
 def test_no_content_has_neither_body_nor_length() -> None:
-    assert no_content(("A: 1",)) == b"HTTP/1.1 204 No Content\r\nA: 1\r\n\r\n"
-    assert no_content((), close=True) == b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"
+    line, fields, body = divided(no_content(("A: 1",)))
+    assert (line, fields, body) == ("HTTP/1.1 204 No Content", [DATE, "A: 1"], b"")
+    assert divided(no_content((), close=True))[1] == [DATE, "Connection: close"]
