@@ -228,6 +228,7 @@ class Proxy:
         if self._source.boot is None:
             await self._open_admin(config)
         agents.show(self._admin)
+        self._show_providers(context.login)
         stack.callback(self._listening.close)
         self._listening.open(config.listeners, edge, admission, self._certificates.context)
         self._background("edge.sweep", edge.sweep)
@@ -427,6 +428,22 @@ class Proxy:
 
     def _store_check(self) -> tuple[bool, str]:
         return self._sessions.store_check() if self._sessions is not None else (False, "not open")
+
+    def _show_providers(self, login: OidcLogin) -> None:
+        """Say which identity providers fail; whoever is signed in does not need them."""
+
+        def troubles() -> dict[str, str]:
+            return login.troubles(self._snapshot.providers)
+
+        def check() -> tuple[bool, str]:
+            failing = (f"{name} fails: {words}" for name, words in troubles().items() if words)
+            return True, "; ".join(failing)
+
+        self._admin.check("providers", check)
+        self._metrics.expose(
+            "heim_identity_provider_failing",
+            lambda: {name: float(bool(words)) for name, words in troubles().items()},
+        )
 
     def _expose(
         self, edge: Edge, admission: Admission, access_log: AccessLog, lag: LoopLag

@@ -52,7 +52,7 @@ async def test_the_proxy_is_alive_and_ready(heim: Heim, tmp_path: Path) -> None:
     assert ready.status == 200
     assert json.loads(ready.body) == {
         "ready": True,
-        "checks": {"configuration": "ok", "draining": "ok", "store": "ok"},
+        "checks": {"configuration": "ok", "draining": "ok", "store": "ok", "providers": "ok"},
     }
 
 

@@ -12,7 +12,7 @@ import base64
 import hmac
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote_plus
@@ -21,6 +21,7 @@ from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
+from heim_proxy.identity.discovery import STEP as DISCOVERY
 from heim_proxy.identity.discovery import Metadata, fetch_metadata
 from heim_proxy.identity.fetch import Answer, Fetcher, place
 from heim_proxy.identity.flow import LoginFlow
@@ -29,6 +30,7 @@ from heim_proxy.identity.jwks import KeySet, parse_jwks
 from heim_proxy.identity.login_errors import LoginRejected, ProviderDown, ProviderFault
 from heim_proxy.identity.providers import Provider, ProviderType
 from heim_proxy.identity.refreshing import Refreshing
+from heim_proxy.identity.troubles import Troubles
 from heim_runtime.clock import Clock
 from heim_wire.strict_json import StrictJsonError, read_object
 
@@ -72,6 +74,7 @@ class Login:
 class _Known:
     metadata: Refreshing[Metadata]
     keys: Refreshing[KeySet]
+    troubles: Troubles
 
 
 class OidcLogin:
@@ -163,7 +166,8 @@ class OidcLogin:
             raise LoginRejected(RESPONSE, "the code has an impossible length")
         known = self._provider(provider)
         metadata = await known.metadata.get()
-        answer = await self._exchange(provider, metadata, flow, code)
+        with known.troubles.watch(EXCHANGE):
+            answer = await self._exchange(provider, metadata, flow, code)
         tokens = _tokens(answer)
         id_token, access_token = str(tokens["id_token"]), str(tokens["access_token"])
         header = read_header(id_token, metadata.algorithms)
@@ -219,6 +223,14 @@ class OidcLogin:
         query = "&".join(f"{name}={quote_plus(value)}" for name, value in params.items())
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{query}"
 
+    def troubles(self, providers: Iterable[Provider]) -> dict[str, str]:
+        """For each provider by name what failed when sign-ins last asked it; "" when nothing did.
+
+        What nobody has tried since may work again: no request is made for this.
+        """
+        known = ((one.name, self._known.get(_key(one))) for one in providers)
+        return {name: "" if it is None else it.troubles.words() for name, it in known}
+
     async def _exchange(
         self, provider: Provider, metadata: Metadata, flow: LoginFlow, code: str
     ) -> Answer:
@@ -259,12 +271,13 @@ class OidcLogin:
             wanted = (*wanted, provider.groups_claim)
         if not wanted:
             return claims
-        answer = await self._fetcher.get(
-            metadata.userinfo_endpoint,
-            step=USERINFO,
-            ca_file=provider.ca_file,
-            headers={"Authorization": f"Bearer {access_token}"},
-        )
+        with self._provider(provider).troubles.watch(USERINFO):
+            answer = await self._fetcher.get(
+                metadata.userinfo_endpoint,
+                step=USERINFO,
+                ca_file=provider.ca_file,
+                headers={"Authorization": f"Bearer {access_token}"},
+            )
         found = _object(answer, USERINFO)
         # Without this comparison an access token could be swapped for another person's (5.3.2).
         if answer.status != 200 or found.get("sub") != claims.subject:
@@ -276,13 +289,13 @@ class OidcLogin:
         return Claims(claims.issuer, claims.subject, claims.auth_time, merged)
 
     def _provider(self, provider: Provider) -> _Known:
-        # Everything that decides what is fetched is in the key, so a changed one starts anew.
-        key = (provider.issuer, str(provider.ca_file), provider.secret.configured)
+        key = _key(provider)
         known = self._known.get(key)
         if known is None:
+            troubles = Troubles(self._clock)
             metadata = Refreshing(
                 "login.discovery",
-                lambda: fetch_metadata(self._fetcher, provider),
+                lambda: self._fetch_metadata(provider, troubles),
                 clock=self._clock,
                 fresh_for_s=METADATA_FRESH_S,
                 stale_for_s=STALE_S,
@@ -290,24 +303,36 @@ class OidcLogin:
             )
             keys = Refreshing(
                 "login.keys",
-                lambda: self._fetch_keys(provider, metadata),
+                lambda: self._fetch_keys(provider, metadata, troubles),
                 clock=self._clock,
                 fresh_for_s=KEYS_FRESH_S,
                 # No stale keys: one may be gone from the document because it was stolen.
                 stale_for_s=KEYS_FRESH_S,
                 retry_after_s=RETRY_S,
             )
-            known = self._known[key] = _Known(metadata, keys)
+            known = self._known[key] = _Known(metadata, keys, troubles)
             while len(self._known) > MAX_PROVIDERS:
                 self._known.popitem(last=False)
         return known
 
-    async def _fetch_keys(self, provider: Provider, metadata: Refreshing[Metadata]) -> KeySet:
+    async def _fetch_metadata(self, provider: Provider, troubles: Troubles) -> Metadata:
+        with troubles.watch(DISCOVERY):
+            return await fetch_metadata(self._fetcher, provider)
+
+    async def _fetch_keys(
+        self, provider: Provider, metadata: Refreshing[Metadata], troubles: Troubles
+    ) -> KeySet:
         url = (await metadata.get()).jwks_uri
-        answer = await self._fetcher.get(url, step=KEYS, ca_file=provider.ca_file)
-        if answer.status != 200:
-            raise ProviderFault(KEYS, f"{place(url)}: HTTP {answer.status}")
-        return parse_jwks(answer.body)
+        with troubles.watch(KEYS):
+            answer = await self._fetcher.get(url, step=KEYS, ca_file=provider.ca_file)
+            if answer.status != 200:
+                raise ProviderFault(KEYS, f"{place(url)}: HTTP {answer.status}")
+            return parse_jwks(answer.body)
+
+
+def _key(provider: Provider) -> tuple[str, str, bool]:
+    """Everything that decides what is fetched, so that a changed provider starts anew."""
+    return provider.issuer, str(provider.ca_file), provider.secret.configured
 
 
 def _basic(client_id: str, secret: str) -> str:

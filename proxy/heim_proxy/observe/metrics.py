@@ -85,6 +85,12 @@ FAMILIES: Final = (
     Family("heim_upstream_failures_total", _C, "Forwarding that failed.", ("reason",)),
     Family("heim_exchanges_ended_total", _C, "Exchanges ended before their end.", ("reason",)),
     Family("heim_logins_total", _C, "Sign-ins that ended.", ("outcome",)),
+    Family(
+        "heim_identity_provider_failing",
+        _G,
+        "1 if what sign-ins last asked of it failed.",
+        ("provider",),
+    ),
     Family("heim_store_errors_total", _C, "Store operations that failed.", ("operation",)),
     Family("heim_connections", _G, "Client connections open.", ("listener",)),
     Family("heim_connections_accepted_total", _C, "Connections accepted.", ("listener",)),

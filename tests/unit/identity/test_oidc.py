@@ -426,3 +426,31 @@ async def test_no_error_quotes_a_code_a_token_or_a_secret(stand: Stand) -> None:
         await stand.login.finish(stand.provider, flow, code, now=stand.clock.now())
     assert code not in str(caught.value)
     assert "canary" not in str(caught.value)
+
+
+class TestTroubles:
+    async def test_h10_nothing_is_asked_to_know_them(self, stand: Stand) -> None:
+        assert stand.login.troubles([stand.provider]) == {"idp": ""}
+        assert not stand.idp.requests
+
+    async def test_h10_a_provider_that_is_away_is_one_until_it_answers(self, stand: Stand) -> None:
+        await stand.idp.stop()
+        assert isinstance(await failure(stand), ProviderDown)
+        told = stand.login.troubles([stand.provider])["idp"]
+        assert told.startswith("discovery: ")
+        assert "connection refused, since " in told
+        await stand.idp.start()
+        stand.clock.time += RETRY_S
+        await stand.sign_in()
+        assert stand.login.troubles([stand.provider]) == {"idp": ""}
+
+    async def test_h10_so_is_a_token_endpoint_that_fails(self, stand: Stand) -> None:
+        stand.idp.lies = Lies(token_status=503)
+        assert isinstance(await failure(stand), ProviderDown)
+        assert stand.login.troubles([stand.provider])["idp"].startswith("token exchange: ")
+
+    async def test_h10_a_provider_that_was_changed_starts_anew(self, stand: Stand) -> None:
+        await stand.idp.stop()
+        await failure(stand)
+        moved = replace(stand.provider, issuer="http://127.0.0.1:2")
+        assert stand.login.troubles([moved]) == {"idp": ""}

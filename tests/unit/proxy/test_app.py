@@ -242,6 +242,26 @@ class TestReload:
 
 
 class TestAdmin:
+    async def test_h10_a_dead_provider_is_told_and_everybody_else_is_served(
+        self, tmp_path: Path
+    ) -> None:
+        heim = await Heim.start(tmp_path, backends=[backend()])
+        name = heim.document["identity"]["providers"][0]["name"]
+        metric = f'heim_identity_provider_failing{{provider="{name}"}}'
+        try:
+            ready = json.loads((await admin(heim, "/readyz"))[1])
+            assert ready["checks"]["providers"] == "ok"
+            assert f"{metric} 0.0".encode() in (await admin(heim, "/metrics"))[1]
+            # Nothing listens where its provider should be.
+            assert (await heim.request("/.heim/login", host=f"auth.{DOMAIN}")).status == 503
+            code, body = await admin(heim, "/readyz")
+            told = json.loads(body)["checks"]["providers"]
+            assert code == 200
+            assert told.startswith(f"{name} fails: discovery: ")
+            assert f"{metric} 1.0".encode() in (await admin(heim, "/metrics"))[1]
+        finally:
+            await heim.stop()
+
     async def test_it_tells_what_operators_ask(self, tmp_path: Path) -> None:
         heim = await Heim.start(tmp_path, backends=[backend()], roles=ROLES)
         try:
