@@ -337,14 +337,14 @@ class Front(asyncio.BufferedProtocol):
             self._unread = True
         close = not self.keep_alive
         size = 0
+        name = self.request_id.decode("ascii")
         if isinstance(verdict, Redirect):
+            cookies, where = verdict.set_cookies, verdict.location
             self.write(
-                redirect(
-                    verdict.status, verdict.location, set_cookies=verdict.set_cookies, close=close
-                )
+                redirect(verdict.status, where, request_id=name, set_cookies=cookies, close=close)
             )
         elif isinstance(verdict, Preflight):
-            self.write(no_content(verdict.headers, close=close))
+            self.write(no_content(verdict.headers, request_id=name, close=close))
         else:
             size = self.send_refusal(verdict, self.request_id)
         self.edge.recorder.answered(self, verdict, size)

@@ -351,8 +351,8 @@ class Exchange:
         self._tunnel = Tunnel(front, upstream, websocket=asked == b"websocket")
         front.expect(self.backend.timeouts.idle, "idle")
         front.write(
-            b"%b%b\r\nConnection: Upgrade\r\nUpgrade: %b\r\n\r\n"
-            % (status_line(101), answer.passed, asked)
+            b"%b%b\r\nConnection: Upgrade\r\nUpgrade: %b\r\nX-Request-Id: %b\r\n\r\n"
+            % (status_line(101), answer.passed, asked, self.request_id)
         )
         if rest:
             self.tunnel_down(rest)

@@ -82,10 +82,9 @@ def refusal(
     title = _title(answer.status)
     body = _page(answer, title, request_id, target) if page else _problem(answer, title, request_id)
     lines = [
-        _opening(answer.status),
+        _opening(answer.status, request_id),
         _PAGE_HEADERS if page else _PROBLEM_HEADERS,
         _COMMON,
-        b"X-Request-Id: %b\r\n" % request_id.encode("ascii"),
         *(f"{line}\r\n".encode("latin-1") for line in answer.headers),
         b"Retry-After: %d\r\n" % answer.retry_after if answer.retry_after else b"",
         b"Content-Length: %d\r\n" % len(body),
@@ -97,11 +96,16 @@ def refusal(
 
 
 def redirect(
-    status: int, location: str, *, set_cookies: Sequence[str] = (), close: bool = False
+    status: int,
+    location: str,
+    *,
+    request_id: str,
+    set_cookies: Sequence[str] = (),
+    close: bool = False,
 ) -> bytes:
     """A redirect without a body. `location` and the cookies must already be valid header text."""
     lines = [
-        _opening(status),
+        _opening(status, request_id),
         f"Location: {location}\r\n".encode("ascii"),
         _COMMON,
         *(f"Set-Cookie: {cookie}\r\n".encode("ascii") for cookie in set_cookies),
@@ -111,16 +115,23 @@ def redirect(
     return b"".join(lines)
 
 
-def no_content(headers: Sequence[str], *, close: bool = False) -> bytes:
+def no_content(headers: Sequence[str], *, request_id: str, close: bool = False) -> bytes:
     """204 with the given complete header lines; it has neither a body nor a length."""
-    lines = [_opening(204), *(f"{line}\r\n".encode("latin-1") for line in headers)]
+    lines = [
+        _opening(204, request_id),
+        *(f"{line}\r\n".encode("latin-1") for line in headers),
+    ]
     lines.append(b"Connection: close\r\n\r\n" if close else b"\r\n")
     return b"".join(lines)
 
 
-def _opening(status: int) -> bytes:
-    """What every answer of ours begins with: the status line and the Date (RFC 9110, 6.6.1)."""
-    return b"%b\r\n%b\r\n" % (status_line(status), date_line(int(time())))
+def _opening(status: int, request_id: str) -> bytes:
+    """What every answer of ours begins with; a Date must be there (RFC 9110, 6.6.1)."""
+    return b"%b\r\n%b\r\nX-Request-Id: %b\r\n" % (
+        status_line(status),
+        date_line(int(time())),
+        request_id.encode("ascii"),
+    )
 
 
 def _title(status: int) -> str:

@@ -490,6 +490,7 @@ class TestUpgrades:
         _, fields, _ = divided(upstream.taken())
         assert "Connection: Upgrade" in fields
         assert "Upgrade: websocket" in fields
+        (name,) = (one.partition(": ")[2] for one in fields if one.startswith("X-Request-Id"))
         upstream.feed(SWITCH)
         await turns()
         line, fields, _ = divided(client.wire.taken())
@@ -497,6 +498,7 @@ class TestUpgrades:
         assert fields == ["Connection: Upgrade", "Upgrade: websocket"] or {
             "Connection: Upgrade", "Upgrade: websocket",
         } <= set(fields)  # fmt: skip
+        assert f"X-Request-Id: {name}" in fields
         return client
 
     async def test_after_101_bytes_pass_both_ways(self, stage: Theatre) -> None:

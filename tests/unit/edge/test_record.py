@@ -21,6 +21,8 @@ from tests.fakes.snapshots import app, configured, role, snapshot
 from tests.unit.edge.heads import HOST, head_bytes
 from tests.unit.edge.wires import OK, Theatre, answer, theatre, turns
 
+PREFLIGHT = ("Origin: https://friend.test", "Access-Control-Request-Method: GET")
+
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Theatre]:
@@ -68,6 +70,27 @@ class TestAccessLog:
             await turns()
         told = [(one["path"], one["protocol"]) for one in entries(stage)]
         assert told == [("/1", "HTTP/1.1"), ("/2", "HTTP/1.0"), ("/3", "HTTP/1.1")]
+
+    @pytest.mark.parametrize(
+        ("asked", "secure", "status"),
+        [
+            pytest.param(head_bytes(headers=("Accept: text/html",)), True, 303, id="sign in"),
+            pytest.param(head_bytes(), False, 308, id="to https"),
+            pytest.param(head_bytes(), True, 401, id="refused"),
+            pytest.param(
+                head_bytes(method="OPTIONS", headers=PREFLIGHT), True, 204, id="preflight"
+            ),
+        ],
+    )
+    async def test_the_id_of_a_line_is_in_the_answer(
+        self, tmp_path: Path, asked: bytes, secure: bool, status: int
+    ) -> None:
+        async with theatre(tmp_path, cors={"allow_origins": ["https://friend.test"]}) as stage:
+            told = await stage.client(secure=secure).send(asked)
+            (line,) = entries(stage)
+        assert line["status"] == status
+        assert told.count(b"\r\nX-Request-Id: %b\r\n" % line["id"].encode()) == 1
+        assert told.count(b"\r\nDate: ") == 1
 
     async def test_two_people_on_one_connection_are_told_apart(self, stage: Theatre) -> None:
         built = snapshot(configured(

@@ -7,6 +7,7 @@ import pytest
 from heim_proxy.edge.responses import Refusal, no_content, redirect, refusal, wants_page
 
 DATE = "Date: Fri, 20 Nov 2026 09:00:00 GMT"
+ID = "0123456789abcdef"
 EVIL = '"><script>alert(1)</script>&\r\nX-Evil: 1'
 
 
@@ -22,7 +23,7 @@ def divided(data: bytes) -> tuple[str, list[str], bytes]:
 
 
 def answered(answer: Refusal, *, page: bool = False, head_only: bool = False) -> bytes:
-    return refusal(answer, page=page, request_id="0123456789abcdef", head_only=head_only)
+    return refusal(answer, page=page, request_id=ID, head_only=head_only)
 
 
 PLAIN = Refusal(403, "no_role", "You have no role.", "ask for one", ("X-Line: 1",), "app", "alice")
@@ -32,7 +33,7 @@ def test_programs_get_problem_details() -> None:
     line, fields, body = divided(answered(PLAIN))
     assert line == "HTTP/1.1 403 Forbidden"
     assert "Content-Type: application/problem+json" in fields
-    assert "X-Request-Id: 0123456789abcdef" in fields
+    assert f"X-Request-Id: {ID}" in fields
     assert "Cache-Control: no-store" in fields
     assert "X-Line: 1" in fields
     assert f"Content-Length: {len(body)}" in fields
@@ -42,7 +43,7 @@ def test_programs_get_problem_details() -> None:
         "code": "no_role",
         "detail": "You have no role.",
         "hint": "ask for one",
-        "request_id": "0123456789abcdef",
+        "request_id": ID,
     }
 
 
@@ -57,7 +58,7 @@ def test_people_get_a_page_that_says_the_same() -> None:
     assert "Content-Type: text/html; charset=utf-8" in fields
     assert f"Content-Length: {len(body)}" in fields
     assert any("default-src 'none'" in field for field in fields)
-    for words in ("You have no role.", "Ask for one.", "0123456789abcdef", "Forbidden"):
+    for words in ("You have no role.", "Ask for one.", ID, "Forbidden"):
         assert words in body.decode()
 
 
@@ -149,10 +150,13 @@ def test_a_page_is_for_those_who_ask_for_one(accept: bytes | None, page: bool) -
 
 
 def test_a_redirect_has_no_body_and_is_not_stored() -> None:
-    line, fields, body = divided(redirect(303, "https://auth.test/x?y", set_cookies=("a=1", "b=2")))
+    line, fields, body = divided(
+        redirect(303, "https://auth.test/x?y", request_id=ID, set_cookies=("a=1", "b=2"))
+    )
     assert (line, body) == ("HTTP/1.1 303 See Other", b"")
     assert fields == [
         DATE,
+        f"X-Request-Id: {ID}",
         "Location: https://auth.test/x?y",
         "Cache-Control: no-store",
         "Referrer-Policy: no-referrer",
@@ -161,10 +165,18 @@ def test_a_redirect_has_no_body_and_is_not_stored() -> None:
         "Set-Cookie: b=2",
         "Content-Length: 0",
     ]
-    assert "Connection: close" in divided(redirect(308, "/x", close=True))[1]
+    assert "Connection: close" in divided(redirect(308, "/x", request_id=ID, close=True))[1]
 
 
 def test_no_content_has_neither_body_nor_length() -> None:
-    line, fields, body = divided(no_content(("A: 1",)))
-    assert (line, fields, body) == ("HTTP/1.1 204 No Content", [DATE, "A: 1"], b"")
-    assert divided(no_content((), close=True))[1] == [DATE, "Connection: close"]
+    line, fields, body = divided(no_content(("A: 1",), request_id=ID))
+    assert (line, fields, body) == (
+        "HTTP/1.1 204 No Content",
+        [DATE, f"X-Request-Id: {ID}", "A: 1"],
+        b"",
+    )
+    assert divided(no_content((), request_id=ID, close=True))[1] == [
+        DATE,
+        f"X-Request-Id: {ID}",
+        "Connection: close",
+    ]
