@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from heim_proxy.identity.session import Session
 
 __all__ = [
+    "OTHER_NAME",
     "AgentDialError",
     "AgentDialing",
     "DialError",
@@ -30,17 +31,23 @@ __all__ = [
     "Errand",
     "InProcessDialer",
     "Layered",
+    "WrongNameError",
     "dial_reason",
 ]
 
 
-# X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
-_OTHER_NAME: Final = (62, 64)
+OTHER_NAME: Final = (62, 64)
+"""X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL."""
+
 _FORBIDDEN: Final = "its name leads to this machine or to another address that is not for upstreams"
 
 
 class DialError(Exception):
     """No connection could be made; the message is safe for a log and names the endpoint."""
+
+
+class WrongNameError(DialError):
+    """The upstream's name is none, or leads where no upstream may be."""
 
 
 class AgentDialError(DialError):
@@ -143,7 +150,7 @@ class EndpointDialer:
             raise DialError(dial_reason(error)) from error
         except ValueError as error:
             # A name that cannot be a host name, as the resolver's codec finds out.
-            raise DialError("its name is not a host name") from error
+            raise WrongNameError("its name is not a host name") from error
         return protocol
 
     def _tls(self) -> dict[str, Any]:
@@ -161,7 +168,7 @@ async def _guarded(host: str, port: int) -> socket.socket:
     An address was judged by whoever wrote it down; a name is whatever its owner says today.
 
     Raises:
-        DialError: It leads to this machine, to metadata of a cloud or the like.
+        WrongNameError: It leads to this machine, to metadata of a cloud or the like.
         OSError: It cannot be resolved or reached.
     """
     loop = asyncio.get_running_loop()
@@ -174,7 +181,7 @@ async def _guarded(host: str, port: int) -> socket.socket:
             await loop.sock_connect(sock, address)
             # Our own listeners are on other addresses than loopback, too.
             if sock.getsockname()[0] == sock.getpeername()[0]:
-                raise DialError(_FORBIDDEN)
+                raise WrongNameError(_FORBIDDEN)
         except OSError as error:
             sock.close()
             failure = error
@@ -183,7 +190,7 @@ async def _guarded(host: str, port: int) -> socket.socket:
             raise
         else:
             return sock
-    raise failure or DialError(_FORBIDDEN)
+    raise failure or WrongNameError(_FORBIDDEN)
 
 
 async def _resolved(host: str, port: int) -> list[tuple[Any, ...]]:
@@ -202,7 +209,7 @@ def _is_address(host: str) -> bool:
 def dial_reason(error: OSError) -> str:
     """What went wrong, in the words of the person who has to mend it."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        if error.verify_code in _OTHER_NAME:
+        if error.verify_code in OTHER_NAME:
             # The message would name the host, and this is shown to people.
             return "its certificate is for another name"
         return f"its certificate is not trusted ({error.verify_message})"

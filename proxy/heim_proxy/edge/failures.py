@@ -7,9 +7,11 @@ named: they are words of the configuration, and who is to be asked.
 
 from __future__ import annotations
 
+import socket
+import ssl
 from typing import Final
 
-from heim_proxy.edge.dial import AgentDialError, DialError
+from heim_proxy.edge.dial import OTHER_NAME, AgentDialError, DialError, WrongNameError
 from heim_proxy.edge.limits import BODY_IDLE_S
 from heim_proxy.edge.responses import Refusal
 from heim_proxy.live import EndReason
@@ -39,6 +41,8 @@ AGENT_FAILURES: Final = frozenset(
 )  # fmt: skip
 """Codes of what went wrong between us and an agent, or at it."""
 
+# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL.
+_DATES: Final = (9, 10)
 # An agent that lost its lane is back within seconds, if its machine is.
 _AGENT_BACK_S: Final = 5
 
@@ -49,7 +53,7 @@ def not_connected(route: Route, error: DialError | TimeoutError) -> Refusal:
         return connect_timeout(route)
     if isinstance(error, AgentDialError):
         return _agent_failed(route.backend, error)
-    return _unreachable(route.backend, str(error))
+    return _unreachable(route.backend, error)
 
 
 def connect_timeout(route: Route) -> Refusal:
@@ -64,14 +68,29 @@ def connect_timeout(route: Route) -> Refusal:
     )
 
 
-def _unreachable(backend: Backend, reason: str) -> Refusal:
+def _unreachable(backend: Backend, error: DialError) -> Refusal:
     return Refusal(
         502,
         "upstream_unreachable",
-        f"backend {backend.name} cannot be reached: {reason}",
-        f"check that the upstream of backend {backend.name} is running",
+        f"backend {backend.name} cannot be reached: {error}",
+        _to_check(backend.name, error),
         backend=backend.name,
     )
+
+
+def _to_check(backend: str, error: DialError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        if cause.verify_code in OTHER_NAME:
+            return f"upstream_tls.server_name of backend {backend} is the name to expect in it"
+        if cause.verify_code in _DATES:
+            return f"check the dates of the certificate of backend {backend}, and the clocks"
+        return f"upstream_tls.ca_file of backend {backend} holds the authorities to trust"
+    if isinstance(cause, ssl.SSLError):
+        return f"check that the upstream of backend {backend} speaks TLS on this port"
+    if isinstance(cause, socket.gaierror) or isinstance(error, WrongNameError):
+        return f"check the host name of the upstream of backend {backend}, and the proxy's DNS"
+    return f"check that the upstream of backend {backend} is running"
 
 
 def _agent_failed(backend: Backend, error: AgentDialError) -> Refusal:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import socket
+import ssl
+
 import pytest
 
 from heim_proxy.edge import failures
-from heim_proxy.edge.dial import AgentDialError, DialError
+from heim_proxy.edge.dial import AgentDialError, DialError, WrongNameError
 from heim_proxy.edge.responses import Refusal
 from heim_proxy.live import EndReason
 from heim_proxy.routing import Backend, Endpoint, PathMatch, Route, Timeouts
@@ -49,6 +52,39 @@ def test_a_failure_names_the_backend_and_the_setting(
         assert word in text
     if status >= 500:
         assert "grafana" in text
+
+
+def not_verified(code: int) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError()
+    error.verify_code = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "words"),
+    [
+        (DialError("x"), ConnectionRefusedError(), ("is running",)),
+        (DialError("x"), None, ("is running",)),
+        (DialError("x"), socket.gaierror(-2, "x"), ("host name", "DNS")),
+        (WrongNameError("x"), None, ("host name",)),
+        (DialError("x"), not_verified(62), ("upstream_tls.server_name",)),
+        (DialError("x"), not_verified(64), ("upstream_tls.server_name",)),
+        (DialError("x"), not_verified(10), ("dates of the certificate",)),
+        (DialError("x"), not_verified(20), ("upstream_tls.ca_file",)),
+        (DialError("x"), ssl.SSLError(1, "x"), ("speaks TLS",)),
+    ],
+    ids=["refused", "at once", "unresolved", "forbidden", "other name", "other address",
+         "expired", "authority", "no TLS"],
+)  # fmt: skip
+def test_what_to_check_fits_what_happened(
+    error: DialError, cause: Exception | None, words: tuple[str, ...]
+) -> None:
+    error.__cause__ = cause
+    hint = failures.not_connected(ROUTE, error).hint
+    assert "of backend grafana" in hint
+    for word in words:
+        assert word in hint
+    assert ("is running" in hint) is (words == ("is running",))
 
 
 ENDS = {
