@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import aiohttp
@@ -28,13 +29,19 @@ QUERY = urlencode(
 )
 
 
+@cache
+def id_token_key() -> IdTokenKey:
+    """One for all: making it takes a tenth of a second."""
+    return IdTokenKey()
+
+
 @pytest.fixture
 async def provider(serve: Serve, clock: ManualClock) -> DemoProvider:
     sock = listen()
     provider = DemoProvider(
         port=sock.getsockname()[1],
         client=DemoClient("heim", "secret", BACK, "https://auth.localhost:8443/bye"),
-        key=IdTokenKey(),
+        key=id_token_key(),
         clock=clock,
         start_at=START_AT,
     )
