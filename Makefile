@@ -30,7 +30,7 @@ help:
 	@echo "make demo     a proxy with three people and an application, on this machine only"
 	@echo "make check    format, lint, types, import contracts, spelling"
 	@echo "make test     every test but the slow end-to-end ones (real programs when they are there)"
-	@echo "make e2e      every end-to-end test, the slow ones too"
+	@echo "make e2e      every end-to-end test, the slow ones too, and chance asked far more often"
 	@echo "make bench    compare with nginx, haproxy and caddy"
 	@echo "make docs     write the generated pages of docs/reference again"
 	@echo "make lock     choose the versions in constraints.txt anew (needs uv)"
@@ -56,6 +56,7 @@ test: $(DEV) $(NODE)
 e2e: $(DEV) $(NODE)
 	$(BIN)/python -m pytest -m "" $(E2E)
 	$(BIN)/python -m pytest -m slow tests/integration
+	HEIM_THOROUGH=1 $(BIN)/python -m pytest -n auto --dist loadfile tests/unit tests/hostile
 
 bench: $(DEV)
 	$(BIN)/python -m bench
