@@ -33,9 +33,12 @@ from heim_proxy.edge.upstream import Framing, Upstream
 from heim_proxy.live import EndReason
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from heim_proxy.edge.connection import Front
     from heim_proxy.edge.dial import DialError
     from heim_proxy.edge.pool import Pool
+    from heim_proxy.routing import Route
 
 __all__ = ["Exchange"]
 
@@ -414,17 +417,21 @@ class Exchange:
         if kind == "dial":
             self._refuse(failures.connect_timeout(self.forward.route))
         elif kind == "body" and self.front.gate.held(Hold.PEER_SLOW):
-            self._refuse(failures.upstream_stalled(self.forward.route))
+            self._silent("stopped reading the request", failures.upstream_stalled)
         elif kind == "body":
             self._refuse(failures.body_timeout(self.backend))
         elif kind == "first_byte":
-            self._refuse(failures.first_byte_timeout(self.forward.route))
+            self._silent("did not start to answer in time", failures.first_byte_timeout)
         elif kind == "goodbye":
             self._cut("goodbye")
         elif self._tunnel is not None:
             self._goodbye("idle_timeout", 1001, f"idle for {self.backend.timeouts.idle:g}s")
         else:
             self._cut("idle_timeout")
+
+    def _silent(self, detail: str, told: Callable[[Route], Refusal]) -> None:
+        self.front.edge.recorder.upstream_failed(self, detail)
+        self._refuse(told(self.forward.route))
 
     def end(self, reason: EndReason) -> None:
         """The decision behind this exchange no longer holds: stop both sides now."""

@@ -272,7 +272,7 @@ class TestDeadlines:
         assert status(client.wire.taken()) == 408
 
     async def test_an_upstream_that_does_not_answer_is_504_naming_the_setting(
-        self, stage: Theatre
+        self, stage: Theatre, caplog: pytest.LogCaptureFixture
     ) -> None:
         client = stage.client()
         upstream = await stage.asked(client)
@@ -282,6 +282,9 @@ class TestDeadlines:
         told = client.wire.taken()
         assert (status(told), problem(told)) == (504, "upstream_timeout")
         assert b"timeouts.first_byte" in told
+        (failed,) = [one for one in caplog.records if one.message == "upstream.failed"]
+        assert vars(failed)["upstream"] == "http://127.0.0.1:3000"
+        assert vars(failed)["request_id"].encode() in told
         await turns()
         assert upstream.aborted
 
@@ -310,7 +313,9 @@ class TestDeadlines:
         told = client.wire.taken()
         assert (status(told), problem(told)) == (408, "request_body_timeout")
 
-    async def test_an_upstream_that_stops_reading_a_body_is_504(self, stage: Theatre) -> None:
+    async def test_an_upstream_that_stops_reading_a_body_is_504(
+        self, stage: Theatre, caplog: pytest.LogCaptureFixture
+    ) -> None:
         client = stage.client()
         data = stage.request(method="POST", headers=("Content-Length: 10",))
         upstream = await stage.asked(client, data)
@@ -318,6 +323,7 @@ class TestDeadlines:
         client.late(BODY_IDLE_S + 1)
         told = client.wire.taken()
         assert (status(told), problem(told)) == (504, "upstream_stalled")
+        assert "upstream.failed" in caplog.text
 
     async def test_an_answer_that_stops_is_cut_and_progress_renews_it(self, stage: Theatre) -> None:
         client = stage.client()
