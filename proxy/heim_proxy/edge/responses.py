@@ -21,7 +21,16 @@ from urllib.parse import quote
 
 from heim_proxy.edge.answer import date_line, status_line
 
-__all__ = ["STYLE", "STYLE_HASH", "Refusal", "no_content", "redirect", "refusal", "wants_page"]
+__all__ = [
+    "STYLE",
+    "STYLE_HASH",
+    "Refusal",
+    "no_content",
+    "problem",
+    "redirect",
+    "refusal",
+    "wants_page",
+]
 
 # One style sheet for the edge's pages and the portal's, inlined: nothing is loaded from anywhere.
 STYLE: Final = (resources.files("heim_proxy.edge") / "style.css").read_text("utf-8")
@@ -80,7 +89,10 @@ def refusal(
     `target` is the path and query that were asked for, so that somebody else can sign in for it.
     """
     title = _title(answer.status)
-    body = _page(answer, title, request_id, target) if page else _problem(answer, title, request_id)
+    if page:
+        body = _page(answer, title, request_id, target)
+    else:
+        body = json.dumps(problem(answer, request_id)).encode()
     lines = [
         _opening(answer.status, request_id),
         _PAGE_HEADERS if page else _PROBLEM_HEADERS,
@@ -138,9 +150,13 @@ def _title(status: int) -> str:
     return HTTPStatus(status).phrase
 
 
-def _problem(answer: Refusal, title: str, request_id: str) -> bytes:
+def problem(answer: Refusal, request_id: str) -> dict[str, object]:
+    """The one form of all our problem documents (RFC 9457); what is empty is left out.
+
+    `type` always is: about:blank, whose `title` is the status in words. Programs act on `code`.
+    """
     document = {
-        "title": title,
+        "title": _title(answer.status),
         "status": answer.status,
         "code": answer.code,
         "detail": answer.detail,
@@ -149,7 +165,7 @@ def _problem(answer: Refusal, title: str, request_id: str) -> bytes:
         "retry_after": answer.retry_after,
         "request_id": request_id,
     }
-    return json.dumps({key: value for key, value in document.items() if value}).encode()
+    return {key: value for key, value in document.items() if value}
 
 
 def _sentence(text: str) -> str:

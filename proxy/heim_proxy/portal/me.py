@@ -83,7 +83,6 @@ def _facts(session: Session) -> dict[str, str | int | None]:
 
 
 def _nobody(visit: Visit) -> PortalError:
-    login_url = f"{visit.settings.login_url}/"
     if visit.facts.on_login_host:
         title, todo = "You are not signed in.", "Sign in and open this page again."
     else:
@@ -97,5 +96,5 @@ def _nobody(visit: Visit) -> PortalError:
         title,
         todo,
         link=TryAgain("/.heim/login", "Sign in"),
-        headers={"WWW-Authenticate": f'Heim login_url="{login_url}"'},
+        login_url=f"{visit.settings.login_url}/",
     )

@@ -16,7 +16,7 @@ from typing import Any, Final
 import jinja2
 from aiohttp import web
 
-from heim_proxy.edge.responses import STYLE, STYLE_HASH
+from heim_proxy.edge.responses import STYLE, STYLE_HASH, Refusal, problem
 from heim_proxy.portal.errors import PortalError
 
 __all__ = ["Pages", "wants_html"]
@@ -88,19 +88,23 @@ class Pages:
         if html:
             response = self.page("error", status=error.status, error=error, request_id=request_id)
         else:
-            document = {
-                "type": "about:blank",
-                "status": error.status,
-                "title": error.title,
-                "detail": error.todo,
-                "request_id": request_id,
-            }
+            answer = Refusal(
+                error.status,
+                error.code,
+                error.title,
+                error.todo,
+                login_url=error.login_url,
+                retry_after=int(error.headers.get("Retry-After", 0)),
+            )
+            document = problem(answer, request_id)
             if error.account:
                 document["account"] = error.account
             if error.step:
                 document["step"] = error.step
             response = web.json_response(document, status=error.status)
             response.content_type = "application/problem+json"
+        if error.login_url:
+            response.headers["WWW-Authenticate"] = f'Heim login_url="{error.login_url}"'
         response.headers.update(error.headers)
         for value in error.set_cookies:
             response.headers.add("Set-Cookie", value)

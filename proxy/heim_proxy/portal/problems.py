@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Final
 
 from aiohttp import web
 
+from heim_proxy.edge.responses import Refusal
+from heim_proxy.edge.responses import problem as one_form
 from heim_proxy.portal.forms import read_body
 from heim_proxy.portal.limits import NetworkRate
 from heim_proxy.portal.oauth import Handler
@@ -120,18 +121,10 @@ def text_of(document: Document, name: str, *, optional: bool = False) -> str:
 
 
 def _document(visit: Visit, problem: ProblemError) -> web.Response:
-    document: Document = {
-        "title": HTTPStatus(problem.status).phrase,
-        "status": problem.status,
-        "code": problem.code,
-        "detail": problem.detail,
-        "hint": problem.hint,
-        "request_id": visit.facts.request_id,
-    }
-    headers = {}
-    if problem.retry_after:
-        document["retry_after"] = problem.retry_after
-        headers["Retry-After"] = str(problem.retry_after)
+    wait = problem.retry_after
+    answer = Refusal(problem.status, problem.code, problem.detail, problem.hint, retry_after=wait)
+    document = one_form(answer, visit.facts.request_id)
+    headers = {"Retry-After": str(wait)} if wait else {}
     response = web.json_response(document, status=problem.status, headers=headers)
     response.content_type = "application/problem+json"
     return response

@@ -136,7 +136,7 @@ class Visit:
                 401,
                 "Signing in needs a page of its own.",
                 "Open the address in a browser window.",
-                headers={"WWW-Authenticate": f'Heim login_url="{self.settings.login_url}/"'},
+                login_url=f"{self.settings.login_url}/",
             )
 
     def audit(self, event: str, **fields: str | float | None) -> None:

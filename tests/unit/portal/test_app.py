@@ -87,7 +87,7 @@ async def test_a_program_gets_a_problem_document(stand: PortalStand) -> None:
     reply = await stand.browser().get("/.heim/callback?state=x", Accept="application/json")
     assert reply.headers["Content-Type"].startswith("application/problem+json")
     problem = json.loads(reply.text)
-    assert (problem["status"], problem["type"]) == (400, "about:blank")
+    assert (problem["status"], problem["code"]) == (400, "bad_request")
     assert problem["request_id"].startswith("req-")
     assert problem["step"]
 

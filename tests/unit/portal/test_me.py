@@ -93,7 +93,7 @@ async def test_nobody_is_told_that_they_are_nobody(
     assert reply.status == 401
     assert f"https://{LOGIN}/" in reply.headers["WWW-Authenticate"]
     document = json.loads(reply.text)
-    assert (document["status"], document["title"]) == (401, title)
+    assert (document["status"], document["detail"]) == (401, title)
 
 
 async def test_p1_claims_are_escaped(stand: PortalStand) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 
 import pytest
@@ -42,6 +43,38 @@ def test_an_error_keeps_its_headers_and_cookies() -> None:
         page = Pages().error(error, request_id="r", html=html)
         assert (page.status, page.headers["Retry-After"]) == (429, "3")
         assert page.headers.getall("Set-Cookie") == ["a=b", "c=d"]
+
+
+def test_a_problem_document_has_the_form_of_the_edges() -> None:
+    error = PortalError(
+        503,
+        "Sign-in is away.",
+        "Wait.",
+        step="discovery",
+        account="a",
+        headers={"Retry-After": "5"},
+    )
+    page = Pages().error(error, request_id="r", html=False)
+    assert page.content_type == "application/problem+json"
+    assert json.loads(page.text or "") == {
+        "title": "Service Unavailable",
+        "status": 503,
+        "code": "sign_in_unavailable",
+        "detail": "Sign-in is away.",
+        "hint": "Wait.",
+        "retry_after": 5,
+        "request_id": "r",
+        "account": "a",
+        "step": "discovery",
+    }
+
+
+def test_who_has_to_sign_in_is_told_where_as_a_member_and_as_a_challenge() -> None:
+    error = PortalError(401, "You are not signed in.", "Sign in.", login_url="https://a.test/")
+    page = Pages().error(error, request_id="r", html=False)
+    assert page.headers["WWW-Authenticate"] == 'Heim login_url="https://a.test/"'
+    document = json.loads(page.text or "")
+    assert (document["code"], document["login_url"]) == ("sign_in_required", "https://a.test/")
 
 
 def test_a_template_that_misses_a_value_is_an_error_and_not_a_gap() -> None:
