@@ -133,7 +133,8 @@ def test_every_end_of_an_exchange_is_explained() -> None:
 
 async def test_fields_of_the_access_log_are_those_that_are_explained(tmp_path: Path) -> None:
     log = AccessLog(tmp_path / "access.log")
-    log.record(AccessEntry(request_id=b"1", method=b"GET", target=b"/"), 0.0)
+    whole = AccessEntry(request_id=b"1", method=b"GET", target=b"/", trace_id=b"0" * 32)
+    log.record(whole, 0.0)
     log.close()
     line = json.loads((tmp_path / "access.log").read_text())
     section = _LOGS[_LOGS.index("## Access log") : _LOGS.index("**decision**")]

@@ -16,7 +16,7 @@ from heim_proxy.edge.cookie import Cookies, split_cookies
 from heim_proxy.edge.limits import HEADER_BYTES, HEADER_COUNT, REQUEST_LINE_BYTES
 from heim_proxy.edge.names import REQUEST_NAMES, RequestField, field_value, without
 from heim_proxy.identity.bearer import is_ours
-from heim_proxy.observe.trace import valid_traceparent
+from heim_proxy.observe.trace import trace_id, valid_traceparent
 from heim_proxy.target import BadTarget, Target, canonicalise
 
 __all__ = ["BadRequest", "RequestHead", "head_end"]
@@ -81,6 +81,7 @@ class RequestHead:
         "length",
         "method",
         "target",
+        "trace_id",
         "upgrade",
         "version",
     )
@@ -129,6 +130,8 @@ class RequestHead:
         # Authorization lines that hold a credential of ours. They are kept apart from `fields`, so
         # that they pass only where somebody takes them.
         self.credentials: tuple[bytes, ...] = ()
+        # The trace that a valid traceparent names; empty without one.
+        self.trace_id = b""
         # Forwarding headers as (lower-case name, value); believed from trusted proxies only.
         self.forwarded: list[tuple[bytes, bytes]] | None = None
 
@@ -246,6 +249,7 @@ class RequestHead:
         elif field == RequestField.TRACEPARENT:
             if valid_traceparent(value):
                 self.fields.append(line)
+                self.trace_id = self.trace_id or trace_id(value)
         else:
             if self.forwarded is None:
                 self.forwarded = []

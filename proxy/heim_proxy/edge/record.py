@@ -128,6 +128,7 @@ class Recorder:
         first = 0.0 if exchange.to_portal else exchange.first_byte_at
         entry.upstream_duration = first - exchange.started if first else 0.0
         entry.request_id = exchange.request_id
+        entry.trace_id = head.trace_id
         entry.log_query = not exchange.to_portal
         self._access_log.record(entry, self._now())
         if forward.allow.break_glass and forward.session is not None:
@@ -211,6 +212,7 @@ class Recorder:
         entry.log_query = False
         self._describe(front)
         entry.block = b""
+        entry.trace_id = front.head.trace_id
         entry.method = front.head.method
         entry.target = front.head.target.raw + front.head.target.query
         self._access_log.record(entry, self._now())

@@ -6,8 +6,8 @@ JSON once and remembered. Lines are collected and written ten times a second. Lo
 never cost a request: the buffer is bounded, a destination that is full, gone or stuck is waited
 for without blocking, and what does not fit is dropped and counted.
 
-What is never in a line: headers, cookies, bodies, and queries under `/.heim/`, which carry
-hand-off tickets and authorization codes.
+What is never in a line: headers but Host and ids, cookies, bodies, and queries under `/.heim/`,
+which carry hand-off tickets and authorization codes.
 """
 
 from __future__ import annotations
@@ -100,6 +100,8 @@ class AccessEntry:
     bytes_out: int = 0
     duration: float = 0.0
     upstream_duration: float = 0.0
+    # Of a `traceparent` that was found valid, letters and digits; empty without one.
+    trace_id: bytes = b""
     # The address that was dialled; None (and a duration of 0) when nothing was forwarded.
     upstream: str | None = None
     protocol: str | None = None
@@ -187,6 +189,9 @@ class AccessLog:
         # and a trusted proxy's id is still somebody else's.
         method = e.method if e.method.isalpha() else _escaped(e.method)
         request_id = e.request_id if e.request_id.isalnum() else _escaped(e.request_id)
+        block = e.block or self.block(e)
+        if e.trace_id:
+            block = b'"trace_id":"%b",%b' % (e.trace_id, block)
         line = _LINE % (
             self._time,
             request_id,
@@ -197,7 +202,7 @@ class AccessLog:
             e.bytes_out,
             e.duration * 1000.0,
             e.upstream_duration * 1000.0,
-            e.block or self.block(e),
+            block,
         )
         # `write`, without the call where that matters.
         if self._timer is None or self._pending > MAX_BUFFER_BYTES:

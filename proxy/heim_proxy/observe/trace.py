@@ -11,7 +11,7 @@ import os
 import re
 from typing import Final
 
-__all__ = ["REQUEST_ID_BYTES", "new_request_id", "valid_traceparent"]
+__all__ = ["REQUEST_ID_BYTES", "new_request_id", "trace_id", "valid_traceparent"]
 
 # 64 random bits as hex. Not a secret, but nobody should be able to guess a neighbour's: people
 # paste ids into tickets, and a guessable one could be claimed.
@@ -71,3 +71,8 @@ def valid_traceparent(value: bytes) -> bool:
         return False
     found = _TRACEPARENT.fullmatch(value)
     return found is not None and not (found["more"] and value.startswith(b"00"))
+
+
+def trace_id(traceparent: bytes) -> bytes:
+    """The id of the trace that a valid `traceparent` names: 32 lower-case hex digits."""
+    return traceparent[3:35]

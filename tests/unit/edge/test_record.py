@@ -71,6 +71,18 @@ class TestAccessLog:
         told = [(one["path"], one["protocol"]) for one in entries(stage)]
         assert told == [("/1", "HTTP/1.1"), ("/2", "HTTP/1.0"), ("/3", "HTTP/1.1")]
 
+    async def test_the_trace_that_a_caller_names_is_told_for_its_request_alone(
+        self, stage: Theatre
+    ) -> None:
+        trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+        valid = f"Traceparent: 00-{trace}-00f067aa0ba902b7-01"
+        for headers in ((valid,), (), (valid[:-1],), (f"{valid}-more",)):
+            for who in (True, False):
+                line = await served(stage, stage.request(headers=headers, who=who))
+                assert line.get("trace_id") == (trace if headers == (valid,) else None)
+                assert line["status"] == (200 if who else 401)
+                assert "client" in line
+
     @pytest.mark.parametrize(
         ("asked", "secure", "status"),
         [

@@ -99,6 +99,17 @@ async def test_a_request_is_one_json_object_soon_after(path: Path) -> None:
     access_log.close()
 
 
+@pytest.mark.parametrize("remembered", [True, False])
+async def test_a_trace_is_named_where_there_is_one(path: Path, remembered: bool) -> None:
+    access_log = AccessLog(path)
+    block = access_log.block(entry()) if remembered else b""
+    for trace in (b"4bf92f3577b34da6a3ce929d0e0e4736", b""):
+        access_log.record(entry(trace_id=trace, block=block), NOW)
+    with_trace, without = await written(path, 2)
+    assert with_trace == without | {"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}
+    access_log.close()
+
+
 async def test_an_entry_may_be_reused(path: Path) -> None:
     access_log = AccessLog(path)
     reused = entry()

@@ -4,7 +4,12 @@ import os
 
 import pytest
 
-from heim_proxy.observe.trace import REQUEST_ID_BYTES, new_request_id, valid_traceparent
+from heim_proxy.observe.trace import (
+    REQUEST_ID_BYTES,
+    new_request_id,
+    trace_id,
+    valid_traceparent,
+)
 
 TRACE = b"4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = b"00f067aa0ba902b7"
@@ -35,6 +40,7 @@ TRACEPARENTS = {
 @pytest.mark.parametrize(("value", "valid"), TRACEPARENTS.values(), ids=TRACEPARENTS)
 def test_only_what_the_standard_allows_is_passed_on(value: bytes, valid: bool) -> None:
     assert valid_traceparent(value) is valid
+    assert not valid or trace_id(value) == TRACE
 
 
 def test_request_ids_are_hex_of_one_length_and_never_the_same() -> None:
