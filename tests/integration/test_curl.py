@@ -194,7 +194,7 @@ class TestCurl:
         assert found.status == 401
         assert found.all("content-type") == ["application/problem+json"]
         assert problem["code"] == "sign_in_required"
-        assert f"https://{APP}/" in problem["hint"]
+        assert problem["login_url"] == f"https://{APP}/.heim/login?rd=/"
         assert problem["request_id"] == found.all("x-request-id")[0]
         assert found.all("www-authenticate") == ['Heim realm="app"']
 
