@@ -161,12 +161,16 @@ class Reply:
     def refusal(self) -> Complaint:
         """The complaint for an answer that is no success: what the login host says, and its id."""
         code, detail = self.said("code", 64), self.said("detail")
+        if self.status in (404, 405):
+            # A Heim's, perhaps, but no page of it that speaks with agents.
+            return self.nonsense("nothing for agents is at this address")
         if not code or not detail:
             return self.nonsense("its error gives no reason")
         text = with_hint(detail, self.said("hint"))
         request_id = self.said("request_id", 64)
         shown = f"{self._host}: {text}" + (f" (request {request_id})" if request_id else "")
-        return Complaint(shown, TRY_LATER if code in _LATER else AUTH)
+        later = code in _LATER or self.status >= 500
+        return Complaint(shown, TRY_LATER if later else AUTH)
 
     def nonsense(self, what: str) -> Complaint:
         """The complaint for an answer that is not Heim's."""

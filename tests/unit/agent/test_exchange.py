@@ -143,6 +143,21 @@ def test_a_refusal_is_told_in_the_proxys_words(host: JoinHost, code: str, status
     assert complaint.status == status
 
 
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_heim_that_has_nothing_for_agents_is_the_wrong_address(
+    host: JoinHost, status: int
+) -> None:
+    host.script("/x", problem(status, "not_found", "Nothing is served here.", "Check the address."))
+    complaint = asked(host).refusal()
+    assert f"answered {status}, but not as a Heim login host does" in complaint.text
+    assert complaint.status == PROTOCOL
+
+
+def test_a_proxy_that_fails_is_worth_another_try(host: JoinHost) -> None:
+    host.script("/x", problem(500, "internal_error", "Something went wrong here.", "Wait."))
+    assert asked(host).refusal().status == TRY_LATER
+
+
 def test_a_refusal_without_words_is_nonsense(host: JoinHost) -> None:
     host.script("/x", Canned(403, {}))
     assert "its error gives no reason" in asked(host).refusal().text
