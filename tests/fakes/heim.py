@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import os
 import ssl
 import time
@@ -226,7 +227,7 @@ class Heim:
         before = self.generation
         self.document.update(keys)
         self.write()
-        await self.until(lambda: self.generation > before)
+        await self._in_force(before)
 
     async def change_now(self, **keys: Any) -> None:
         """Change top-level keys, without waiting for the proxy's next look at its file."""
@@ -234,7 +235,18 @@ class Heim:
         self.document.update(keys)
         self.write()
         self.proxy._hang_up()
-        await self.until(lambda: self.generation > before)
+        await self._in_force(before)
+
+    async def _in_force(self, before: int) -> None:
+        """Wait until what is written is what serves; a generation may still be of the last one."""
+        digest = hashlib.sha256(self.config_file.read_bytes()).hexdigest()
+        reloader = self.proxy._reloader
+        await self.until(
+            lambda: (
+                reloader.status.generation > before
+                and digest.startswith(reloader.status.config_hash)
+            )
+        )
 
     async def look_at_the_time(self, now: float) -> None:
         """What the proxy does twice a second, at a time of the test's own."""

@@ -541,6 +541,8 @@ async def test_r1_no_log_has_a_code_or_a_token(
     await bearer(stand, again["access_token"])
     await bearer(stand, f"{again['access_token']}x")
     await ask(stand, REVOKE, {"token": again["refresh_token"]})
+    # The access log is written a moment later.
+    await stand.heim.until(lambda: "/.heim/cli/revoke" in stand.heim.log.read_text())
     logged = "".join(repr(vars(record)) for record in caplog.records)
     logged += stand.heim.log.read_text()
     assert "/.heim/cli/token" in logged
